@@ -1,0 +1,59 @@
+# limn: the short way to every common task. Meson does the work; see meson.build.
+B ?= build
+JOBS ?= $(shell nproc)
+MESON_FLAGS ?=
+
+.PHONY: all demo test check bench asan fuzz format docs install install-deps clean
+
+all: $(B)/build.ninja
+	ninja -C $(B) -j $(JOBS)
+
+$(B)/build.ninja:
+	@sh tools/setup.sh --check
+	meson setup $(B) $(MESON_FLAGS)
+
+demo: all
+	@mkdir -p out
+	$(B)/src/cli/limn draw "a lighthouse at dusk, oil painting" -o out/demo.png --seed 7 --overwrite
+
+test: all
+	meson test -C $(B) --print-errorlogs --num-processes $(JOBS)
+
+# Layer order, budgets, formatting, generated files.
+check:
+	python3 tools/check_layers.py
+	python3 tools/check_style.py
+
+bench: all
+	meson test -C $(B) --benchmark --verbose --num-processes 1
+
+# The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+asan:
+	test -f build-asan/build.ninja || meson setup build-asan --buildtype=debugoptimized \
+	    -Db_sanitize=address,undefined -Db_ndebug=false
+	ninja -C build-asan -j $(JOBS)
+	ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$(CURDIR)/tools/lsan.supp \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    meson test -C build-asan --print-errorlogs --num-processes $(JOBS) --timeout-multiplier 5
+
+# Fuzz targets (clang's libFuzzer); run one with: build-fuzz/fuzz/fuzz_NAME fuzz/corpus/NAME
+fuzz:
+	test -f build-fuzz/build.ninja || CC=clang-16 meson setup build-fuzz -Dfuzz=true \
+	    --buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -Db_ndebug=false
+	ninja -C build-fuzz -j $(JOBS)
+
+format:
+	git ls-files '*.c' '*.h' | xargs clang-format-16 -i
+
+# Pages that are written by the program itself.
+docs: all
+	$(B)/tools/params_doc > docs/PARAMETERS.md.new && mv docs/PARAMETERS.md.new docs/PARAMETERS.md
+
+install: all
+	meson install -C $(B)
+
+install-deps:
+	sh tools/setup.sh
+
+clean:
+	rm -rf $(B) build-asan build-fuzz

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * limn: draw pictures with diffusion models, on the machine you have.
+ *
+ *     limn_err err = {0};
+ *     limn_params *app, *gen;
+ *     limn_engine *engine;
+ *     limn_drawing *drawing;
+ *     limn_params_new(&app, LIMN_PARAMS_APP, &err);
+ *     limn_params_new(&gen, LIMN_PARAMS_GEN, &err);
+ *     limn_params_set(gen, "prompt", "a lighthouse at dusk", LIMN_FROM_API, &err);
+ *     limn_engine_new(&engine, app, &err);
+ *     limn_draw(&drawing, engine, gen, NULL, &err);
+ *     limn_image_save(limn_drawing_image(drawing, 0), "out.png", gen,
+ *                     limn_drawing_text(drawing, 0), &err);
+ *
+ * Rules that hold for every call:
+ *   - A fallible function returns a limn_status; LIMN_OK is 0. The one-line reason goes to `err`,
+ *     which may be NULL. On failure the output pointer is NULL and nothing needs to be freed.
+ *   - Outputs come first. What a function hands out the caller owns, unless the comment says
+ *     "borrowed". Free functions take the address of the pointer, accept NULL and null it.
+ *   - Strings are UTF-8 and NUL-terminated. char * results are freed with limn_text_free.
+ *   - An engine, a params record, a drawing or an image belongs to one thread at a time; different
+ *     objects may be used from different threads at once. limn never writes to stdout or stderr
+ *     and never ends the process.
+ */
+#ifndef LIMN_H
+#define LIMN_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "limn_status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct limn_engine limn_engine;
+typedef struct limn_params limn_params;
+typedef struct limn_image limn_image;
+typedef struct limn_drawing limn_drawing;
+
+/* "0.1.0" */
+const char *limn_version(void);
+void limn_text_free(char **text);
+
+/* ------------------------------------------------------------------------------------------- */
+/* Parameters: records described by a table. docs/PARAMETERS.md lists every row.                 */
+
+/* Which table a record follows. */
+typedef enum limn_params_kind {
+    LIMN_PARAMS_GEN, /* what to draw: everything that decides the picture, and its file format */
+    LIMN_PARAMS_APP, /* how the program runs: threads, memory, folders, where results go */
+    LIMN_PARAMS_KINDS
+} limn_params_kind;
+
+/* Who gave a value, weakest first: a weaker source never replaces a stronger one. */
+typedef enum limn_source {
+    LIMN_FROM_DEFAULT, /* not set */
+    LIMN_FROM_MODEL,   /* the model's own recommendation */
+    LIMN_FROM_PROFILE, /* a style or preset */
+    LIMN_FROM_ENV,
+    LIMN_FROM_FILE, /* read back from a picture or a settings file */
+    LIMN_FROM_CLI,
+    LIMN_FROM_API,
+    LIMN_FROM_SCRIPT
+} limn_source;
+
+typedef enum limn_param_type {
+    LIMN_TYPE_INT,
+    LIMN_TYPE_REAL,
+    LIMN_TYPE_BOOL,
+    LIMN_TYPE_ENUM,  /* one of a fixed list of words */
+    LIMN_TYPE_BYTES, /* an amount of memory: 1048576, 512M, 6G */
+    LIMN_TYPE_TEXT,
+    LIMN_TYPE_LIST /* several texts */
+} limn_param_type;
+
+limn_status limn_params_new(limn_params **out, limn_params_kind kind, limn_err *err);
+limn_status limn_params_copy(limn_params **out, const limn_params *from, limn_err *err);
+void limn_params_free(limn_params **params);
+
+/* One value from its text form ("20", "0.5", "on", "Euler a"; a list takes one more element per
+ * call). `name` is the row's name or one of its aliases; '-' and '_' are the same. A value outside
+ * the row's range, NaN, infinity, text that is not UTF-8 or too long are E_VALUE and name the
+ * range; an unknown name is E_USAGE. */
+limn_status limn_params_set(limn_params *params, const char *name, const char *value,
+                            limn_source from, limn_err *err);
+/* Back to the default. E_USAGE when there is no such name. */
+limn_status limn_params_unset(limn_params *params, const char *name, limn_err *err);
+/* LIMN_FROM_DEFAULT when the value is not set (or there is no such name). */
+limn_source limn_params_source(const limn_params *params, const char *name);
+bool limn_params_is_set(const limn_params *params, const char *name);
+
+/* The value, or its default when not set. `name` must be a row of the right type (a mistake is a
+ * bug of the caller and gives 0, 0.0 or ""). ENUM reads as text, BYTES and BOOL as int. */
+int64_t limn_params_int(const limn_params *params, const char *name);
+double limn_params_real(const limn_params *params, const char *name);
+const char *limn_params_text(const limn_params *params, const char *name); /* borrowed, not NULL */
+int limn_params_list_count(const limn_params *params, const char *name);
+const char *limn_params_list_item(const limn_params *params, const char *name, int index);
+
+/* JSON object {"steps": 20, ...} of at most 64 MB. Errors name the place: "/steps: ...".
+ * An unknown member is E_VALUE; nothing is ignored. On failure `params` is unchanged. */
+limn_status limn_params_parse_json(limn_params *params, const char *text, size_t len,
+                                   limn_source from, limn_err *err);
+/* The values that are set, or all of them. */
+limn_status limn_params_format_json(char **out, const limn_params *params, bool all, limn_err *err);
+
+/* The text that drawing programs put into pictures: "prompt \n Negative prompt: ... \n Steps: 20,
+ * Sampler: Euler a, ...". Reads the dialects of A1111, Forge and SD.Next, and the JSON of ComfyUI
+ * and InvokeAI; keys that limn does not know are kept out of `params` and reported,
+ * comma-separated, in *unknown (may be NULL; NULL text when there are none). What is written reads
+ * back to the same values. GEN records only. */
+limn_status limn_params_parse_text(limn_params *params, const char *text, size_t len,
+                                   limn_source from, char **unknown, limn_err *err);
+limn_status limn_params_format_text(char **out, const limn_params *params, limn_err *err);
+
+/* Reads command-line options into up to 4 records: "--steps 20", "--steps=20", "-s 20", "-s20",
+ * "--flag", "--no-flag", "--". What is not an option is moved to the front of argv, in order, and
+ * counted in *n_rest. E_USAGE names an unknown option and the nearest known one. */
+limn_status limn_params_parse_args(limn_params *const *sets, int n_sets, int argc, char **argv,
+                                   int *n_rest, limn_err *err);
+
+/* One row as front ends need it; all strings are static. */
+typedef struct limn_param_info {
+    const char *name;
+    limn_param_type type;
+    const char *group; /* "sampling" */
+    const char *cli;   /* long option without "--"; NULL when there is none */
+    char cli_short;    /* 0 when there is none */
+    const char *help;  /* one line */
+    const char *list;  /* name of the engine's list for a TEXT row ("sampler"), or NULL */
+    double min, max;   /* INT, REAL, BYTES */
+    double ui_min, ui_max, ui_step;
+} limn_param_info;
+
+int limn_params_count(limn_params_kind kind);
+/* false when index is out of range */
+bool limn_params_info(limn_param_info *out, limn_params_kind kind, int index);
+
+/* Help of the options of some tables, grouped, wrapped at `width` columns. */
+limn_status limn_params_help(char **out, const limn_params_kind *kinds, int n_kinds, int width,
+                             limn_err *err);
+
+/* One entry of a list of the engine: samplers, schedules, upscalers, model kinds ... */
+typedef struct limn_choice {
+    const char *name;    /* "DPM++ 2M" */
+    const char *aliases; /* "dpmpp_2m, k_dpmpp_2m"; NULL when there are none */
+    const char *help;    /* one line; NULL when there is none */
+} limn_choice;
+
+/* Answers false when `index` is past the end of `list` or there is no such list. */
+typedef bool limn_choice_fn(limn_choice *out, const char *list, int index);
+
+/* JSON Schema (draft 2020-12) of a table. `choices` fills the enum of list-bound rows; may be NULL.
+ */
+limn_status limn_params_schema(char **out, limn_params_kind kind, limn_choice_fn *choices,
+                               limn_err *err);
+/* The reference page docs/PARAMETERS.md. */
+limn_status limn_params_markdown(char **out, limn_err *err);
+
+/* ------------------------------------------------------------------------------------------- */
+/* Images: 8-bit, interleaved, 1 (grey), 3 (RGB) or 4 (RGBA, not premultiplied) channels, sRGB.  */
+
+limn_status limn_image_new(limn_image **out, int width, int height, int channels, limn_err *err);
+void limn_image_free(limn_image **image);
+int limn_image_width(const limn_image *image);
+int limn_image_height(const limn_image *image);
+int limn_image_channels(const limn_image *image);
+uint8_t *limn_image_pixels(limn_image *image);            /* [height, width, channels], dense */
+const uint8_t *limn_image_bytes(const limn_image *image); /* the same, read-only */
+
+/* Any format of libvips that is safe for untrusted files (PNG, JPEG, WebP, TIFF, GIF, ...); EXIF
+ * orientation applied; CMYK, 16-bit, palette and ICC profiles become 8-bit sRGB. At most 256
+ * megapixels, checked before decoding. E_NOT_FOUND, E_IO, E_FORMAT, E_LIMIT. */
+limn_status limn_image_load(limn_image **out, const char *path, limn_err *err);
+limn_status limn_image_decode(limn_image **out, const void *data, size_t size, limn_err *err);
+
+/* Writes the file all at once: either the complete picture is there afterwards, or what was there
+ * before. The format follows `gen`'s "format", or the name's ending when that is not set. `gen`
+ * also gives quality and compression; NULL: defaults. `text` is put inside (PNG "parameters", JPEG
+ * and WebP EXIF UserComment); NULL: none. */
+limn_status limn_image_save(const limn_image *image, const char *path, const limn_params *gen,
+                            const char *text, limn_err *err);
+/* The text inside a picture; E_NOT_FOUND when there is none. Reads only the header. */
+limn_status limn_image_load_text(char **out, const char *path, limn_err *err);
+
+/* A picture as terminal escape codes, at most `columns` x `rows` cells. */
+typedef enum limn_terminal {
+    LIMN_TERMINAL_KITTY,
+    LIMN_TERMINAL_SIXEL,
+    LIMN_TERMINAL_BLOCKS
+} limn_terminal;
+limn_status limn_image_format_terminal(char **out, size_t *len, const limn_image *image,
+                                       limn_terminal how, int columns, int rows, limn_err *err);
+/* A contact sheet: images in `columns` columns, each with its label below (labels may be NULL). */
+limn_status limn_image_sheet(limn_image **out, const limn_image *const *images,
+                             const char *const *labels, int count, int columns, limn_err *err);
+
+/* ------------------------------------------------------------------------------------------- */
+/* Engine: loaded models and compute threads.                                                    */
+
+/* `app` gives threads, cpu_mask, memory and models_dir. It is read during the call only. */
+limn_status limn_engine_new(limn_engine **out, const limn_params *app, limn_err *err);
+void limn_engine_free(limn_engine **engine);
+
+/* Everything a run can report. Strings and the preview are borrowed for the call. */
+typedef struct limn_event {
+    const char *stage;         /* "load", "encode", "denoise", "decode", "hires", "save" */
+    int image, images;         /* which of how many pictures, from 0 */
+    int step, steps;           /* done and total in this stage; steps 0: not countable */
+    double step_seconds;       /* time of the last step; 0: not known yet */
+    double left_seconds;       /* estimate for the whole run; < 0: not known yet */
+    const limn_image *preview; /* picture so far; NULL when there is none in this event */
+    const char *note;          /* something to tell the user, for example a value that was adjusted
+                                  because the model asks for it; NULL: nothing */
+} limn_event;
+
+typedef void limn_event_fn(void *user, const limn_event *event);
+
+/* How to watch and stop a run; zero-initialise. */
+typedef struct limn_watch {
+    limn_event_fn *event; /* called on the thread that called limn_draw; NULL: no reports */
+    void *user;
+    const volatile sig_atomic_t *cancel; /* read between operations; non-zero: E_CANCELLED */
+    int preview_every;                   /* a preview each n steps; 0: none */
+} limn_watch;
+
+/* Refuses, in milliseconds and without loading weights, what limn_draw would refuse: unknown
+ * sampler, schedule or model names, missing files, sizes that do not fit. */
+limn_status limn_draw_check(limn_engine *engine, const limn_params *gen, limn_err *err);
+/* Draws batch_size x count pictures. `watch` may be NULL. */
+limn_status limn_draw(limn_drawing **out, limn_engine *engine, const limn_params *gen,
+                      const limn_watch *watch, limn_err *err);
+void limn_drawing_free(limn_drawing **drawing);
+int limn_drawing_count(const limn_drawing *drawing);
+/* All borrowed; NULL when index is out of range. */
+const limn_image *limn_drawing_image(const limn_drawing *drawing, int index);
+/* The recipe of one picture: complete values as they were used (seed, model defaults ...). */
+const limn_params *limn_drawing_params(const limn_drawing *drawing, int index);
+/* The same as text for the picture's file. */
+const char *limn_drawing_text(const limn_drawing *drawing, int index);
+
+/* Enlarges a picture by gen's "upscaler" and "upscale". */
+limn_status limn_upscale(limn_image **out, limn_engine *engine, const limn_image *image,
+                         const limn_params *gen, const limn_watch *watch, limn_err *err);
+
+/* What a model file or folder is: a JSON object, or lines for a reader. */
+limn_status limn_info(char **out, limn_engine *engine, const char *path, bool json, limn_err *err);
+
+/* The engine's lists: "sampler", "schedule", "upscaler", "model" ... (see limn_choice_fn). */
+bool limn_engine_choice(limn_choice *out, const char *list, int index);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,47 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Installs what building limn needs on Debian 12 (and newer) or Ubuntu 24.04; does nothing when all
+# of it is there. With --check it only says what is missing and fails.
+set -eu
+
+BUILD="gcc libc6-dev meson ninja-build pkg-config make python3"
+LIBS="libvips-dev libjansson-dev libpcre2-dev libutf8proc-dev"
+TESTS="libcmocka-dev clang-format-16 fonts-dejavu-core libsimde-dev"
+
+missing() {
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+            printf '%s ' "$package"
+    done
+}
+
+if ! command -v dpkg-query >/dev/null; then
+    [ "${1:-}" = --check ] && exit 0
+    echo "setup: this is not Debian; install by hand: $BUILD $LIBS (tests: $TESTS)" >&2
+    exit 1
+fi
+
+if [ "${1:-}" = --check ]; then
+    need=$(missing $BUILD $LIBS)
+    [ -z "$need" ] && exit 0
+    echo "setup: missing: $need" >&2
+    echo "setup: run 'make install-deps' first (it installs these packages with apt-get)" >&2
+    exit 1
+fi
+
+need=$(missing $BUILD $LIBS $TESTS)
+if [ -z "$need" ]; then
+    echo "setup: everything is installed"
+    exit 0
+fi
+run=
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || {
+        echo "setup: not root and no sudo; ask an administrator to install: $need" >&2
+        exit 1
+    }
+    run=sudo
+fi
+echo "setup: installing $need"
+$run env DEBIAN_FRONTEND=noninteractive apt-get update -q
+$run env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $need
