@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-GROUPS = ["clip", "unet", "vae"]
+GROUPS = ["clip", "unet", "vae", "rng"]
 
 
 def main():
