@@ -23,6 +23,7 @@
 
 #include "base/mem.h"
 #include "base/status.h"
+#include "kernels/act.h"
 #include "tensor/tensor.h"
 
 typedef struct limn_graph limn_graph;
@@ -52,25 +53,6 @@ typedef enum limn_op {
     LIMN_OP_SLICE,
     LIMN_OP_COUNT
 } limn_op;
-
-/* Element-wise functions; as an op of their own and as the epilogue of LINEAR / CONV2D. */
-typedef enum limn_act {
-    LIMN_ACT_NONE,
-    LIMN_ACT_SILU,
-    LIMN_ACT_GELU,       /* exact, by erf */
-    LIMN_ACT_GELU_TANH,  /* tanh approximation */
-    LIMN_ACT_QUICK_GELU, /* x * sigmoid(1.702 x) */
-    LIMN_ACT_RELU,
-    LIMN_ACT_LEAKY_RELU, /* slope in attr.slope */
-    LIMN_ACT_TANH,
-    LIMN_ACT_SIGMOID,
-    LIMN_ACT_COUNT
-} limn_act;
-
-typedef enum limn_glu {
-    LIMN_GLU_GEGLU,  /* halves [value | gate]: value * gelu_erf(gate), as diffusers' GEGLU */
-    LIMN_GLU_SWIGLU, /* halves [gate | value]: silu(gate) * value */
-} limn_glu;
 
 /* One adapter's contribution to output rows of a weight (LoRA and its kin), added while the backend
  * packs the weight. Adds to rows [row0, row0 + rows) of the f32 matrix [out, in], row-major in `w`.
