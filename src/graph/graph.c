@@ -214,12 +214,6 @@ limn_node *limn_g_reshape(limn_graph *g, limn_node *x, limn_shape shape) {
     return node_add(g, &n);
 }
 
-limn_node *limn_g_embed(limn_graph *g, limn_node *ids, const limn_weight *table) {
-    if (!table) return limn_graph_fail(g, LIMN_E_MISSING, "embed: the table is missing");
-    limn_node n = {.op = LIMN_OP_EMBED, .n_src = 1, .src = {ids}, .w = table};
-    return node_add(g, &n);
-}
-
 limn_node *limn_g_timestep(limn_graph *g, limn_node *t, int64_t dim, bool flip, float shift) {
     limn_node n = {.op = LIMN_OP_TIMESTEP, .n_src = 1, .src = {t}, .shape = LIMN_SHAPE(0, dim)};
     n.attr.flip = flip;

@@ -46,7 +46,6 @@ typedef enum limn_op {
     LIMN_OP_CONCAT,
     LIMN_OP_UPSAMPLE,
     LIMN_OP_RESHAPE,
-    LIMN_OP_EMBED,
     LIMN_OP_TIMESTEP,
     LIMN_OP_ROWS,
     LIMN_OP_ROPE,
@@ -101,7 +100,7 @@ struct limn_node {
     limn_shape shape;
     int n_src;
     limn_node *src[LIMN_NODE_SRC];
-    const limn_weight *w;    /* LINEAR CONV2D EMBED: matrix; norms: scale; may be NULL for norms */
+    const limn_weight *w;    /* LINEAR CONV2D: matrix; norms: scale; may be NULL for norms */
     const limn_weight *bias; /* may be NULL */
     limn_attr attr;
     const char *name; /* inputs and outputs; else NULL or a label for printing */
@@ -158,9 +157,6 @@ limn_node *limn_g_concat(limn_graph *g, limn_node *a, limn_node *b);
 /* nearest neighbour, [n, h, w, c] -> [n, oh, ow, c], source index floor(i * h / oh) */
 limn_node *limn_g_upsample(limn_graph *g, limn_node *x, int64_t oh, int64_t ow);
 limn_node *limn_g_reshape(limn_graph *g, limn_node *x, limn_shape shape);
-/* ids i32 [n, len], table [vocab, dim] -> [n, len, dim]; an id outside the table is E_VALUE at run
- */
-limn_node *limn_g_embed(limn_graph *g, limn_node *ids, const limn_weight *table);
 /* t f32 [n] -> [n, dim] sinusoids: freq_i = max_period^(-i / (dim/2 - shift)), [sin | cos] or
  * flipped; diffusers models/embeddings.py get_timestep_embedding */
 limn_node *limn_g_timestep(limn_graph *g, limn_node *t, int64_t dim, bool flip, float shift);

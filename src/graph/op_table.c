@@ -168,17 +168,6 @@ static limn_status infer_reshape(limn_node *n, limn_err *err) {
                      shape_text(x).s, shape_text(&n->shape).s);
 }
 
-static limn_status infer_embed(limn_node *n, limn_err *err) {
-    const limn_shape *ids = &n->src[0]->shape, *ws = &n->w->t.shape;
-    if (ws->ndim != 2 || ids->ndim < 1 || ids->ndim + 1 > LIMN_MAX_DIMS ||
-        n->src[0]->dtype != LIMN_I32)
-        return limn_fail(err, LIMN_E_SHAPE, "%s: shape %s is not a table for ids of shape %s",
-                         weight_name(n->w), shape_text(ws).s, shape_text(ids).s);
-    n->shape = *ids;
-    n->shape.dim[n->shape.ndim++] = ws->dim[1];
-    return LIMN_OK;
-}
-
 /* n->shape.dim[1] holds the wanted width. */
 static limn_status infer_timestep(limn_node *n, limn_err *err) {
     const limn_shape *t = &n->src[0]->shape;
@@ -268,7 +257,6 @@ static const limn_op_info rows[LIMN_OP_COUNT] = {
     [LIMN_OP_CONCAT] = {"concat", 2, 2, 0, infer_concat, flops_none},
     [LIMN_OP_UPSAMPLE] = {"upsample", 1, 1, 0, infer_upsample, flops_none},
     [LIMN_OP_RESHAPE] = {"reshape", 1, 1, LIMN_OPF_VIEW, infer_reshape, flops_none},
-    [LIMN_OP_EMBED] = {"embed", 1, 1, 0, infer_embed, flops_none},
     [LIMN_OP_TIMESTEP] = {"timestep", 1, 1, 0, infer_timestep, flops_none},
     [LIMN_OP_ROWS] = {"rows", 2, 2, 0, infer_rows, flops_none},
     [LIMN_OP_ROPE] = {"rope", 3, 3, LIMN_OPF_INPLACE, infer_rope, flops_each},
