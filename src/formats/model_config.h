@@ -94,23 +94,23 @@ typedef struct limn_upscaler_config {
     int ups;                       /* RRDB: nearest x2 + conv_upN stages */
 } limn_upscaler_config;
 
-typedef enum limn_prediction {
-    LIMN_PREDICT_EPS,
-    LIMN_PREDICT_V,
-    LIMN_PREDICT_SAMPLE,
-    LIMN_PREDICT_FLOW,
-    LIMN_PREDICT_EDM
-} limn_prediction;
+typedef enum limn_trained_prediction {
+    LIMN_TRAINED_EPS,
+    LIMN_TRAINED_V,
+    LIMN_TRAINED_SAMPLE,
+    LIMN_TRAINED_FLOW,
+    LIMN_TRAINED_EDM
+} limn_trained_prediction;
 
 /* Training noise schedule, from scheduler_config.json or the family's row. */
-typedef struct limn_noise_config {
-    limn_prediction prediction;
+typedef struct limn_trained_noise {
+    limn_trained_prediction prediction;
     int train_steps;             /* 1000 */
     double beta_start, beta_end; /* 0.00085, 0.012 */
     bool scaled_linear;          /* betas linear in their square root */
     bool zero_snr;               /* rescale_betas_zero_snr */
     double shift;                /* flow: 1 = none */
     double sigma_min, sigma_max; /* EDM only, else 0 */
-} limn_noise_config;
+} limn_trained_noise;
 
 #endif
