@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Backends: what turns a plan into numbers. A backend is a small vtable; models and pipelines see
+ * only the functions at the end.
+ *
+ *     limn_backend (threads, packed weights)  --  lives as long as the models that use it
+ *     limn_program = plan + arena, bound to a backend  --  one per network, shape and use
+ *
+ * Packed weights are shared by all programs of a backend and keyed by limn_weight, so a second plan
+ * for another picture size costs no second copy. A program runs on one thread at a time; two
+ * programs of one backend must not run at once (they share the scratch and the pool).
+ */
+#ifndef LIMN_BACKEND_BACKEND_H
+#define LIMN_BACKEND_BACKEND_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "graph/plan.h"
+
+/* How exact the arithmetic is. */
+typedef enum limn_precision {
+    LIMN_PRECISION_FAST,  /* the fastest whose error is stated in docs/PRECISION.md */
+    LIMN_PRECISION_EXACT, /* f32 throughout */
+    LIMN_PRECISION_INT8   /* int8 activations and weights in linear layers and convolutions */
+} limn_precision;
+
+typedef struct limn_backend limn_backend;
+typedef struct limn_program limn_program;
+
+typedef struct limn_backend_vtable {
+    const char *name; /* "cpu" */
+    void (*free)(limn_backend *b);
+    /* Plan options that suit the backend at this precision. */
+    limn_plan_options (*plan_options)(const limn_backend *b);
+    /* Packs weights, sizes scratch; fails naming the op when something is not supported. */
+    limn_status (*prepare)(limn_backend *b, limn_program *p, limn_err *err);
+    limn_status (*run)(limn_backend *b, limn_program *p, const atomic_bool *cancel, limn_err *err);
+    /* Drops packed forms of a weight (before its owner goes away); NULL: of all. */
+    void (*forget)(limn_backend *b, const limn_weight *w);
+    size_t (*packed_bytes)(const limn_backend *b);
+} limn_backend_vtable;
+
+struct limn_backend {
+    const limn_backend_vtable *v;
+};
+
+struct limn_program {
+    limn_backend *backend;
+    limn_plan *plan; /* owned */
+    uint8_t *arena;  /* owned, plan->arena_bytes */
+    double *seconds; /* per step, summed over runs; NULL unless profiling was asked for */
+    int runs;
+};
+
+typedef struct limn_cpu_options {
+    int threads;        /* 0: all cores */
+    unsigned cpu_flags; /* from limn_cpu_detect() & mask */
+    limn_precision precision;
+} limn_cpu_options;
+
+/* Data of a node inside a program's arena; resolves views. For backends. */
+void *limn_program_data(const limn_program *p, const limn_node *nd);
+
+limn_status limn_backend_new_cpu(limn_backend **out, const limn_cpu_options *opt, limn_err *err);
+/* Plain loops in f32 with f64 sums, one thread: the specification that the others are tested with.
+ */
+limn_status limn_backend_new_ref(limn_backend **out, limn_err *err);
+void limn_backend_free(limn_backend **b);
+void limn_backend_forget(limn_backend *b, const limn_weight *w);
+size_t limn_backend_packed_bytes(const limn_backend *b);
+
+/* Plans the graph (taken, also on failure), reserves its arena, packs its weights. */
+limn_status limn_program_new(limn_program **out, limn_backend *b, limn_graph **graph,
+                             limn_err *err);
+void limn_program_free(limn_program **p);
+/* Where to write an input before a run / read an output after it; valid until the program is freed.
+ * Inputs keep their values between runs. NULL when there is no such name. The element count and
+ * dtype are those of the node. */
+void *limn_program_input(limn_program *p, const char *name, limn_shape *shape);
+const float *limn_program_output(limn_program *p, const char *name, limn_shape *shape);
+/* E_CANCELLED when *cancel became true (it is polled between ops and inside long ones). */
+limn_status limn_program_run(limn_program *p, const atomic_bool *cancel, limn_err *err);
+/* Turns per-step timing on; limn_program_print_profile sums it up per op. */
+limn_status limn_program_profile(limn_program *p, limn_err *err);
+void limn_program_print_profile(const limn_program *p, limn_buf *out);
+
+#endif

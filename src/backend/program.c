@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/* Programs: a plan with its arena on a backend; see backend.h. */
+#include "backend/backend.h"
+#include "graph/op_table.h"
+
+void limn_backend_free(limn_backend **b) {
+    if (!b || !*b) return;
+    (*b)->v->free(*b);
+    *b = NULL;
+}
+
+void limn_backend_forget(limn_backend *b, const limn_weight *w) {
+    b->v->forget(b, w);
+}
+size_t limn_backend_packed_bytes(const limn_backend *b) {
+    return b->v->packed_bytes(b);
+}
+
+limn_status limn_program_new(limn_program **out, limn_backend *b, limn_graph **graph,
+                             limn_err *err) {
+    limn_status st = LIMN_OK;
+    limn_program *p = limn_mem_calloc(1, sizeof *p);
+    *out = NULL;
+    if (!p) limn_graph_free(graph);
+    LIMN_CHECK(err, p, LIMN_E_NOMEM, "no memory for a program");
+    p->backend = b;
+    limn_plan_options opt = b->v->plan_options(b);
+    LIMN_TRY(limn_plan_build(&p->plan, graph, &opt, err));
+    p->arena = limn_mem_aligned(p->plan->arena_bytes ? p->plan->arena_bytes : 64);
+    LIMN_CHECK(err, p->arena, LIMN_E_NOMEM, "no memory for %.0f MB of intermediate results",
+               (double)p->plan->arena_bytes / 1e6);
+    LIMN_TRY(b->v->prepare(b, p, err));
+    *out = p;
+    p = NULL;
+out:
+    limn_program_free(&p);
+    return st;
+}
+
+void limn_program_free(limn_program **program) {
+    limn_program *p = program ? *program : NULL;
+    if (!p) return;
+    limn_plan_free(&p->plan);
+    limn_mem_free(p->arena);
+    limn_mem_free(p->seconds);
+    limn_mem_free(p);
+    *program = NULL;
+}
+
+void *limn_program_data(const limn_program *p, const limn_node *nd) {
+    while (nd->op == LIMN_OP_RESHAPE) nd = nd->src[0];
+    return p->arena + p->plan->slots[p->plan->slot[nd->id]].offset;
+}
+
+static void *node_data(limn_program *p, const limn_node *nd, limn_shape *shape) {
+    if (!nd) return NULL;
+    if (shape) *shape = nd->shape;
+    return limn_program_data(p, nd);
+}
+
+void *limn_program_input(limn_program *p, const char *name, limn_shape *shape) {
+    return node_data(p, limn_plan_find_input(p->plan, name), shape);
+}
+
+const float *limn_program_output(limn_program *p, const char *name, limn_shape *shape) {
+    return node_data(p, limn_plan_find_output(p->plan, name), shape);
+}
+
+limn_status limn_program_run(limn_program *p, const atomic_bool *cancel, limn_err *err) {
+    return p->backend->v->run(p->backend, p, cancel, err);
+}
+
+limn_status limn_program_profile(limn_program *p, limn_err *err) {
+    if (!p->seconds) p->seconds = limn_mem_calloc((size_t)p->plan->n_steps + 1, sizeof(double));
+    if (!p->seconds) return limn_fail(err, LIMN_E_NOMEM, "no memory for a profile");
+    return LIMN_OK;
+}
+
+void limn_program_print_profile(const limn_program *p, limn_buf *out) {
+    if (!p->seconds || p->runs == 0) return;
+    double time[LIMN_OP_COUNT] = {0}, work[LIMN_OP_COUNT] = {0}, total = 0;
+    int count[LIMN_OP_COUNT] = {0};
+    for (int k = 0; k < p->plan->n_steps; k++) {
+        const limn_node *nd = p->plan->steps[k];
+        time[nd->op] += p->seconds[k] / p->runs;
+        total += p->seconds[k] / p->runs;
+        work[nd->op] += limn_op_get(nd->op)->flops(nd);
+        count[nd->op]++;
+    }
+    limn_buf_addf(out, "%-12s %6s %10s %6s %12s\n", "op", "count", "ms", "share", "GFLOP/s");
+    for (int i = 0; i < LIMN_OP_COUNT; i++)
+        if (count[i])
+            limn_buf_addf(out, "%-12s %6d %10.2f %5.1f%% %12.1f\n", limn_op_get((limn_op)i)->name,
+                          count[i], time[i] * 1e3, 100 * time[i] / total, work[i] / time[i] / 1e9);
+    limn_buf_addf(out, "%-12s %6s %10.2f        %12.1f\n", "all", "", total * 1e3,
+                  p->plan->flops / total / 1e9);
+}
