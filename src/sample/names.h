@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Looking names up in the tables of this folder (schedules, solvers, guiders, generators).
+ *
+ * Names are compared folded: letters and digits in lower case, '+' kept as 'p', everything else
+ * dropped, so "DPM++ 2M", "dpmpp_2m" and "dpm++2m" are one name. Pure functions, any thread.
+ */
+#ifndef LIMN_SAMPLE_NAMES_H
+#define LIMN_SAMPLE_NAMES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/status.h"
+
+enum { LIMN_NAME_MAX = 96 }; /* longer names are never valid */
+
+/* Name of row i; *aliases = further names separated by '|', or NULL. */
+typedef const char *limn_name_row_fn(int i, const char **aliases);
+
+/* Folded copy; false when the name is empty or too long. */
+bool limn_name_fold(char out[LIMN_NAME_MAX], const char *name);
+/* Row of that name or alias, or -1. */
+int limn_name_find(const char *name, int count, limn_name_row_fn *row);
+/* E_VALUE: "unknown WHAT "NAME"; did you mean A, B or C?" with the three nearest, and returns it.
+ */
+limn_status limn_name_fail(limn_err *err, const char *what, const char *name, int count,
+                           limn_name_row_fn *row);
+
+#endif
