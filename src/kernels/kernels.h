@@ -11,10 +11,18 @@
 #ifndef LIMN_KERNELS_KERNELS_H
 #define LIMN_KERNELS_KERNELS_H
 
+#include "kernels/attention.h"
 #include "kernels/cpu_features.h"
+#include "kernels/elementwise.h"
+#include "kernels/norm.h"
+#include "kernels/rope.h"
 
 typedef struct limn_kernels {
     unsigned cpu; /* the flags it was filled for */
+    limn_elementwise_kernels elementwise;
+    limn_norm_kernels norm;
+    limn_rope_kernels rope;
+    limn_attention_kernels attention;
 } limn_kernels;
 
 /* `cpu_flags` must be a subset of limn_cpu_detect() (tests under emulation excepted). */

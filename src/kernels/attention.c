@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/* Driver of attention: plan, tasks, decoding by key ranges; see attention.h. */
+#include "kernels/attention.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernels/rowio.h"
+
+enum {
+    SPLIT_KEYS = 512,     /* keys of one decoding task */
+    TILE_FLOATS = 1 << 14 /* query tile: rows x dim of about 64 KiB */
+};
+
+float limn_attention_scale(const limn_attention_args *a) {
+    return a->scale != 0 ? a->scale : (float)(1.0 / sqrt((double)a->dim));
+}
+
+void limn_attention_load(const limn_kernels *k, float *dst, int64_t dst_stride,
+                         const limn_attn_view *v, int64_t batch, int64_t head, int64_t i0,
+                         int64_t count, int64_t dim) {
+    const limn_dtype_info *info = limn_dtype_get(v->type);
+    int64_t at = batch * v->batch + head * v->head + i0 * v->row;
+    for (int64_t i = 0; i < count; i++, at += v->row) {
+        const char *src = (const char *)v->data + at / info->block * info->bytes;
+        if (v->type == LIMN_F32)
+            memcpy(dst + i * dst_stride, src, (size_t)dim * 4);
+        else
+            limn_row_to_f32(k, dst + i * dst_stride, src, v->type, dim);
+    }
+}
+
+void limn_attention_store(const limn_attention_block *b, int64_t head, int64_t i,
+                          const float *row) {
+    const limn_attention_args *a = b->a;
+    int64_t at = b->batch * a->out_batch + i * a->out_row + head * a->out_head;
+    int64_t dv = limn_attention_dim_v(a);
+    if (a->out_type == LIMN_F32)
+        memcpy((float *)a->out + at, row, (size_t)dv * 4);
+    else
+        limn_rowio_store(b->kernels, a->out, a->out_type, at, row, dv);
+}
+
+typedef struct attention_job {
+    const limn_exec *ex;
+    const limn_attention_args *a;
+    const limn_attention_tiler *tiler;
+    size_t worker_bytes; /* scratch of one worker */
+    int64_t tile, tiles; /* queries of a tile, tiles per head */
+    int64_t splits;      /* decoding: key ranges; 0: tiles are used */
+    int64_t rows;        /* decoding: rows of a group */
+    float *parts;        /* decoding: [n, kv_heads, splits, rows, 2 + dim_v]: m, l, acc */
+} attention_job;
+
+/* Queries of a tile: as many as keep the tile in the cache, fewer when threads would be idle. A
+ * query's result does not depend on its tile, so the number of threads may matter here. */
+static int64_t tile_rows(const limn_attention_args *a, const limn_attention_tiler *t, int threads) {
+    int64_t wide = a->dim > limn_attention_dim_v(a) ? a->dim : limn_attention_dim_v(a);
+    int64_t rows = TILE_FLOATS / wide;
+    rows = rows < 48 ? 48 : rows > 128 ? 128 : rows;
+    while (rows > 32 && a->n * a->heads * ((a->len_q + rows - 1) / rows) < 4 * threads) rows /= 2;
+    return (rows + t->panel - 1) / t->panel * t->panel;
+}
+
+static attention_job plan(const limn_kernels *k, const limn_attention_args *a, int threads) {
+    attention_job j = {.a = a, .tiler = a->exact ? &k->attention.f32 : &k->attention.bf16};
+    int64_t group = a->heads / a->kv_heads;
+    if (a->len_q * group <= LIMN_ATTENTION_FEW_ROWS) {
+        j.splits = a->len_k > SPLIT_KEYS ? (a->len_k + SPLIT_KEYS - 1) / SPLIT_KEYS : 1;
+        j.rows = a->len_q * group;
+        j.worker_bytes = limn_attention_rows_bytes(a, j.rows);
+    } else {
+        j.tile = tile_rows(a, j.tiler, threads);
+        j.tiles = (a->len_q + j.tile - 1) / j.tile;
+        j.worker_bytes = j.tiler->bytes(a, j.tile);
+    }
+    return j;
+}
+
+size_t limn_attention_scratch_bytes(const limn_kernels *k, const limn_attention_args *a,
+                                    int threads) {
+    attention_job j = plan(k, a, threads);
+    size_t all, parts = (size_t)(j.rows * (2 + limn_attention_dim_v(a)) * 4);
+    bool ok = limn_mul_size(&all, j.worker_bytes, (size_t)(threads > 1 ? threads : 1)) &&
+              limn_mul_size(&parts, parts, (size_t)(a->n * a->kv_heads)) &&
+              limn_mul_size(&parts, parts, (size_t)j.splits) && limn_add_size(&all, all, parts);
+    return ok ? all : SIZE_MAX;
+}
+
+static void tile_task(void *arg, size_t task, int worker) {
+    const attention_job *j = arg;
+    const limn_attention_args *a = j->a;
+    if (limn_exec_cancelled(j->ex)) return;
+    int64_t tile = (int64_t)task % j->tiles, bh = (int64_t)task / j->tiles;
+    limn_attention_block b = {.kernels = j->ex->k,
+                              .a = a,
+                              .batch = bh / a->heads,
+                              .head0 = bh % a->heads,
+                              .heads = 1,
+                              .q0 = tile * j->tile};
+    b.q_count = a->len_q - b.q0 < j->tile ? a->len_q - b.q0 : j->tile;
+    j->tiler->run(&b, (char *)j->ex->scratch + (size_t)worker * j->worker_bytes);
+}
+
+static void split_task(void *arg, size_t task, int worker) {
+    const attention_job *j = arg;
+    const limn_attention_args *a = j->a;
+    if (limn_exec_cancelled(j->ex)) return;
+    int64_t split = (int64_t)task % j->splits, bh = (int64_t)task / j->splits;
+    int64_t group = a->heads / a->kv_heads, dv = limn_attention_dim_v(a);
+    limn_attention_block b = {.kernels = j->ex->k,
+                              .a = a,
+                              .batch = bh / a->kv_heads,
+                              .head0 = bh % a->kv_heads * group,
+                              .heads = group,
+                              .q_count = a->len_q};
+    int64_t k0 = split * SPLIT_KEYS, k1 = k0 + SPLIT_KEYS < a->len_k ? k0 + SPLIT_KEYS : a->len_k;
+    limn_attention_state s =
+        limn_attention_rows(&b, k0, k1, (char *)j->ex->scratch + (size_t)worker * j->worker_bytes);
+    float *part = j->parts + (int64_t)task * j->rows * (2 + dv);
+    for (int64_t r = 0; r < j->rows; r++, part += 2 + dv) {
+        part[0] = s.m[r];
+        part[1] = s.l[r];
+        memcpy(part + 2, s.acc + r * dv, (size_t)dv * 4);
+    }
+}
+
+/* Joins the key ranges of one group's rows, first to last. */
+static void join_task(void *arg, size_t task, int worker) {
+    (void)worker;
+    const attention_job *j = arg;
+    const limn_attention_args *a = j->a;
+    int64_t group = a->heads / a->kv_heads, dv = limn_attention_dim_v(a), step = 2 + dv;
+    limn_attention_block b = {.kernels = j->ex->k, .a = a, .batch = (int64_t)task / a->kv_heads};
+    int64_t head0 = (int64_t)task % a->kv_heads * group;
+    _Alignas(64) float sum[LIMN_ATTENTION_DIM_MAX];
+    for (int64_t r = 0; r < j->rows; r++) {
+        const float *first = j->parts + ((int64_t)task * j->splits * j->rows + r) * step;
+        float top = -INFINITY, l = 0;
+        for (int64_t s = 0; s < j->splits; s++) {
+            float m = first[s * j->rows * step];
+            if (m > top) top = m;
+        }
+        if (top == -INFINITY) top = 0;
+        memset(sum, 0, (size_t)dv * 4);
+        for (int64_t s = 0; s < j->splits; s++) {
+            const float *part = first + s * j->rows * step;
+            float w = expf(part[0] - top);
+            l += w * part[1];
+            for (int64_t d = 0; d < dv; d++) sum[d] += w * part[2 + d];
+        }
+        float inv = l != 0 ? 1.0f / l : 0;
+        for (int64_t d = 0; d < dv; d++) sum[d] *= inv;
+        limn_attention_store(&b, head0 + r / a->len_q, r % a->len_q, sum);
+    }
+}
+
+void limn_attention_run(const limn_exec *ex, const limn_attention_args *a) {
+    assert(a->kv_heads > 0 && a->heads % a->kv_heads == 0);
+    assert(a->dim > 0 && a->dim <= LIMN_ATTENTION_DIM_MAX);
+    assert(limn_attention_dim_v(a) <= LIMN_ATTENTION_DIM_MAX && limn_rowio_is_type(a->out_type));
+    if (a->n <= 0 || a->len_q <= 0 || a->heads <= 0) return;
+    int threads = limn_pool_threads(ex->pool);
+    attention_job j = plan(ex->k, a, threads);
+    assert(ex->scratch_bytes >= limn_attention_scratch_bytes(ex->k, a, threads));
+    j.ex = ex;
+    if (j.splits == 0) {
+        limn_pool_run(ex->pool, tile_task, &j, (size_t)(a->n * a->heads * j.tiles));
+        return;
+    }
+    j.parts = (float *)((char *)ex->scratch + (size_t)threads * j.worker_bytes);
+    limn_pool_run(ex->pool, split_task, &j, (size_t)(a->n * a->kv_heads * j.splits));
+    if (!limn_exec_cancelled(ex))
+        limn_pool_run(ex->pool, join_task, &j, (size_t)(a->n * a->kv_heads));
+}

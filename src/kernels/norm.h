@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Normalisation and softmax.
+ *
+ * Statistics are two-pass and stable: sums of f32 lanes over at most LIMN_ROW_PIECE elements are
+ * collected in f64, and the second pass sums squares of differences from the first pass's mean with
+ * a correction for that mean's own rounding. group_norm does both passes on chunks that stay in
+ * the cache and joins the chunks by Chan's formula, in order. All partitions depend on the shape
+ * only: the same bits for any number of threads.
+ *
+ * Activations may be f32, f16 or bf16; weights, biases and statistics are f32. An output may be the
+ * same memory as its input when type and stride agree. Shapes are checked by assert only.
+ */
+#ifndef LIMN_KERNELS_NORM_H
+#define LIMN_KERNELS_NORM_H
+
+#include "kernels/elementwise.h"
+
+/* Micro-kernels on contiguous f32 pieces of at most LIMN_ROW_PIECE elements. */
+typedef struct limn_norm_kernels {
+    /* *sum += sum(x - shift), *sum_sq += sum((x - shift)^2) */
+    void (*moments)(const float *x, float shift, int64_t n, double *sum, double *sum_sq);
+    /* y = (x - mean) * rstd * weight + bias; weight NULL: 1, bias NULL: 0 */
+    void (*apply)(float *y, const float *x, float mean, float rstd, const float *weight,
+                  const float *bias, int64_t n);
+    /* Columns: acc[c] += x[c] */
+    void (*col_add)(float *acc, const float *x, int64_t n);
+    /* Columns: d = x[c] - mean[c]; s1[c] += d; s2[c] += d^2 */
+    void (*col_moments)(float *s1, float *s2, const float *x, const float *mean, int64_t n);
+    /* y = (x - mean) * scale + bias per column, then SiLU when asked */
+    void (*col_apply)(float *y, const float *x, const float *mean, const float *scale,
+                      const float *bias, bool silu, int64_t n);
+    /* y = x * scale + mask (mask may be NULL; y may be x); returns the largest y, -inf for n = 0 */
+    float (*scale_mask_max)(float *y, const float *x, const float *mask, float scale, int64_t n);
+    /* x = exp(x - shift); returns the sum of the results */
+    double (*exp_sum)(float *x, float shift, int64_t n);
+} limn_norm_kernels;
+
+/* ---- layer norm and rms norm ---- */
+
+/* Row r, part p is x.data[r * x.stride + p * dim ..]: `parts` > 1 normalises each head of a row by
+ * itself with the same weight [dim] (QK norm). */
+typedef struct limn_row_norm_args {
+    limn_rows y;         /* [rows, parts, dim] */
+    limn_rows_in x;      /* [rows, parts, dim]; repeat and single unused */
+    int64_t rows, parts; /* parts 0 counts as 1 */
+    int64_t dim;
+    const float *weight; /* [dim] or NULL (no affine part) */
+    const float *bias;   /* [dim] or NULL */
+    float eps;
+    bool rms;                  /* x / sqrt(mean(x^2) + eps), no mean subtracted */
+    bool weight_plus;          /* weight is stored minus one (Gemma): uses 1 + weight */
+    limn_rows_in scale, shift; /* data NULL or [rows / repeat, parts * dim]: afterwards
+                                * y * (1 + scale) + shift, as limn_modulate_run */
+} limn_row_norm_args;
+
+/* Dim 0 writes nothing. Largest error against f64: 2e-6 of the largest |y| of the row. */
+void limn_row_norm_run(const struct limn_exec *ex, const limn_row_norm_args *a);
+
+/* ---- group norm, channels last ---- */
+
+typedef struct limn_group_norm_args {
+    limn_rows y;    /* [n, pixels, channels]; stride between pixels */
+    limn_rows_in x; /* [n, pixels, channels]; stride between pixels; repeat, single unused */
+    int64_t n, pixels, channels;
+    int64_t groups;      /* divides channels */
+    const float *weight; /* [channels] or NULL */
+    const float *bias;   /* [channels] or NULL */
+    float eps;           /* 1e-5 in the UNet's residual blocks, 1e-6 elsewhere */
+    bool silu;           /* y = silu(norm(x)) */
+} limn_group_norm_args;
+
+/* Bytes of ex->scratch for limn_group_norm_run and limn_group_norm_stats, for any number of
+ * threads; SIZE_MAX when the shape is impossible. */
+size_t limn_group_norm_scratch_bytes(const limn_group_norm_args *a);
+
+/* mean and rstd [n, groups] of x; y is unused. For tiles that must share statistics and for
+ * convolutions that normalise while they gather: there y = (x - mean) * (rstd * weight) + bias. */
+void limn_group_norm_stats(const struct limn_exec *ex, const limn_group_norm_args *a, float *mean,
+                           float *rstd);
+/* Second half with given statistics [n, groups]. */
+void limn_group_norm_apply(const struct limn_exec *ex, const limn_group_norm_args *a,
+                           const float *mean, const float *rstd);
+/* Both. The statistics pass reads x once from memory, the second pass reads and writes it. */
+void limn_group_norm_run(const struct limn_exec *ex, const limn_group_norm_args *a);
+
+/* ---- softmax ---- */
+
+typedef struct limn_softmax_args {
+    limn_rows y;       /* [rows, cols], f32 only */
+    limn_rows_in x;    /* [rows, cols], f32 only; repeat, single unused */
+    limn_rows_in mask; /* data NULL or f32 [rows / repeat, cols], added; -inf masks */
+    int64_t rows, cols;
+    float scale; /* factor of x before the mask is added */
+} limn_softmax_args;
+
+/* y = softmax(x * scale + mask); a row whose every entry is -inf becomes 0. */
+void limn_softmax_run(const struct limn_exec *ex, const limn_softmax_args *a);
+
+/* Fillers of the dispatch table; called by kernels.c and x86_init.c only. */
+void limn_norm_fill_c(limn_norm_kernels *m);
+void limn_norm_fill_avx2(limn_norm_kernels *m);
+void limn_norm_fill_avx512(limn_norm_kernels *m);
+
+#endif

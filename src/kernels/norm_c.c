@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* The specification of the micro-kernels of norm.h: plain loops. */
+#include <math.h>
+
+#include "kernels/norm.h"
+
+static void moments_c(const float *x, float shift, int64_t n, double *sum, double *sum_sq) {
+    double s1 = 0, s2 = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = (double)x[i] - (double)shift;
+        s1 += d;
+        s2 += d * d;
+    }
+    *sum += s1;
+    *sum_sq += s2;
+}
+
+static void apply_c(float *y, const float *x, float mean, float rstd, const float *weight,
+                    const float *bias, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float v = (x[i] - mean) * rstd;
+        if (weight) v *= weight[i];
+        if (bias) v += bias[i];
+        y[i] = v;
+    }
+}
+
+static void col_add_c(float *acc, const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) acc[i] += x[i];
+}
+
+static void col_moments_c(float *s1, float *s2, const float *x, const float *mean, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float d = x[i] - mean[i];
+        s1[i] += d;
+        s2[i] += d * d;
+    }
+}
+
+static void col_apply_c(float *y, const float *x, const float *mean, const float *scale,
+                        const float *bias, bool silu, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float v = (x[i] - mean[i]) * scale[i] + bias[i];
+        y[i] = silu ? (float)(v / (1.0 + exp(-(double)v))) : v;
+    }
+}
+
+static float scale_mask_max_c(float *y, const float *x, const float *mask, float scale, int64_t n) {
+    float top = -INFINITY;
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = x[i] * scale + (mask ? mask[i] : 0.0f);
+        if (y[i] > top) top = y[i];
+    }
+    return top;
+}
+
+static double exp_sum_c(float *x, float shift, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = (float)exp((double)x[i] - (double)shift);
+        sum += (double)x[i];
+    }
+    return sum;
+}
+
+void limn_norm_fill_c(limn_norm_kernels *m) {
+    *m = (limn_norm_kernels){
+        .moments = moments_c,
+        .apply = apply_c,
+        .col_add = col_add_c,
+        .col_moments = col_moments_c,
+        .col_apply = col_apply_c,
+        .scale_mask_max = scale_mask_max_c,
+        .exp_sum = exp_sum_c,
+    };
+}
