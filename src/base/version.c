@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT */
+/* The version that the build file states. */
+#include "limn.h"
+
+const char *limn_version(void) {
+    return LIMN_VERSION;
+}
