@@ -11,7 +11,8 @@ static const limn_word preview_words[] = {
     {"sixel", NULL, NULL},          {"blocks", NULL, "half-blocks"}, {NULL, NULL, NULL},
 };
 
-/* clang-format off: a table reads better in rows */
+/* A table reads better in rows. */
+/* clang-format off */
 static const limn_param rows[] = {
     {.name = "threads", .type = LIMN_TYPE_INT, F(threads), .max = 256, .cli_short = 't',
      .group = "engine", .default_note = "one per core",

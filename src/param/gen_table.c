@@ -65,7 +65,8 @@ static const limn_word file_words[] = {
     {"webp", NULL, NULL}, {NULL, NULL, NULL},
 };
 
-/* clang-format off: a table reads better in rows */
+/* A table reads better in rows. */
+/* clang-format off */
 static const limn_param rows[] = {
     /* ---- prompt ---- */
     {.name = "prompt", .type = LIMN_TYPE_TEXT, F(prompt), .max = PROMPT_MAX_BYTES,
