@@ -20,27 +20,33 @@ bool limn_name_fold(char out[LIMN_NAME_MAX], const char *name) {
     return n > 0;
 }
 
-/* The next alias of a '|' list, folded into `out`; false at the end. */
-static bool alias_next(char out[LIMN_NAME_MAX], const char **list) {
-    while (*list && **list) {
-        char one[LIMN_NAME_MAX];
-        size_t len = strcspn(*list, "|");
-        size_t copy = len < sizeof one ? len : sizeof one - 1;
-        memcpy(one, *list, copy);
-        one[copy] = 0;
-        *list += len + ((*list)[len] == '|');
-        if (limn_name_fold(out, one)) return true;
+/* The k-th spelling of a row, folded: name, label, then the aliases; false when there is none. An
+ * empty spelling is passed over by giving "". */
+static bool spelling(char out[LIMN_NAME_MAX], const limn_name_row *row, int k) {
+    out[0] = 0;
+    if (k < 2) {
+        const char *text = k == 0 ? row->name : row->label;
+        if (text) limn_name_fold(out, text);
+        return true;
     }
-    return false;
+    const char *at = row->aliases;
+    for (; at && *at && k > 2; k--) at += strcspn(at, "|") + (at[strcspn(at, "|")] == '|');
+    if (!at || !*at) return false;
+    char one[LIMN_NAME_MAX];
+    size_t len = strcspn(at, "|");
+    if (len >= sizeof one) len = sizeof one - 1;
+    memcpy(one, at, len);
+    one[len] = 0;
+    limn_name_fold(out, one);
+    return true;
 }
 
 int limn_name_find(const char *name, int count, limn_name_row_fn *row) {
     char want[LIMN_NAME_MAX], have[LIMN_NAME_MAX];
     if (!limn_name_fold(want, name)) return -1;
     for (int i = 0; i < count; i++) {
-        const char *aliases = NULL;
-        if (limn_name_fold(have, row(i, &aliases)) && strcmp(want, have) == 0) return i;
-        while (alias_next(have, &aliases))
+        limn_name_row r = row(i);
+        for (int k = 0; spelling(have, &r, k); k++)
             if (strcmp(want, have) == 0) return i;
     }
     return -1;
@@ -64,48 +70,50 @@ static int distance(const char *a, const char *b) {
     return row[nb];
 }
 
-static int row_distance(const char *want, int i, limn_name_row_fn *row) {
+static int row_distance(const char *want, const limn_name_row *row) {
     char have[LIMN_NAME_MAX];
-    const char *aliases = NULL;
     int best = LIMN_NAME_MAX;
-    if (limn_name_fold(have, row(i, &aliases))) best = distance(want, have);
-    while (alias_next(have, &aliases)) {
-        int d = distance(want, have);
+    for (int k = 0; spelling(have, row, k); k++) {
+        int d = have[0] ? distance(want, have) : LIMN_NAME_MAX;
         if (d < best) best = d;
     }
     return best;
 }
 
-limn_status limn_name_fail(limn_err *err, const char *what, const char *name, int count,
-                           limn_name_row_fn *row) {
-    enum { NEAR = 3 };
-    char want[LIMN_NAME_MAX] = "";
-    int at[NEAR], far[NEAR], near = 0;
-    limn_name_fold(want, name);
-    want[LIMN_NAME_MAX - 1] = 0;
+/* Keeps the NEAR rows of least distance, nearest first. */
+enum { NEAR = 3 };
+static int nearest(int at[NEAR], const char *want, int count, limn_name_row_fn *row) {
+    int far[NEAR], n = 0;
     for (int i = 0; i < count; i++) {
-        int d = row_distance(want, i, row);
-        int k = near < NEAR ? near++ : NEAR - 1;
-        if (k == NEAR - 1 && near == NEAR && i >= NEAR && d >= far[k]) continue;
-        while (k > 0 && far[k - 1] > d) {
+        limn_name_row r = row(i);
+        int d = row_distance(want, &r), k = n;
+        if (n == NEAR && d >= far[NEAR - 1]) continue;
+        if (n < NEAR)
+            n++;
+        else
+            k = NEAR - 1;
+        for (; k > 0 && far[k - 1] > d; k--) {
             at[k] = at[k - 1];
             far[k] = far[k - 1];
-            k--;
         }
         at[k] = i;
         far[k] = d;
     }
-    char list[256] = "";
+    return n;
+}
+
+limn_status limn_name_fail(limn_err *err, const char *what, const char *name, int count,
+                           limn_name_row_fn *row) {
+    char want[LIMN_NAME_MAX] = "", list[256] = "";
+    int at[NEAR];
     size_t len = 0;
-    for (int k = 0; k < near; k++) {
-        const char *aliases;
-        int n = snprintf(list + len, sizeof list - len, "%s%s",
-                         k == 0         ? ""
-                         : k < near - 1 ? ", "
-                                        : " or ",
-                         row(at[k], &aliases));
-        if (n < 0 || (size_t)n >= sizeof list - len) break;
-        len += (size_t)n;
+    if (!limn_name_fold(want, name)) want[0] = 0;
+    int n = nearest(at, want, count, row);
+    for (int k = 0; k < n; k++) {
+        const char *join = k == 0 ? "" : k < n - 1 ? ", " : " or ";
+        int put = snprintf(list + len, sizeof list - len, "%s%s", join, row(at[k]).name);
+        if (put < 0 || (size_t)put >= sizeof list - len) break;
+        len += (size_t)put;
     }
     return limn_fail(err, LIMN_E_VALUE, "unknown %s \"%.*s\"; did you mean %s?", what,
                      LIMN_NAME_MAX, name ? name : "", list);

@@ -15,12 +15,17 @@
 
 enum { LIMN_NAME_MAX = 96 }; /* longer names are never valid */
 
-/* Name of row i; *aliases = further names separated by '|', or NULL. */
-typedef const char *limn_name_row_fn(int i, const char **aliases);
+typedef struct limn_name_row {
+    const char *name;
+    const char *label;   /* or NULL */
+    const char *aliases; /* further names separated by '|', or NULL */
+} limn_name_row;
+/* The names of row i of a table. */
+typedef limn_name_row limn_name_row_fn(int i);
 
 /* Folded copy; false when the name is empty or too long. */
 bool limn_name_fold(char out[LIMN_NAME_MAX], const char *name);
-/* Row of that name or alias, or -1. */
+/* Row of that name, label or alias, or -1. */
 int limn_name_find(const char *name, int count, limn_name_row_fn *row);
 /* E_VALUE: "unknown WHAT "NAME"; did you mean A, B or C?" with the three nearest, and returns it.
  */

@@ -19,9 +19,8 @@ static const char *const prediction_rows[LIMN_PREDICT_COUNT][2] = {
     [LIMN_PREDICT_FLOW] = {"flow", "flow_prediction|rectified_flow|const"},
 };
 
-static const char *prediction_row(int i, const char **aliases) {
-    *aliases = prediction_rows[i][1];
-    return prediction_rows[i][0];
+static limn_name_row prediction_row(int i) {
+    return (limn_name_row){prediction_rows[i][0], NULL, prediction_rows[i][1]};
 }
 
 limn_status limn_prediction_parse(limn_prediction *out, const char *name, limn_err *err) {
@@ -69,10 +68,7 @@ static void discrete_table(limn_noising *m, const limn_noising_args *a, double b
         signal[i] = product;
     }
     if (a->zero_terminal_snr) zero_terminal_snr(signal);
-    for (int i = 0; i < LIMN_TRAIN_STEPS; i++) {
-        double s = (float)signal[i]; /* checkpoints and every user interface keep it in f32 */
-        m->sigma[i] = (float)sqrt((1 - s) / s);
-    }
+    for (int i = 0; i < LIMN_TRAIN_STEPS; i++) m->sigma[i] = sqrt((1 - signal[i]) / signal[i]);
 }
 
 static bool in_range(double v, double low, double high) {

@@ -25,9 +25,8 @@ static const kind_row kinds[LIMN_RNG_KIND_COUNT] = {
     [LIMN_RNG_PHILOX] = {"philox", "nv|cuda|gpu"},
 };
 
-static const char *kind_row_name(int i, const char **aliases) {
-    *aliases = kinds[i].aliases;
-    return kinds[i].name;
+static limn_name_row kind_row_name(int i) {
+    return (limn_name_row){kinds[i].name, NULL, kinds[i].aliases};
 }
 
 limn_status limn_rng_kind_parse(limn_rng_kind *out, const char *name, limn_err *err) {
