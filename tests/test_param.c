@@ -146,7 +146,7 @@ static void test_values(void **state) {
     assert_int_equal(limn_params_set(p, "seed", "random", LIMN_FROM_CLI, NULL), LIMN_OK);
     assert_false(limn_params_is_set(p, "seed"));
     assert_int_equal(limn_params_set(p, "rng", "NV", LIMN_FROM_CLI, NULL), LIMN_OK);
-    assert_int_equal(g->rng, LIMN_RNG_CUDA);
+    assert_int_equal(g->rng, LIMN_GEN_RNG_CUDA);
     assert_int_equal(limn_params_set(p, "lora", "a:0.5", LIMN_FROM_FILE, NULL), LIMN_OK);
     assert_int_equal(limn_params_set(p, "lora", "b", LIMN_FROM_FILE, NULL), LIMN_OK);
     assert_int_equal(g->loras.count, 2);

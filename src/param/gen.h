@@ -15,31 +15,31 @@
 
 #include "param/param.h"
 
-typedef enum limn_emphasis {
-    LIMN_EMPHASIS_ORIGINAL, /* weights scale the embedding, then its mean is restored (A1111) */
-    LIMN_EMPHASIS_NO_NORM,  /* weights scale the embedding */
-    LIMN_EMPHASIS_IGNORE,   /* syntax is read, weights are taken as 1 */
-    LIMN_EMPHASIS_NONE      /* parentheses and brackets are ordinary text */
-} limn_emphasis;
+typedef enum limn_gen_emphasis {
+    LIMN_GEN_EMPHASIS_ORIGINAL, /* weights scale the embedding, then its mean is restored (A1111) */
+    LIMN_GEN_EMPHASIS_NO_NORM,  /* weights scale the embedding */
+    LIMN_GEN_EMPHASIS_IGNORE,   /* syntax is read, weights are taken as 1 */
+    LIMN_GEN_EMPHASIS_NONE      /* parentheses and brackets are ordinary text */
+} limn_gen_emphasis;
 
-typedef enum limn_rng {
-    LIMN_RNG_CPU, /* torch's CPU generator (mt19937), bit for bit */
-    LIMN_RNG_CUDA /* torch's CUDA generator (Philox 4x32-10) */
-} limn_rng;
+typedef enum limn_gen_rng {
+    LIMN_GEN_RNG_CPU, /* torch's CPU generator (mt19937), bit for bit */
+    LIMN_GEN_RNG_CUDA /* torch's CUDA generator (Philox 4x32-10) */
+} limn_gen_rng;
 
-typedef enum limn_prediction {
-    LIMN_PREDICTION_AUTO, /* what the model says */
-    LIMN_PREDICTION_EPS,
-    LIMN_PREDICTION_V,
-    LIMN_PREDICTION_FLOW
-} limn_prediction;
+typedef enum limn_gen_prediction {
+    LIMN_GEN_PREDICTION_AUTO, /* what the model says */
+    LIMN_GEN_PREDICTION_EPS,
+    LIMN_GEN_PREDICTION_V,
+    LIMN_GEN_PREDICTION_FLOW
+} limn_gen_prediction;
 
-typedef enum limn_precision {
-    LIMN_PRECISION_AUTO,  /* the fastest that stays within the stated error */
-    LIMN_PRECISION_EXACT, /* f32 everywhere */
-    LIMN_PRECISION_BF16,
-    LIMN_PRECISION_INT8 /* int8 activations in the network's large products */
-} limn_precision;
+typedef enum limn_gen_precision {
+    LIMN_GEN_PRECISION_AUTO,  /* the fastest that stays within the stated error */
+    LIMN_GEN_PRECISION_EXACT, /* f32 everywhere */
+    LIMN_GEN_PRECISION_BF16,
+    LIMN_GEN_PRECISION_INT8 /* int8 activations in the network's large products */
+} limn_gen_precision;
 
 typedef enum limn_inpaint_fill {
     LIMN_FILL_ORIGINAL, /* start from the picture below the mask */
@@ -71,13 +71,13 @@ typedef struct limn_gen {
     char *prompt, *negative_prompt;
     limn_texts styles;
     int64_t clip_skip; /* 1 = last layer */
-    int emphasis;      /* limn_emphasis */
+    int emphasis;      /* limn_gen_emphasis */
     /* model */
     char *model, *vae, *refiner;
     double refiner_switch; /* share of the steps */
     limn_texts loras;      /* "name:strength[:text-encoder strength]" */
     limn_texts embeddings; /* files */
-    int prediction;        /* limn_prediction */
+    int prediction;        /* limn_gen_prediction */
     bool tiny_vae;
     /* size */
     int64_t width, height; /* pixels */
@@ -95,7 +95,7 @@ typedef struct limn_gen {
     int64_t seed, variation_seed;
     double variation_strength;
     int64_t eta_seed_delta;
-    int rng; /* limn_rng */
+    int rng; /* limn_gen_rng */
     /* image */
     char *init_image;
     double strength;
@@ -116,7 +116,7 @@ typedef struct limn_gen {
     char *upscaler;
     double upscale;
     /* computing */
-    int precision, vae_tiling; /* limn_precision, limn_switch */
+    int precision, vae_tiling; /* limn_gen_precision, limn_switch */
     int64_t vae_tile;
     double vae_tile_overlap;
     /* file */
