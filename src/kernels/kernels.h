@@ -14,11 +14,13 @@
 #include "kernels/attention.h"
 #include "kernels/cpu_features.h"
 #include "kernels/elementwise.h"
+#include "kernels/gemm.h"
 #include "kernels/norm.h"
 #include "kernels/rope.h"
 
 typedef struct limn_kernels {
     unsigned cpu; /* the flags it was filled for */
+    limn_gemm_kernels gemm;
     limn_elementwise_kernels elementwise;
     limn_norm_kernels norm;
     limn_rope_kernels rope;

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The micro-kernel contract under matmul and conv, and the driver that both share.
+ *
+ * A product is out[m, n] = sum over segments s and words w of A[s][m][w] * B[s][w][n]. The rows of
+ * A are given by pointers, so that a convolution is the same thing with one segment per tap and a
+ * row of zeros for padding: nothing is gathered. A *word* is 32 bits of an A row: one f32, two
+ * bf16, four u8, or (AVX2's int8) four s16 in 64 bits; a kernel broadcasts it against one step of a
+ * packed panel of `nr` outputs (pack.h). Sums run over k in one fixed order per output whatever the
+ * tile, so tiles may be cut for any number of threads without changing a bit.
+ *
+ * Internal to kernels/.
+ */
+#ifndef LIMN_KERNELS_GEMM_H
+#define LIMN_KERNELS_GEMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/act.h"
+#include "tensor/dtype.h"
+
+/* How a packed weight lies in memory: steps of `nr` outputs. */
+typedef enum limn_store {
+    LIMN_STORE_F32,    /* [k][nr] */
+    LIMN_STORE_F16,    /* [k][nr] */
+    LIMN_STORE_BF16,   /* [k][nr] */
+    LIMN_STORE_BF16X2, /* [k/2][nr][2], for dot products of bf16 pairs */
+    LIMN_STORE_I8X4,   /* [k/4][nr][4] signed, one scale per output */
+    LIMN_STORE_ROWS,   /* the file's own rows, expanded block by block */
+    LIMN_STORE_COUNT
+} limn_store;
+
+/* What a kernel reads from the rows of A. */
+typedef enum limn_words {
+    LIMN_WORDS_F32,
+    LIMN_WORDS_BF16X2,
+    LIMN_WORDS_U8X4,  /* value + 128 */
+    LIMN_WORDS_S16X4, /* plain value */
+    LIMN_WORDS_COUNT
+} limn_words;
+
+typedef struct limn_gemm_panel {
+    const void *const *rows; /* [segs][rows_stride], `m` of each used */
+    size_t rows_stride;
+    size_t row_offset; /* bytes added to every row pointer */
+    int m, segs;
+    int words;  /* of each segment */
+    int panels; /* neighbouring panels, each b_stride bytes after the one before */
+    int nr;     /* outputs per panel */
+    const void *b;
+    size_t b_stride;
+    float *c;        /* [panels][c_stride], of each [m][nr]; s32 for int8. 64-byte aligned */
+    size_t c_stride; /* in elements */
+    bool accumulate; /* add to c, else overwrite */
+} limn_gemm_panel;
+
+typedef void limn_gemm_panel_fn(const limn_gemm_panel *p);
+
+/* Turns a finished tile of sums into output rows. */
+typedef struct limn_gemm_finish {
+    float *c;               /* [m][nr], changed in place; s32 when row_scale is set */
+    int m, n;               /* n <= nr outputs are real */
+    int nr;                 /* distance of tile rows */
+    const float *row_scale; /* [m] int8: activation scale, else NULL */
+    const float *col_scale; /* [n] int8: weight scale */
+    const int32_t *col_fix; /* [n] int8: subtracted from the sum before scaling, or NULL */
+    const float *bias;      /* [n] or NULL */
+    const float *add; /* row r of the tile adds add[((row0 + r) / add_rows) * add_stride + j] */
+    int64_t add_stride, add_rows, row0;
+    limn_act act;
+    float slope, scale;
+    const void *res; /* residual [m, n] or NULL */
+    int64_t res_stride;
+    void *y;
+    int64_t y_stride; /* in elements, as res_stride */
+    bool res_bf16, y_bf16;
+} limn_gemm_finish;
+
+typedef struct limn_gemm_kernels {
+    int mr, nr;
+    limn_store half;       /* store of LIMN_COMPUTE_HALF for weights that are wider */
+    limn_words int8_words; /* what panel[I8X4] reads */
+    limn_gemm_panel_fn *panel[LIMN_STORE_COUNT]; /* NULL: not of this table */
+    void (*finish)(const limn_gemm_finish *f);
+    void (*f16_to_f32)(float *dst, const uint16_t *src, size_t n);
+    void (*f32_to_f16)(uint16_t *dst, const float *src, size_t n);
+    void (*bf16_to_f32)(float *dst, const uint16_t *src, size_t n);
+    void (*f32_to_bf16)(uint16_t *dst, const float *src, size_t n);
+    /* 8-bit codes of src * inv_scale: nearest in [-127, 127], + 128 for u8 */
+    void (*quantise_u8)(uint8_t *dst, const float *src, size_t n, float inv_scale);
+    void (*quantise_s16)(int16_t *dst, const float *src, size_t n, float inv_scale);
+    float (*max_abs)(const float *src, size_t n);
+    /* dst[i][r] = src[r][i]: nr rows of n 32-bit words, `stride` words apart, to panel order */
+    void (*transpose)(float *dst, const float *src, size_t stride, size_t n);
+} limn_gemm_kernels;
+
+/* Fillers; each leaves alone what it does not do better. */
+void limn_gemm_init_c(limn_gemm_kernels *k);
+void limn_gemm_init_avx2(limn_gemm_kernels *k);
+void limn_gemm_init_avx512(limn_gemm_kernels *k);
+void limn_gemm_init_vnni(limn_gemm_kernels *k);
+void limn_gemm_init_avx512bf16(limn_gemm_kernels *k);
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* The driver of gemm.h's micro-kernels, shared by matmul.c and conv.c. Internal to kernels/. */
+#ifndef LIMN_KERNELS_GEMM_RUN_H
+#define LIMN_KERNELS_GEMM_RUN_H
+
+#include "kernels/matmul.h"
+
+typedef struct limn_gemm_job limn_gemm_job;
+
+/* Writes the pointers of rows [row0, row0 + rows) for each tap: table[tap * rows_stride + i]. */
+typedef void limn_gemm_rows_fn(const limn_gemm_job *job, const void **table, size_t rows_stride,
+                               int64_t row0, int rows);
+
+struct limn_gemm_job {
+    const limn_exec *ex;
+    const limn_packed *w;
+    int64_t m;
+    limn_gemm_rows_fn *fill_rows;
+    const void *rows_arg;   /* of fill_rows */
+    const float *row_scale; /* INT8: [m] */
+    void *y;
+    int64_t y_stride;
+    bool y_bf16;
+    const limn_epilogue *epi;
+    void *scratch; /* limn_gemm_scratch_bytes */
+};
+
+size_t limn_gemm_scratch_bytes(const limn_kernels *k, const limn_packed *w, int64_t m, int threads);
+limn_status limn_gemm_run(const limn_gemm_job *job, limn_err *err);
+
+/* y and residual are f32 or bf16, strides hold a row, scale is finite: E_UNSUPPORTED, E_SHAPE. */
+limn_status limn_epilogue_check(const limn_epilogue *e, limn_dtype y_dtype, int64_t y_stride,
+                                int64_t n, limn_err *err);
+
+/* Converts rows of f32 / bf16 to a kernel's words; `k` elements in, k_pad out (filled up with
+ * zeros). For U8X4 / S16X4 `inv_scale` multiplies first. `tmp` holds k f32. */
+void limn_gemm_convert_row(const limn_gemm_kernels *g, void *dst, limn_words words, const void *src,
+                           bool src_bf16, int64_t k, int64_t k_pad, float inv_scale, float *tmp);
+
+static inline size_t limn_gemm_align(size_t n) {
+    return (n + 63) & ~(size_t)63;
+}
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * y[m, n] = act(x[m, k] . W[n, k]^T + bias[n] + add[m / add_rows, n]) * scale + residual[m, n]
+ *
+ * with W packed once (pack.h). The same bits for any number of threads. Which thread calls does not
+ * matter; one call at a time per limn_exec.
+ */
+#ifndef LIMN_KERNELS_MATMUL_H
+#define LIMN_KERNELS_MATMUL_H
+
+#include "kernels/exec.h"
+#include "kernels/pack.h"
+
+/* What happens to a sum on its way out; all-zero except `scale` = 1 means nothing. */
+typedef struct limn_epilogue {
+    const float *bias; /* [n] or NULL */
+    const float *add;  /* [ceil(m / add_rows), n] or NULL: one row for every add_rows output rows */
+    int64_t add_rows;
+    limn_act act;
+    float slope;               /* LIMN_ACT_LEAKY_RELU */
+    float scale;               /* after act, before residual */
+    const void *residual;      /* [m, n] or NULL; may be y itself */
+    limn_dtype residual_dtype; /* F32 or BF16 */
+    int64_t residual_stride;   /* elements between rows */
+} limn_epilogue;
+
+typedef struct limn_matmul_args {
+    void *y; /* [m, n] F32 or BF16 */
+    limn_dtype y_dtype;
+    int64_t y_stride; /* elements between rows */
+    const void *x;    /* [m, k] F32 or BF16; must not overlap y */
+    limn_dtype x_dtype;
+    int64_t x_stride;
+    int64_t m;
+    const limn_packed *w; /* packed by the same dispatch table */
+    limn_epilogue epi;
+} limn_matmul_args;
+
+/* Scratch for limn_matmul with these arguments (pointers are not read) on `threads` threads. */
+size_t limn_matmul_scratch_bytes(const limn_kernels *k, const limn_matmul_args *a, int threads);
+/* E_UNSUPPORTED (dtype), E_SHAPE (strides), E_CANCELLED. */
+limn_status limn_matmul(const limn_exec *ex, const limn_matmul_args *a, limn_err *err);
+
+/* The specification: plain loops over unpacked weights `w` [n, k], sums in double. */
+void limn_matmul_ref(const limn_matmul_args *a, const float *w, int64_t n, int64_t k);
+
+#endif

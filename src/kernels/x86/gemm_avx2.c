@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Matrix micro-kernels for AVX2 + FMA + F16C: 6 rows x 16 outputs in 12 accumulators, the two
+ * vectors of weights converted from 16 bits on the way in (the conversions run beside the FMAs). A
+ * rows are read in place and broadcast; with few rows several panels are taken at once, so that
+ * there are always enough independent sums to hide the FMA latency.
+ */
+#include "kernels/gemm_body.h"
+#include "kernels/x86/intrin.h"
+
+enum { NR = 16, MR = 6, ACC = 6 };
+
+LIMN_GEMM_BODY(NR)
+
+static void f16_to_f32(float *dst, const uint16_t *src, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(src + i))));
+    for (; i < n; i++) dst[i] = _cvtsh_ss(src[i]);
+}
+
+static void f32_to_f16(uint16_t *dst, const float *src, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(dst + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT));
+    for (; i < n; i++) dst[i] = _cvtss_sh(src[i], _MM_FROUND_TO_NEAREST_INT);
+}
+
+LIMN_INLINE __m256 widen_bf16(const uint16_t *h) {
+    __m256i v = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)h));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
+}
+
+/* The two vectors of step `w` of a panel. */
+LIMN_INLINE void load_step(__m256 *b0, __m256 *b1, const void *b, size_t w, const limn_store st) {
+    const float *f = (const float *)b + w * NR;
+    const uint16_t *h = (const uint16_t *)b + w * NR;
+    if (st == LIMN_STORE_F32) {
+        *b0 = _mm256_loadu_ps(f);
+        *b1 = _mm256_loadu_ps(f + 8);
+    } else if (st == LIMN_STORE_F16) {
+        *b0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)h));
+        *b1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(h + 8)));
+    } else {
+        *b0 = widen_bf16(h);
+        *b1 = widen_bf16(h + 8);
+    }
+}
+
+/* mr rows x np panels; mr * np <= ACC, both constants after inlining. */
+LIMN_INLINE void tile(const limn_gemm_panel *p, int row, int panel, const int mr, const int np,
+                      const limn_store st) {
+    const size_t step_bytes = NR * (st == LIMN_STORE_F32 ? 4 : 2);
+    __m256 acc[ACC][2];
+    const char *b[ACC];
+    float *c = p->c + (size_t)panel * p->c_stride + (size_t)row * NR;
+#pragma GCC unroll 6
+    for (int q = 0; q < np; q++) {
+        b[q] = (const char *)p->b + (size_t)(panel + q) * p->b_stride;
+#pragma GCC unroll 6
+        for (int r = 0; r < mr; r++) {
+            const float *from = c + (size_t)q * p->c_stride + r * NR;
+            acc[q * mr + r][0] = p->accumulate ? _mm256_load_ps(from) : _mm256_setzero_ps();
+            acc[q * mr + r][1] = p->accumulate ? _mm256_load_ps(from + 8) : _mm256_setzero_ps();
+        }
+    }
+    const void *const *rows = p->rows + row;
+    const size_t words = (size_t)p->words;
+    for (int s = 0; s < p->segs; s++, rows += p->rows_stride) {
+        const float *a[MR];
+#pragma GCC unroll 6
+        for (int r = 0; r < mr; r++) a[r] = (const float *)((const char *)rows[r] + p->row_offset);
+        for (size_t w = 0; w < words; w++) {
+#pragma GCC unroll 6
+            for (int q = 0; q < np; q++) {
+                __m256 b0, b1;
+                load_step(&b0, &b1, b[q], w, st);
+#pragma GCC unroll 6
+                for (int r = 0; r < mr; r++) {
+                    __m256 x = _mm256_broadcast_ss(a[r] + w);
+                    acc[q * mr + r][0] = _mm256_fmadd_ps(x, b0, acc[q * mr + r][0]);
+                    acc[q * mr + r][1] = _mm256_fmadd_ps(x, b1, acc[q * mr + r][1]);
+                }
+            }
+        }
+#pragma GCC unroll 6
+        for (int q = 0; q < np; q++) b[q] += words * step_bytes;
+    }
+#pragma GCC unroll 6
+    for (int q = 0; q < np; q++)
+#pragma GCC unroll 6
+        for (int r = 0; r < mr; r++) {
+            float *to = c + (size_t)q * p->c_stride + r * NR;
+            _mm256_store_ps(to, acc[q * mr + r][0]);
+            _mm256_store_ps(to + 8, acc[q * mr + r][1]);
+        }
+}
+
+/* One block of `mr` rows over all panels, np at a time. */
+LIMN_INLINE void row_block(const limn_gemm_panel *p, int row, const int mr, const int np,
+                           const limn_store st) {
+    int q = 0;
+    for (; q + np <= p->panels; q += np) tile(p, row, q, mr, np, st);
+    for (; q < p->panels; q++) tile(p, row, q, mr, 1, st);
+}
+
+LIMN_INLINE void panel_any(const limn_gemm_panel *p, const limn_store st) {
+    int row = 0;
+    /* Blocks of nearly equal height, so that no thin one is left at the end. */
+    for (int left = p->m, blocks = (left + MR - 1) / MR; blocks > 0; blocks--) {
+        int mr = (left + blocks - 1) / blocks;
+        switch (mr) {
+        case 6: row_block(p, row, 6, 1, st); break;
+        case 5: row_block(p, row, 5, 1, st); break;
+        case 4: row_block(p, row, 4, 1, st); break;
+        case 3: row_block(p, row, 3, 2, st); break;
+        case 2: row_block(p, row, 2, 3, st); break;
+        default: row_block(p, row, 1, 4, st); break;
+        }
+        row += mr;
+        left -= mr;
+    }
+}
+
+static void panel_f32(const limn_gemm_panel *p) {
+    panel_any(p, LIMN_STORE_F32);
+}
+
+static void panel_f16(const limn_gemm_panel *p) {
+    panel_any(p, LIMN_STORE_F16);
+}
+
+static void panel_bf16(const limn_gemm_panel *p) {
+    panel_any(p, LIMN_STORE_BF16);
+}
+
+/* 8 x 8 f32: rows of src become columns of dst */
+LIMN_INLINE void transpose8(float *dst, const float *src, size_t stride) {
+    __m256 r[8], t[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(src + (size_t)i * stride);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        const __m256 *u = t + 4 * i;
+        r[4 * i] = _mm256_shuffle_ps(u[0], u[2], 0x44);
+        r[4 * i + 1] = _mm256_shuffle_ps(u[0], u[2], 0xee);
+        r[4 * i + 2] = _mm256_shuffle_ps(u[1], u[3], 0x44);
+        r[4 * i + 3] = _mm256_shuffle_ps(u[1], u[3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        _mm256_storeu_ps(dst + (size_t)i * NR, _mm256_permute2f128_ps(r[i], r[4 + i], 0x20));
+        _mm256_storeu_ps(dst + (size_t)(i + 4) * NR, _mm256_permute2f128_ps(r[i], r[4 + i], 0x31));
+    }
+}
+
+static void transpose(float *dst, const float *src, size_t stride, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (size_t r = 0; r < NR; r += 8)
+            transpose8(dst + i * NR + r, src + r * stride + i, stride);
+    for (; i < n; i++)
+        for (size_t r = 0; r < NR; r++) dst[i * NR + r] = src[r * stride + i];
+}
+
+void limn_gemm_init_avx2(limn_gemm_kernels *k) {
+    set_body(k);
+    k->mr = MR;
+    k->panel[LIMN_STORE_F32] = panel_f32;
+    k->panel[LIMN_STORE_F16] = panel_f16;
+    k->panel[LIMN_STORE_BF16] = panel_bf16;
+    k->f16_to_f32 = f16_to_f32;
+    k->f32_to_f16 = f32_to_f16;
+    k->transpose = transpose;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which dispatch tables a kernel test runs: plain C, every level this processor has, and, where the
+ * build has them, the AVX-512 families under SIMDe emulation. Also the odds and ends that kernel
+ * tests share: repeatable numbers and guarded buffers.
+ */
+#ifndef LIMN_TESTS_KERNEL_TABLES_H
+#define LIMN_TESTS_KERNEL_TABLES_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+
+enum { TABLES_MAX = 12 };
+
+typedef struct kernel_table {
+    char name[64];
+    limn_kernels k;
+} kernel_table;
+
+#ifdef LIMN_TEST_SIMDE
+void limn_gemm_init_avx512_simde(limn_gemm_kernels *k);
+void limn_gemm_init_vnni_simde(limn_gemm_kernels *k);
+void limn_gemm_init_avx512bf16_simde(limn_gemm_kernels *k);
+#endif
+
+static inline int kernel_tables_fill(kernel_table *t) {
+    static const char *const levels[] = {"c", "avx2", "avx512", "vnni", "avx512bf16"};
+    unsigned have = limn_cpu_detect(), last = ~0u;
+    int n = 0;
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        unsigned mask;
+        if (limn_cpu_mask_parse(&mask, levels[i], NULL) != LIMN_OK || (mask & have) == last)
+            continue;
+        last = mask & have;
+        limn_kernels_init(&t[n].k, last);
+        snprintf(t[n].name, sizeof t[n].name, "%s", levels[i]);
+        n++;
+    }
+#ifdef LIMN_TEST_SIMDE
+    for (int i = 0; i < 3; i++, n++) {
+        limn_kernels_init(&t[n].k, 0);
+        limn_gemm_init_avx512_simde(&t[n].k.gemm);
+        if (i >= 1) limn_gemm_init_vnni_simde(&t[n].k.gemm);
+        if (i >= 2) limn_gemm_init_avx512bf16_simde(&t[n].k.gemm);
+        snprintf(t[n].name, sizeof t[n].name, "%s (emulated)", levels[2 + i]);
+    }
+#endif
+    return n;
+}
+
+/* Repeatable numbers: xorshift, uniform in [-1, 1). */
+static inline float test_random(uint64_t *s) {
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    *s ^= *s << 17;
+    return (float)(int32_t)(*s >> 32) * 4.6566129e-10f;
+}
+
+static inline int test_range(uint64_t *s, int lo, int hi) {
+    (void)test_random(s);
+    return lo + (int)((*s >> 33) % (uint64_t)(hi - lo + 1));
+}
+
+#endif

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * matmul: every dispatch table x weight dtype x compute mode x ragged shapes, strides, misaligned
+ * rows and epilogues against the double-precision reference, given the weights and activations as
+ * the mode rounds them; the same bits for 1, 2 and 3 threads; packed bytes viewed again.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "kernel_tables.h"
+#include "kernels/matmul.h"
+
+static kernel_table tables[TABLES_MAX];
+static int n_tables;
+static limn_pool *pools[2];
+
+typedef struct mm_case {
+    int m, n, k;
+    limn_dtype w_dtype, x_dtype, y_dtype;
+    limn_compute compute;
+    bool bias, add, expand, delta;
+    limn_act act;
+    float scale;
+    int residual; /* 0 none, 1 f32, 2 bf16 */
+    int pad;      /* elements between rows, and misalignment of the pointers */
+} mm_case;
+
+typedef struct mm_data {
+    mm_case c;
+    uint8_t *w_file;
+    float *w;     /* [n, k] as the file says (+ delta) */
+    float *w_eff; /* as the compute mode sees it */
+    void *x, *res, *y, *y_ref;
+    float *x_eff;
+    size_t y_bytes;
+    float *bias, *add;
+} mm_data;
+
+static void *xmalloc(size_t n) {
+    void *p = calloc(1, n + 64);
+    assert_non_null(p);
+    return p;
+}
+
+static void put(void *p, limn_dtype t, size_t i, float v) {
+    if (t == LIMN_BF16)
+        ((uint16_t *)p)[i] = limn_f32_to_bf16(v);
+    else
+        ((float *)p)[i] = v;
+}
+
+static float get(const void *p, limn_dtype t, size_t i) {
+    return t == LIMN_BF16 ? limn_bf16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
+}
+
+static size_t size_of(limn_dtype t) {
+    return t == LIMN_BF16 ? 2 : 4;
+}
+
+/* delta[i][j] = (row + 2 col) mod 5 / 8: depends on the place, so a wrong row shows */
+static limn_status add_delta(void *user, float *w, int64_t row0, int64_t rows, int64_t k,
+                             limn_err *err) {
+    (void)user;
+    (void)err;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < k; j++) w[i * k + j] += (float)((row0 + i + 2 * j) % 5) / 8;
+    return LIMN_OK;
+}
+
+static mm_data make_data(const mm_case *c, uint64_t seed) {
+    mm_data d = {.c = *c};
+    uint64_t s = seed * 0x9e3779b97f4a7c15u + 1;
+    size_t n = (size_t)c->n, k = (size_t)c->k, m = (size_t)c->m, row_bytes;
+    size_t xs = k + (size_t)c->pad, ys = n + (size_t)c->pad, off = (size_t)c->pad;
+    assert_true(limn_dtype_row_bytes(&row_bytes, c->w_dtype, c->k));
+    d.w_file = xmalloc(n * row_bytes);
+    d.w = xmalloc(n * k * 4);
+    d.w_eff = xmalloc(n * k * 4);
+    for (size_t i = 0; i < n * k; i++) d.w[i] = test_random(&s);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(limn_dtype_from_f32(d.w_file + i * row_bytes, d.w + i * k, c->w_dtype, c->k));
+        limn_dtype_to_f32(d.w + i * k, d.w_file + i * row_bytes, c->w_dtype, c->k);
+    }
+    if (c->delta) add_delta(NULL, d.w, 0, c->n, c->k, NULL);
+    d.x = xmalloc((m * xs + off) * 4);
+    d.x_eff = xmalloc(m * k * 4);
+    d.res = xmalloc((m * ys + off) * 4);
+    d.y_bytes = (m * ys + off) * 4 + 64;
+    d.y = xmalloc(d.y_bytes);
+    d.y_ref = xmalloc(d.y_bytes);
+    for (size_t i = 0; i < m * xs + off; i++) put(d.x, c->x_dtype, i, test_random(&s));
+    for (size_t i = 0; i < m * ys + off; i++)
+        put(d.res, c->residual == 2 ? LIMN_BF16 : LIMN_F32, i, test_random(&s));
+    d.bias = xmalloc(n * 4);
+    d.add = xmalloc(n * (m + 1) * 4);
+    for (size_t i = 0; i < n; i++) d.bias[i] = test_random(&s);
+    for (size_t i = 0; i < n * (m + 1); i++) d.add[i] = test_random(&s);
+    return d;
+}
+
+static void free_data(mm_data *d) {
+    void *all[] = {d->w_file, d->w, d->w_eff, d->x,    d->x_eff,
+                   d->res,    d->y, d->y_ref, d->bias, d->add};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+/* Rounds weights and activations as the packed form does. */
+static void apply_mode(mm_data *d, const limn_packed *p, limn_words words) {
+    const mm_case *c = &d->c;
+    for (int i = 0; i < c->n; i++) {
+        float amax = 0, *w = d->w_eff + (size_t)i * (size_t)c->k;
+        memcpy(w, d->w + (size_t)i * (size_t)c->k, (size_t)c->k * 4);
+        for (int j = 0; j < c->k; j++) amax = fmaxf(amax, fabsf(w[j]));
+        for (int j = 0; j < c->k; j++) {
+            if (p->store == LIMN_STORE_F16) w[j] = limn_f16_to_f32(limn_f32_to_f16(w[j]));
+            if (p->store == LIMN_STORE_BF16 || words == LIMN_WORDS_BF16X2)
+                w[j] = limn_bf16_to_f32(limn_f32_to_bf16(w[j]));
+            if (p->store == LIMN_STORE_I8X4 && amax > 0)
+                w[j] = nearbyintf(w[j] * (127.0f / amax)) * (amax / 127.0f);
+        }
+    }
+    for (int i = 0; i < c->m; i++) {
+        float amax = 0, *x = d->x_eff + (size_t)i * (size_t)c->k;
+        size_t from = (size_t)i * (size_t)(c->k + c->pad) + (size_t)c->pad;
+        for (int j = 0; j < c->k; j++) {
+            x[j] = get(d->x, c->x_dtype, from + (size_t)j);
+            amax = fmaxf(amax, fabsf(x[j]));
+        }
+        for (int j = 0; j < c->k; j++) {
+            if (words == LIMN_WORDS_BF16X2) x[j] = limn_bf16_to_f32(limn_f32_to_bf16(x[j]));
+            if (p->store == LIMN_STORE_I8X4 && amax > 0)
+                x[j] = nearbyintf(x[j] * (127.0f / amax)) * (amax / 127.0f);
+        }
+    }
+}
+
+static limn_matmul_args make_args(mm_data *d, const limn_packed *w, void *y) {
+    const mm_case *c = &d->c;
+    limn_dtype res = c->residual == 2 ? LIMN_BF16 : LIMN_F32;
+    size_t off = (size_t)c->pad;
+    return (limn_matmul_args){
+        .y = (char *)y + off * size_of(c->y_dtype),
+        .y_dtype = c->y_dtype,
+        .y_stride = c->n + c->pad,
+        .x = (char *)d->x + off * size_of(c->x_dtype),
+        .x_dtype = c->x_dtype,
+        .x_stride = c->k + c->pad,
+        .m = c->m,
+        .w = w,
+        .epi = {.bias = c->bias ? d->bias : NULL,
+                .add = c->add ? d->add : NULL,
+                .add_rows = 3,
+                .act = c->act,
+                .slope = 0.1f,
+                .scale = c->scale,
+                .residual = c->residual ? (char *)d->res + off * size_of(res) : NULL,
+                .residual_dtype = res,
+                .residual_stride = c->n + c->pad},
+    };
+}
+
+static void run(const kernel_table *t, limn_pool *pool, const limn_matmul_args *a) {
+    limn_err err = {0};
+    size_t need = limn_matmul_scratch_bytes(&t->k, a, limn_pool_threads(pool));
+    void *scratch = limn_mem_aligned(need ? need : 1);
+    limn_exec ex = {.k = &t->k, .pool = pool, .scratch = scratch, .scratch_bytes = need};
+    assert_non_null(scratch);
+    if (limn_matmul(&ex, a, &err) != LIMN_OK) fail_msg("%s: %s", t->name, err.text);
+    limn_mem_free(scratch);
+}
+
+static void describe_fail(const kernel_table *t, const mm_case *c, int i, int j, double got,
+                          double want, double tol) {
+    fail_msg("%s m=%d n=%d k=%d w=%s x=%s y=%s compute=%d act=%d pad=%d: y[%d][%d] = %.9g, want "
+             "%.9g +- %.3g",
+             t->name, c->m, c->n, c->k, limn_dtype_get(c->w_dtype)->name,
+             limn_dtype_get(c->x_dtype)->name, limn_dtype_get(c->y_dtype)->name, c->compute,
+             (int)c->act, c->pad, i, j, got, want, tol);
+}
+
+/* Tolerance: 1e-5 of the sum of magnitudes (+ half a bf16 step of the result when y is bf16). */
+static void compare(const kernel_table *t, mm_data *d, const limn_matmul_args *ref) {
+    const mm_case *c = &d->c;
+    for (int i = 0; i < c->m; i++)
+        for (int j = 0; j < c->n; j++) {
+            size_t at = (size_t)i * (size_t)(c->n + c->pad) + (size_t)(c->pad + j);
+            double got = get(d->y, c->y_dtype, at), mag = 1;
+            double want = get(d->y_ref, LIMN_F32, at);
+            for (int q = 0; q < c->k; q++)
+                mag += fabs((double)d->x_eff[(size_t)i * (size_t)c->k + (size_t)q] *
+                            d->w_eff[(size_t)j * (size_t)c->k + (size_t)q]);
+            double tol = 1e-5 * mag * fmax(1, fabs((double)c->scale));
+            if (c->y_dtype == LIMN_BF16) tol += fabs(want) / 256;
+            if (!(fabs(got - want) <= tol)) describe_fail(t, c, i, j, got, want, tol);
+        }
+    (void)ref;
+}
+
+/* Everything outside the [m, n] rows must still hold the fill pattern. */
+static void check_guards(const kernel_table *t, mm_data *d, const uint8_t *y, uint8_t fill) {
+    const mm_case *c = &d->c;
+    size_t e = size_of(c->y_dtype), stride = (size_t)(c->n + c->pad) * e, off = (size_t)c->pad * e;
+    for (size_t b = 0; b < d->y_bytes; b++) {
+        bool in =
+            b >= off && b < off + (size_t)c->m * stride && (b - off) % stride < (size_t)c->n * e;
+        if (!in && y[b] != fill) fail_msg("%s: byte %zu beyond y was written", t->name, b);
+    }
+}
+
+static void run_case(const kernel_table *t, const mm_case *c, uint64_t seed) {
+    mm_data d = make_data(c, seed);
+    limn_packed *p;
+    limn_err err = {0};
+    limn_pack_args pa = {.data = d.w_file,
+                         .dtype = c->w_dtype,
+                         .n = c->n,
+                         .k = c->k,
+                         .compute = c->compute,
+                         .expand = c->expand,
+                         .delta = c->delta ? add_delta : NULL};
+    if (limn_packed_new(&p, &t->k, pools[seed % 2], &pa, &err) != LIMN_OK) fail_msg("%s", err.text);
+    apply_mode(&d, p, limn_packed_words(p, &t->k));
+    limn_matmul_args a = make_args(&d, p, d.y), ref = make_args(&d, p, d.y_ref);
+    ref.y = (float *)d.y_ref + c->pad;
+    ref.y_dtype = LIMN_F32;
+    ref.x = d.x_eff;
+    ref.x_dtype = LIMN_F32;
+    ref.x_stride = c->k;
+    limn_matmul_ref(&ref, d.w_eff, c->n, c->k);
+    memset(d.y, 0xa5, d.y_bytes);
+    run(t, NULL, &a);
+    check_guards(t, &d, d.y, 0xa5);
+    compare(t, &d, &ref);
+    uint8_t *again = xmalloc(d.y_bytes);
+    for (int i = 0; i < 2; i++) {
+        limn_matmul_args b = make_args(&d, p, again);
+        memset(again, 0xa5, d.y_bytes);
+        run(t, pools[i], &b);
+        if (memcmp(again, d.y, d.y_bytes) != 0) {
+            fail_msg("%s m=%d n=%d k=%d compute=%d: other bits with %d threads", t->name, c->m,
+                     c->n, c->k, c->compute, i + 2);
+        }
+    }
+    free(again);
+    limn_packed_free(&p);
+    free_data(&d);
+}
+
+static mm_case random_case(uint64_t *s, int round) {
+    static const limn_dtype w_types[] = {LIMN_F32,     LIMN_F16,  LIMN_BF16,
+                                         LIMN_F8_E4M3, LIMN_Q8_0, LIMN_Q4_0};
+    mm_case c = {.m = test_range(s, 1, 67), .n = test_range(s, 1, 67), .k = test_range(s, 1, 67)};
+    if (round % 3 == 0) c.m = test_range(s, 1, 9);
+    if (round % 7 == 0) c.k = test_range(s, 300, 3000); /* several k blocks */
+    if (round % 11 == 0) c.m = test_range(s, 200, 420); /* several row tiles */
+    c.w_dtype = w_types[test_range(s, 0, 5)];
+    if (limn_dtype_get(c.w_dtype)->quantised) c.k = (c.k + 31) / 32 * 32;
+    c.x_dtype = test_range(s, 0, 2) ? LIMN_F32 : LIMN_BF16;
+    c.y_dtype = test_range(s, 0, 2) ? LIMN_F32 : LIMN_BF16;
+    c.compute = (limn_compute)test_range(s, 0, 2);
+    c.bias = test_range(s, 0, 1);
+    c.add = test_range(s, 0, 3) == 0;
+    c.expand = test_range(s, 0, 3) == 0;
+    c.delta = test_range(s, 0, 3) == 0;
+    c.act = (limn_act)test_range(s, 0, LIMN_ACT_COUNT - 1);
+    if (test_range(s, 0, 1)) c.act = LIMN_ACT_NONE;
+    c.scale = test_range(s, 0, 1) ? 1.0f : 0.75f;
+    c.residual = test_range(s, 0, 2);
+    c.pad = test_range(s, 0, 3);
+    return c;
+}
+
+static void test_ragged(void **state) {
+    (void)state;
+    for (int t = 0; t < n_tables; t++) {
+        uint64_t s = 77;
+        int rounds = strstr(tables[t].name, "emulated") ? 250 : 400;
+        for (int i = 0; i < rounds; i++) {
+            mm_case c = random_case(&s, i);
+            run_case(&tables[t], &c, (uint64_t)i + 1);
+        }
+    }
+}
+
+/* Every height of the register tile and every group of panels. */
+static void test_small_rows(void **state) {
+    (void)state;
+    for (int t = 0; t < n_tables; t++)
+        for (int m = 1; m <= 30; m++)
+            for (int compute = 0; compute < 3; compute++) {
+                mm_case c = {.m = m,
+                             .n = 5 * 32 + m,
+                             .k = 40,
+                             .w_dtype = LIMN_F16,
+                             .compute = (limn_compute)compute,
+                             .bias = true,
+                             .scale = 1};
+                run_case(&tables[t], &c, (uint64_t)m);
+            }
+}
+
+static void test_overflow_becomes_bf16(void **state) {
+    (void)state;
+    float w[2] = {70000.0f, 1.0f};
+    limn_packed *p;
+    limn_pack_args a = {.data = w, .dtype = LIMN_F32, .n = 1, .k = 2, .compute = LIMN_COMPUTE_HALF};
+    assert_int_equal(limn_packed_new(&p, &tables[0].k, NULL, &a, NULL), LIMN_OK);
+    assert_int_equal(p->store, LIMN_STORE_BF16);
+    limn_packed_free(&p);
+}
+
+static void test_view(void **state) {
+    (void)state;
+    float w[5 * 70];
+    uint64_t s = 5;
+    for (size_t i = 0; i < sizeof w / 4; i++) w[i] = test_random(&s);
+    for (int t = 0; t < n_tables; t++)
+        for (int compute = 0; compute < 3; compute++) {
+            limn_packed *p, *v;
+            size_t size;
+            limn_pack_args a = {
+                .data = w, .dtype = LIMN_F32, .n = 5, .k = 70, .compute = (limn_compute)compute};
+            assert_int_equal(limn_packed_new(&p, &tables[t].k, NULL, &a, NULL), LIMN_OK);
+            const void *bytes = limn_packed_bytes(p, &size);
+            assert_int_equal(limn_packed_view(&v, &tables[t].k, bytes, size, NULL), LIMN_OK);
+            assert_ptr_equal(v->data, p->data);
+            assert_int_equal(v->block, p->block);
+            limn_packed_free(&v);
+            assert_int_equal(limn_packed_view(&v, &tables[t].k, bytes, size - 64, NULL),
+                             LIMN_E_FORMAT);
+            uint8_t *bad = limn_mem_aligned(size);
+            for (size_t at = 0; at < 128; at++) { /* a damaged header must not lead outside */
+                memcpy(bad, bytes, size);
+                bad[at] ^= 0x41;
+                if (limn_packed_view(&v, &tables[t].k, bad, size, NULL) == LIMN_OK) {
+                    assert_true((const uint8_t *)v->data + (size_t)v->panels * v->panel_bytes <=
+                                bad + size);
+                    limn_packed_free(&v);
+                }
+            }
+            limn_mem_free(bad);
+            limn_packed_free(&p);
+        }
+}
+
+static limn_status failing_delta(void *user, float *w, int64_t row0, int64_t rows, int64_t k,
+                                 limn_err *err) {
+    (void)user, (void)w, (void)rows, (void)k;
+    return row0 >= 32 ? limn_fail(err, LIMN_E_FORMAT, "row %lld is bad", (long long)row0) : LIMN_OK;
+}
+
+static void test_errors(void **state) {
+    (void)state;
+    float w[64 * 4] = {0};
+    limn_packed *p;
+    limn_err err = {0};
+    const limn_kernels *k = &tables[0].k;
+    limn_pack_args a = {.data = w, .dtype = LIMN_F32, .n = 64, .k = 4, .delta = failing_delta};
+    assert_int_equal(limn_packed_new(&p, k, pools[0], &a, &err), LIMN_E_FORMAT);
+    assert_non_null(strstr(err.text, "is bad"));
+    a.delta = NULL;
+    a.k = 0;
+    assert_int_equal(limn_packed_new(&p, k, NULL, &a, &err), LIMN_E_VALUE);
+    a.k = 4;
+    a.dtype = LIMN_Q8_0;
+    assert_int_equal(limn_packed_new(&p, k, NULL, &a, &err), LIMN_E_SHAPE);
+    a.dtype = LIMN_F32;
+    for (int n = 0; n < 4; n++) { /* every allocation fails once */
+        limn_mem_fail_after(n);
+        limn_status st = limn_packed_new(&p, k, NULL, &a, &err);
+        limn_mem_fail_after(-1);
+        if (st == LIMN_OK) break;
+        assert_int_equal(st, LIMN_E_NOMEM);
+        assert_null(p);
+        assert_int_not_equal(n, 3);
+    }
+    limn_packed_free(&p);
+    assert_int_equal(limn_packed_new(&p, k, NULL, &a, &err), LIMN_OK);
+    float x[4] = {0}, y[64];
+    atomic_bool cancel = true;
+    limn_matmul_args ma = {.y = y,
+                           .y_dtype = LIMN_F32,
+                           .y_stride = 64,
+                           .x = x,
+                           .x_dtype = LIMN_F32,
+                           .x_stride = 4,
+                           .m = 1,
+                           .w = p,
+                           .epi = {.scale = 1}};
+    char room[65536] __attribute__((aligned(64)));
+    limn_exec ex = {.k = k, .scratch = room, .scratch_bytes = sizeof room, .cancel = &cancel};
+    assert_int_equal(limn_matmul(&ex, &ma, &err), LIMN_E_CANCELLED);
+    ex.cancel = NULL;
+    ma.x_stride = 3;
+    assert_int_equal(limn_matmul(&ex, &ma, &err), LIMN_E_SHAPE);
+    ma.x_stride = 4;
+    ma.y_dtype = LIMN_I32;
+    assert_int_equal(limn_matmul(&ex, &ma, &err), LIMN_E_UNSUPPORTED);
+    ma.y_dtype = LIMN_F32;
+    ex.scratch_bytes = 0;
+    assert_int_equal(limn_matmul(&ex, &ma, &err), LIMN_E_INTERNAL);
+    limn_packed_free(&p);
+}
+
+static int setup(void **state) {
+    (void)state;
+    n_tables = kernel_tables_fill(tables);
+    return limn_pool_new(&pools[0], 2, NULL) != LIMN_OK ||
+           limn_pool_new(&pools[1], 3, NULL) != LIMN_OK;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    limn_pool_free(&pools[0]);
+    limn_pool_free(&pools[1]);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ragged),
+        cmocka_unit_test(test_small_rows),
+        cmocka_unit_test(test_overflow_becomes_bf16),
+        cmocka_unit_test(test_view),
+        cmocka_unit_test(test_errors),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
