@@ -24,9 +24,9 @@ typedef struct kernel_table {
 } kernel_table;
 
 #ifdef LIMN_TEST_SIMDE
-void limn_gemm_init_avx512_simde(limn_gemm_kernels *k);
-void limn_gemm_init_vnni_simde(limn_gemm_kernels *k);
-void limn_gemm_init_avx512bf16_simde(limn_gemm_kernels *k);
+void limn_gemm_fill_avx512_simde(limn_gemm_kernels *k);
+void limn_gemm_fill_vnni_simde(limn_gemm_kernels *k);
+void limn_gemm_fill_avx512bf16_simde(limn_gemm_kernels *k);
 #endif
 
 static inline int kernel_tables_fill(kernel_table *t) {
@@ -45,9 +45,9 @@ static inline int kernel_tables_fill(kernel_table *t) {
 #ifdef LIMN_TEST_SIMDE
     for (int i = 0; i < 3; i++, n++) {
         limn_kernels_init(&t[n].k, 0);
-        limn_gemm_init_avx512_simde(&t[n].k.gemm);
-        if (i >= 1) limn_gemm_init_vnni_simde(&t[n].k.gemm);
-        if (i >= 2) limn_gemm_init_avx512bf16_simde(&t[n].k.gemm);
+        limn_gemm_fill_avx512_simde(&t[n].k.gemm);
+        if (i >= 1) limn_gemm_fill_vnni_simde(&t[n].k.gemm);
+        if (i >= 2) limn_gemm_fill_avx512bf16_simde(&t[n].k.gemm);
         snprintf(t[n].name, sizeof t[n].name, "%s (emulated)", levels[2 + i]);
     }
 #endif

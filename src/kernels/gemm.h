@@ -97,10 +97,10 @@ typedef struct limn_gemm_kernels {
 } limn_gemm_kernels;
 
 /* Fillers; each leaves alone what it does not do better. */
-void limn_gemm_init_c(limn_gemm_kernels *k);
-void limn_gemm_init_avx2(limn_gemm_kernels *k);
-void limn_gemm_init_avx512(limn_gemm_kernels *k);
-void limn_gemm_init_vnni(limn_gemm_kernels *k);
-void limn_gemm_init_avx512bf16(limn_gemm_kernels *k);
+void limn_gemm_fill_c(limn_gemm_kernels *k);
+void limn_gemm_fill_avx2(limn_gemm_kernels *k);
+void limn_gemm_fill_avx512(limn_gemm_kernels *k);
+void limn_gemm_fill_vnni(limn_gemm_kernels *k);
+void limn_gemm_fill_avx512bf16(limn_gemm_kernels *k);
 
 #endif

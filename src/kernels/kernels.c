@@ -8,7 +8,7 @@ void limn_kernels_init(limn_kernels *k, unsigned cpu_flags) {
     limn_norm_fill_c(&k->norm);
     limn_rope_fill_c(&k->rope);
     limn_attention_fill_c(&k->attention);
-    limn_gemm_init_c(&k->gemm);
+    limn_gemm_fill_c(&k->gemm);
 #if defined(__x86_64__)
     limn_kernels_init_x86(k, cpu_flags);
 #endif

@@ -169,7 +169,7 @@ static void transpose(float *dst, const float *src, size_t stride, size_t n) {
         for (size_t r = 0; r < NR; r++) dst[i * NR + r] = src[r * stride + i];
 }
 
-void limn_gemm_init_avx2(limn_gemm_kernels *k) {
+void limn_gemm_fill_avx2(limn_gemm_kernels *k) {
     set_body(k);
     k->mr = MR;
     k->panel[LIMN_STORE_F32] = panel_f32;

@@ -44,7 +44,7 @@ unsigned limn_cpu_detect_x86(void) {
 
 void limn_kernels_init_x86(limn_kernels *k, unsigned cpu_flags) {
     if (!(cpu_flags & LIMN_CPU_AVX2)) return;
-    limn_gemm_init_avx2(&k->gemm);
+    limn_gemm_fill_avx2(&k->gemm);
     if (!(cpu_flags & LIMN_CPU_AVX512)) return;
     if (!(cpu_flags & LIMN_CPU_VNNI)) return;
     if (!(cpu_flags & LIMN_CPU_AVX512BF16)) return;
