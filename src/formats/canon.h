@@ -11,9 +11,9 @@
  *   - fused OpenCLIP in_proj tensors are split into q/k/v row views;
  *   - text_projection.weight is always [projection, width] (OpenCLIP stores the transpose: that one
  *     small tensor is copied).
- * The config comes from a config.json text when the set has one under `config_key`, else from the
- * tensors themselves; the head rule is then: 8 heads when the context is 768 wide (SD 1.x), else 64
- * channels per head.
+ * The config comes from `config_json` (the text of diffusers' or transformers' config.json, see
+ * "limn.config*" in weights.h) when that is not NULL, else from the tensors themselves; the head
+ * rule is then: 8 heads when the context is 768 wide (SD 1.x), else 64 channels per head.
  *
  * `prefix` selects the part inside the set ("model.diffusion_model.", "unet.", ""); detect.h finds
  * it. Tensors under the prefix that have no place in the network are named in the scope's metadata
@@ -27,15 +27,15 @@
 #include "formats/weights.h"
 
 /* Each: E_MISSING when the part is not there or lacks tensors, E_SHAPE / E_UNSUPPORTED when its
- * shapes make no network of this kind. `config_key` may be NULL (tensors only). */
+ * shapes make no network of this kind. */
 limn_status limn_canon_unet(limn_weights **out, limn_unet_config *cfg, const limn_weights *w,
-                            const char *prefix, const char *config_key, limn_err *err);
+                            const char *prefix, const char *config_json, limn_err *err);
 limn_status limn_canon_vae(limn_weights **out, limn_vae_config *cfg, const limn_weights *w,
-                           const char *prefix, const char *config_key, limn_err *err);
+                           const char *prefix, const char *config_json, limn_err *err);
 limn_status limn_canon_taesd(limn_weights **out, limn_taesd_config *cfg, const limn_weights *w,
-                             const char *prefix, const char *config_key, limn_err *err);
+                             const char *prefix, const char *config_json, limn_err *err);
 limn_status limn_canon_clip(limn_weights **out, limn_clip_config *cfg, const limn_weights *w,
-                            const char *prefix, const char *config_key, limn_err *err);
+                            const char *prefix, const char *config_json, limn_err *err);
 limn_status limn_canon_upscaler(limn_weights **out, limn_upscaler_config *cfg,
                                 const limn_weights *w, const char *prefix, limn_err *err);
 /* llama.cpp names (blk.N.attn_q.weight) or transformers names -> transformers names without the
