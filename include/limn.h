@@ -27,7 +27,6 @@
 #ifndef LIMN_H
 #define LIMN_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -222,11 +221,20 @@ typedef struct limn_event {
 
 typedef void limn_event_fn(void *user, const limn_event *event);
 
+/* A flag that stops runs: they end with E_CANCELLED within one operation. limn_cancel_set may be
+ * called from any thread and from a signal handler. */
+typedef struct limn_cancel limn_cancel;
+limn_status limn_cancel_new(limn_cancel **out, limn_err *err);
+void limn_cancel_free(limn_cancel **cancel);
+void limn_cancel_set(limn_cancel *cancel);
+void limn_cancel_clear(limn_cancel *cancel);
+bool limn_cancel_is_set(const limn_cancel *cancel);
+
 /* How to watch and stop a run; zero-initialise. */
 typedef struct limn_watch {
     limn_event_fn *event; /* called on the thread that called limn_draw; NULL: no reports */
     void *user;
-    const volatile sig_atomic_t *cancel; /* read between operations; non-zero: E_CANCELLED */
+    const limn_cancel *cancel; /* polled between and inside operations; NULL: never stops */
     int preview_every;                   /* a preview each n steps; 0: none */
 } limn_watch;
 
