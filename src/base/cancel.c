@@ -3,6 +3,7 @@
 #include "base/cancel.h"
 
 #include "base/mem.h"
+#include "base/status.h"
 
 limn_status limn_cancel_new(limn_cancel **out, limn_err *err) {
     *out = limn_mem_calloc(1, sizeof **out);
