@@ -45,7 +45,15 @@ unsigned limn_cpu_detect_x86(void) {
 void limn_kernels_init_x86(limn_kernels *k, unsigned cpu_flags) {
     if (!(cpu_flags & LIMN_CPU_AVX2)) return;
     limn_gemm_fill_avx2(&k->gemm);
+    limn_elementwise_fill_avx2(&k->elementwise);
+    limn_norm_fill_avx2(&k->norm);
+    limn_rope_fill_avx2(&k->rope);
+    limn_attention_fill_avx2(&k->attention);
     if (!(cpu_flags & LIMN_CPU_AVX512)) return;
+    limn_elementwise_fill_avx512(&k->elementwise);
+    limn_norm_fill_avx512(&k->norm);
+    limn_rope_fill_avx512(&k->rope);
+    limn_attention_fill_avx512(&k->attention);
     if (!(cpu_flags & LIMN_CPU_VNNI)) return;
     if (!(cpu_flags & LIMN_CPU_AVX512BF16)) return;
 }

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Streaming attention on f32 vectors, for any vec_*.h. See attention.h for the contract.
+ *
+ * A tile holds its queries in panels of QW = 2 VF. Everything of a panel lies across the lanes:
+ *     queries  Q [dim, QW]      scores  S [keys, QW]      result  O [dim_v, QW]
+ * so that maxima, sums and rescaling are plain vector operations, and both products are the same
+ * kernel: a few rows of broadcast elements (of K, then of V) times two vectors, accumulated in
+ * registers. K and V are copied (converted) once per tile and key range into contiguous memory;
+ * neither needs a transposed layout. Scores are kept in units of log2, so that exp is 2^x.
+ *
+ * The including file defines ROWS_MAIN (rows of the register block), ROWS_PAD (row counts are
+ * rounded up to it, and to 4 at least) and NEXT_ROWS(left), the block to use next.
+ */
+#include <math.h>
+
+#include "kernels/attention.h"
+#include "kernels/kernels.h"
+#include "kernels/x86/transpose8.h"
+#include "kernels/x86/vec_math.h"
+
+enum { QW = 2 * VF };
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+static const float LOG2_E = 1.442695041f;
+static const float MASKED = -3.3e38f; /* -2.3e38 in units of log2 */
+
+static int64_t round8(int64_t n) {
+    return (n + 7) & ~(int64_t)7;
+}
+
+static int64_t pad_rows(int64_t n) {
+    n = (n + ROWS_PAD - 1) / ROWS_PAD * ROWS_PAD;
+    return n < 4 ? 4 : n;
+}
+
+/* Keys that are handled at a time: K and V tiles should stay in the second-level cache. */
+static int64_t key_tile(const limn_attention_args *a) {
+    return a->dim > 160 || limn_attention_dim_v(a) > 160 ? 48 : 96;
+}
+
+typedef struct tile_memory {
+    float *q, *o; /* [panels, dim8, QW], [panels, dim_v8, QW] */
+    float *m, *l; /* [panels, QW] running maximum (log2 units) and sum */
+    float *k, *v; /* [key_tile, k_stride], [key_tile, v_stride]; k also stages rows */
+    float *s, *b; /* [key_tile, QW] scores; bias across the lanes */
+    float *rows;  /* [QW, key_tile] bias rows before they are turned */
+    int64_t keys, k_stride, v_stride, panels;
+} tile_memory;
+
+static float *take(char **at, int64_t floats) {
+    float *p = (float *)*at;
+    *at += ((size_t)floats * 4 + 63) & ~(size_t)63;
+    return p;
+}
+
+static tile_memory lay_out(const limn_attention_args *a, int64_t queries, char **at) {
+    int64_t dv = limn_attention_dim_v(a);
+    tile_memory t = {.keys = key_tile(a),
+                     .k_stride = round8(a->dim),
+                     .v_stride = round8(pad_rows(dv)),
+                     .panels = (queries + QW - 1) / QW};
+    int64_t wide = t.k_stride > t.v_stride ? t.k_stride : t.v_stride;
+    t.q = take(at, t.panels * t.k_stride * QW);
+    t.o = take(at, t.panels * t.v_stride * QW);
+    t.m = take(at, t.panels * QW);
+    t.l = take(at, t.panels * QW);
+    t.k = take(at, t.keys * wide);
+    t.v = take(at, t.keys * t.v_stride);
+    t.s = take(at, t.keys * QW);
+    t.b = take(at, t.keys * QW);
+    t.rows = take(at, t.keys * QW);
+    return t;
+}
+
+static size_t tile_bytes_v(const limn_attention_args *a, int64_t queries) {
+    char *at = NULL;
+    lay_out(a, queries, &at);
+    return (size_t)at;
+}
+
+/* S[r] = K[r] . Q for R keys; top: running maximum per lane */
+ALWAYS_INLINE void score_block(const int R, float *s, const float *q, const float *k,
+                               int64_t k_stride, int64_t dim, vf *top0, vf *top1) {
+    vf acc[ROWS_MAIN][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = vf_zero();
+    for (int64_t d = 0; d < dim; d++) {
+        vf q0 = vf_load(q + d * QW), q1 = vf_load(q + d * QW + VF);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) {
+            vf e = vf_set1(k[r * k_stride + d]);
+            acc[r][0] = vf_fma(e, q0, acc[r][0]);
+            acc[r][1] = vf_fma(e, q1, acc[r][1]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+        vf_store(s + r * QW, acc[r][0]);
+        vf_store(s + r * QW + VF, acc[r][1]);
+        *top0 = vf_max(acc[r][0], *top0);
+        *top1 = vf_max(acc[r][1], *top1);
+    }
+}
+
+/* O[r] = O[r] * keep + sum_j V[j][r] S[j] for R columns of V */
+ALWAYS_INLINE void mix_block(const int R, float *o, const float *s, const float *v,
+                             int64_t v_stride, int64_t keys, vf keep0, vf keep1) {
+    vf acc[ROWS_MAIN][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+        acc[r][0] = vf_mul(vf_load(o + r * QW), keep0);
+        acc[r][1] = vf_mul(vf_load(o + r * QW + VF), keep1);
+    }
+    for (int64_t j = 0; j < keys; j++) {
+        vf p0 = vf_load(s + j * QW), p1 = vf_load(s + j * QW + VF);
+        const float *row = v + j * v_stride;
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) {
+            vf e = vf_set1(row[r]);
+            acc[r][0] = vf_fma(e, p0, acc[r][0]);
+            acc[r][1] = vf_fma(e, p1, acc[r][1]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+        vf_store(o + r * QW, acc[r][0]);
+        vf_store(o + r * QW + VF, acc[r][1]);
+    }
+}
+
+static void scores(float *s, const float *q, const float *k, int64_t k_stride, int64_t dim,
+                   int64_t keys, vf top[2]) {
+    vf t0 = vf_set1(-INFINITY), t1 = t0;
+    for (int64_t j = 0, n; j < keys; j += n, s += n * QW, k += n * k_stride) {
+        n = NEXT_ROWS(keys - j);
+        switch (n) {
+        case ROWS_MAIN: score_block(ROWS_MAIN, s, q, k, k_stride, dim, &t0, &t1); break;
+        case 8: score_block(8 < ROWS_MAIN ? 8 : 4, s, q, k, k_stride, dim, &t0, &t1); break;
+        default: score_block(4, s, q, k, k_stride, dim, &t0, &t1); break;
+        }
+    }
+    top[0] = t0, top[1] = t1;
+}
+
+static void mix(float *o, const float *s, const float *v, int64_t v_stride, int64_t cols,
+                int64_t keys, const vf keep[2]) {
+    for (int64_t d = 0, n; d < cols; d += n, o += n * QW, v += n) {
+        n = NEXT_ROWS(cols - d);
+        switch (n) {
+        case ROWS_MAIN: mix_block(ROWS_MAIN, o, s, v, v_stride, keys, keep[0], keep[1]); break;
+        case 8: mix_block(8 < ROWS_MAIN ? 8 : 4, o, s, v, v_stride, keys, keep[0], keep[1]); break;
+        default: mix_block(4, o, s, v, v_stride, keys, keep[0], keep[1]); break;
+        }
+    }
+}
+
+/* One panel and what of it is masked in the key range from k0. */
+typedef struct panel {
+    float *q, *o, *m, *l;
+    int64_t i0, rows; /* first query, queries */
+    bool masked;      /* bias, causal limit or ragged keys within this range */
+} panel;
+
+/* Bias of the panel's queries for keys [k0, k0 + keys) across the lanes, in log2 units. */
+static void turn_bias(const limn_attention_block *b, const tile_memory *t, const panel *p,
+                      int64_t k0, int64_t keys) {
+    for (int64_t i = 0; i < QW; i++) {
+        const float *row = limn_attention_bias_row(b->a, b->batch, b->head0,
+                                                   p->i0 + (i < p->rows ? i : p->rows - 1));
+        memcpy(t->rows + i * t->keys, row + k0, (size_t)keys * 4);
+    }
+    transpose_blocks(t->b, QW, t->rows, t->keys, QW, keys, LOG2_E);
+}
+
+/* Adds the bias, masks what lies behind the causal limit, and finds the maxima of the first `keys`
+ * rows of S. */
+static void mask_scores(const limn_attention_block *b, const tile_memory *t, const panel *p,
+                        int64_t k0, int64_t keys, vf top[2]) {
+    _Alignas(64) float limit[QW];
+    for (int64_t i = 0; i < QW; i++)
+        limit[i] = (float)(limn_attention_visible(b->a, p->i0 + i) - k0);
+    if (b->a->bias) turn_bias(b, t, p, k0, keys);
+    vf low = vf_set1(-INFINITY);
+    for (int w = 0; w < 2; w++) {
+        vf see = vf_load(limit + w * VF), high = low;
+        for (int64_t j = 0; j < keys; j++) {
+            float *s = t->s + j * QW + w * VF;
+            vf x = vf_load(s);
+            if (b->a->bias) x = vf_add(x, vf_load(t->b + j * QW + w * VF));
+            x = vf_select(vf_lt(vf_set1((float)j), see), x, low);
+            vf_store(s, x);
+            high = vf_max(x, high);
+        }
+        top[w] = high;
+    }
+}
+
+/* S becomes 2^(S - m) with the new maximum m; updates m and l; keep: factor for what was there. */
+static void weights(float *s, const panel *p, int64_t keys, const vf top[2], vf keep[2]) {
+    for (int w = 0; w < 2; w++) {
+        vf old = vf_load(p->m + w * VF), m = vf_max(top[w], old);
+        m = vf_select(vf_lt(m, vf_set1(MASKED)), vf_set1(-INFINITY), m);
+        vf shift = vf_select(vf_lt(m, vf_set1(MASKED)), vf_zero(), m);
+        keep[w] = vm_exp2_neg(vf_sub(old, shift));
+        vf sum0 = vf_zero(), sum1 = vf_zero();
+        int64_t j = 0;
+        for (; j + 2 <= keys; j += 2) {
+            float *x = s + j * QW + w * VF;
+            vf e0 = vm_exp2_neg(vf_sub(vf_load(x), shift));
+            vf e1 = vm_exp2_neg(vf_sub(vf_load(x + QW), shift));
+            vf_store(x, e0);
+            vf_store(x + QW, e1);
+            sum0 = vf_add(sum0, e0);
+            sum1 = vf_add(sum1, e1);
+        }
+        if (j < keys) {
+            float *x = s + j * QW + w * VF;
+            vf e = vm_exp2_neg(vf_sub(vf_load(x), shift));
+            vf_store(x, e);
+            sum0 = vf_add(sum0, e);
+        }
+        vf_store(p->m + w * VF, m);
+        vf_store(p->l + w * VF, vf_fma(vf_load(p->l + w * VF), keep[w], vf_add(sum0, sum1)));
+    }
+}
+
+static panel panel_at(const limn_attention_block *b, const tile_memory *t, int64_t i) {
+    panel p = {.q = t->q + i * t->k_stride * QW,
+               .o = t->o + i * t->v_stride * QW,
+               .m = t->m + i * QW,
+               .l = t->l + i * QW,
+               .i0 = b->q0 + i * QW};
+    p.rows = b->q_count - i * QW < QW ? b->q_count - i * QW : QW;
+    return p;
+}
+
+/* Queries into panels, scaled; empty results. */
+static void begin_tile(const limn_attention_block *b, const tile_memory *t) {
+    const limn_attention_args *a = b->a;
+    float scale = limn_attention_scale(a) * LOG2_E;
+    for (int64_t i = 0; i < t->panels; i++) {
+        panel p = panel_at(b, t, i);
+        memset(t->k, 0, (size_t)(QW * t->k_stride) * 4);
+        limn_attention_load(b->kernels, t->k, t->k_stride, &a->q, b->batch, b->head0, p.i0, p.rows,
+                            a->dim);
+        transpose_blocks(p.q, QW, t->k, t->k_stride, QW, t->k_stride, scale);
+        memset(p.o, 0, (size_t)(t->v_stride * QW) * 4);
+        for (int j = 0; j < QW; j++) p.m[j] = -INFINITY, p.l[j] = 0;
+    }
+}
+
+/* Results of the panels, divided by the sums, to the output rows. */
+static void end_tile(const limn_attention_block *b, const tile_memory *t) {
+    for (int64_t i = 0; i < t->panels; i++) {
+        panel p = panel_at(b, t, i);
+        _Alignas(64) float inv[QW];
+        for (int j = 0; j < QW; j++) inv[j] = p.l[j] != 0 ? 1.0f / p.l[j] : 0.0f; /* NaN stays */
+        for (int64_t d = 0; d < t->v_stride; d++)
+            for (int w = 0; w < 2; w++) {
+                float *o = p.o + d * QW + w * VF;
+                vf_store(o, vf_mul(vf_load(o), vf_load(inv + w * VF)));
+            }
+        transpose_blocks(t->k, t->v_stride, p.o, QW, t->v_stride, QW, 1.0f);
+        for (int64_t r = 0; r < p.rows; r++)
+            limn_attention_store(b, b->head0, p.i0 + r, t->k + r * t->v_stride);
+    }
+}
+
+/* Keys [k0, k0 + keys) into the tile's memory, zero where the register blocks overhang. */
+static void load_keys(const limn_attention_block *b, const tile_memory *t, int64_t k0,
+                      int64_t keys) {
+    const limn_attention_args *a = b->a;
+    int64_t head = b->head0 / (a->heads / a->kv_heads), dv = limn_attention_dim_v(a);
+    limn_attention_load(b->kernels, t->k, t->k_stride, &a->k, b->batch, head, k0, keys, a->dim);
+    int64_t over = pad_rows(keys) - keys;
+    memset(t->k + keys * t->k_stride, 0, (size_t)(over * t->k_stride) * 4);
+    limn_attention_load(b->kernels, t->v, t->v_stride, &a->v, b->batch, head, k0, keys, dv);
+    if (t->v_stride > dv)
+        for (int64_t j = 0; j < keys; j++)
+            memset(t->v + j * t->v_stride + dv, 0, (size_t)(t->v_stride - dv) * 4);
+}
+
+static void tile_v(const limn_attention_block *b, void *scratch) {
+    const limn_attention_args *a = b->a;
+    char *at = scratch;
+    tile_memory t = lay_out(a, b->q_count, &at);
+    int64_t dv = pad_rows(limn_attention_dim_v(a));
+    int64_t last = limn_attention_visible(a, b->q0 + b->q_count - 1);
+    begin_tile(b, &t);
+    for (int64_t k0 = 0; k0 < last; k0 += t.keys) {
+        int64_t keys = a->len_k - k0 < t.keys ? a->len_k - k0 : t.keys;
+        int64_t padded = pad_rows(keys);
+        load_keys(b, &t, k0, keys);
+        for (int64_t i = 0; i < t.panels; i++) {
+            panel p = panel_at(b, &t, i);
+            if (limn_attention_visible(a, p.i0 + p.rows - 1) <= k0) continue;
+            p.masked = a->bias || padded != keys || limn_attention_visible(a, p.i0) < k0 + keys;
+            vf top[2], keep[2];
+            scores(t.s, p.q, t.k, t.k_stride, a->dim, padded, top);
+            if (p.masked) mask_scores(b, &t, &p, k0, keys, top);
+            weights(t.s, &p, keys, top, keep);
+            mix(p.o, t.s, t.v, t.v_stride, dv, keys, keep);
+        }
+    }
+    end_tile(b, &t);
+}
+
+/* ---- rows: few queries ---- */
+
+/* Four keys at a time, so that four sums are under way. */
+static void dots_v(float *s, const float *q, const float *k, int64_t stride, int64_t keys,
+                   int64_t dim) {
+    for (int64_t j = 0; j < keys; j += 4) {
+        const float *row[4];
+        vf acc[4];
+        for (int r = 0; r < 4; r++) {
+            row[r] = k + (j + r < keys ? j + r : keys - 1) * stride;
+            acc[r] = vf_zero();
+        }
+        int64_t d = 0;
+        for (; d + VF <= dim; d += VF)
+            for (int r = 0; r < 4; r++)
+                acc[r] = vf_fma(vf_load(q + d), vf_load(row[r] + d), acc[r]);
+        if (d < dim)
+            for (int r = 0; r < 4; r++)
+                acc[r] = vf_fma(vf_load_n(q + d, dim - d), vf_load_n(row[r] + d, dim - d), acc[r]);
+        for (int r = 0; r < 4 && j + r < keys; r++) s[j + r] = vf_sum(acc[r]);
+    }
+}
+
+static void mix_rows_v(float *o, const float *p, const float *v, int64_t stride, int64_t keys,
+                       int64_t dim) {
+    int64_t d = 0;
+    for (; d + 4 * VF <= dim; d += 4 * VF) {
+        vf acc[4];
+        for (int r = 0; r < 4; r++) acc[r] = vf_load(o + d + r * VF);
+        for (int64_t j = 0; j < keys; j++)
+            for (int r = 0; r < 4; r++)
+                acc[r] = vf_fma(vf_set1(p[j]), vf_load(v + j * stride + d + r * VF), acc[r]);
+        for (int r = 0; r < 4; r++) vf_store(o + d + r * VF, acc[r]);
+    }
+    for (; d < dim; d += VF) {
+        int64_t n = dim - d < VF ? dim - d : VF;
+        vf acc = vf_load_n(o + d, n);
+        for (int64_t j = 0; j < keys; j++)
+            acc = vf_fma(vf_set1(p[j]), vf_load_n(v + j * stride + d, n), acc);
+        vf_store_n(o + d, acc, n);
+    }
+}
+
+static void attention_fill(limn_attention_kernels *t) {
+    t->f32 = (limn_attention_tiler){QW, tile_bytes_v, tile_v};
+    t->bf16 = t->f32;
+    t->dots = dots_v;
+    t->mix = mix_rows_v;
+}
