@@ -28,7 +28,8 @@ torch.use_deterministic_algorithms(True)
 ST_DTYPE = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16",
     torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3",
-    torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16",
+    torch.uint8: "U8", torch.bool: "BOOL",
 }
 
 

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad"]
+GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout"]
 
 
 def main():

@@ -79,7 +79,7 @@ def to_open_clip(sd, prefix, hidden, proj_key="text_projection"):
                 name = base + "attn.in_proj_" + leaf
                 part = {"q_proj": 0, "k_proj": 1, "v_proj": 2}[mod.split(".")[-1]]
                 if name not in out:
-                    out[name] = torch.zeros((3 * hidden,) + v.shape[1:], dtype=v.dtype)
+                    out[name] = torch.zeros((3 * hidden,) + v.shape[1:], dtype=v.dtype, device=v.device)
                 out[name][part * hidden:(part + 1) * hidden] = v
     return out
 
