@@ -51,6 +51,7 @@ struct limn_program {
     uint8_t *arena;  /* owned, plan->arena_bytes */
     double *seconds; /* per step, summed over runs; NULL unless profiling was asked for */
     int runs;
+    void *data; /* the backend's own, one block of limn_mem_*; freed with the program */
 };
 
 typedef struct limn_cpu_options {
@@ -61,6 +62,7 @@ typedef struct limn_cpu_options {
 
 /* Data of a node inside a program's arena; resolves views. For backends. */
 void *limn_program_data(const limn_program *p, const limn_node *nd);
+
 
 limn_status limn_backend_new_cpu(limn_backend **out, const limn_cpu_options *opt, limn_err *err);
 /* Plain loops in f32 with f64 sums, one thread: the specification that the others are tested with.

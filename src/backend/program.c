@@ -43,6 +43,7 @@ void limn_program_free(limn_program **program) {
     limn_plan_free(&p->plan);
     limn_mem_free(p->arena);
     limn_mem_free(p->seconds);
+    limn_mem_free(p->data);
     limn_mem_free(p);
     *program = NULL;
 }

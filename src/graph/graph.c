@@ -233,3 +233,22 @@ limn_node *limn_g_slice(limn_graph *g, limn_node *x, int64_t offset, int64_t wid
     n.attr.offset = offset;
     return node_add(g, &n);
 }
+
+limn_node *limn_g_prelu(limn_graph *g, limn_node *x, const limn_weight *slope) {
+    if (!slope) return limn_graph_fail(g, LIMN_E_MISSING, "prelu: the slopes are missing");
+    limn_node n = {.op = LIMN_OP_PRELU, .n_src = 1, .src = {x}, .w = slope};
+    return node_add(g, &n);
+}
+
+static limn_node *shuffle_add(limn_graph *g, limn_op op, limn_node *x, int factor) {
+    limn_node n = {.op = op, .n_src = 1, .src = {x}};
+    n.attr.factor = factor;
+    return node_add(g, &n);
+}
+
+limn_node *limn_g_pixel_shuffle(limn_graph *g, limn_node *x, int factor) {
+    return shuffle_add(g, LIMN_OP_PIXEL_SHUFFLE, x, factor);
+}
+limn_node *limn_g_pixel_unshuffle(limn_graph *g, limn_node *x, int factor) {
+    return shuffle_add(g, LIMN_OP_PIXEL_UNSHUFFLE, x, factor);
+}

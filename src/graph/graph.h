@@ -50,6 +50,9 @@ typedef enum limn_op {
     LIMN_OP_ROWS,
     LIMN_OP_ROPE,
     LIMN_OP_SLICE,
+    LIMN_OP_PRELU,
+    LIMN_OP_PIXEL_SHUFFLE,
+    LIMN_OP_PIXEL_UNSHUFFLE,
     LIMN_OP_COUNT
 } limn_op;
 
@@ -70,6 +73,7 @@ typedef struct limn_weight {
     limn_weight_delta_fn *delta;
     void *delta_user;
     uint64_t version;
+    bool mapped; /* data is a file map: its pages may be dropped once a packed form exists */
 } limn_weight;
 
 /* Flat attributes; each op reads only its own (op_table.h says which). */
@@ -80,6 +84,7 @@ typedef struct limn_attr {
     float mul, add; /* AFFINE: x * mul + add; LINEAR/CONV2D: out * mul before residual */
     int groups;     /* GROUP_NORM */
     int stride, pad_l, pad_r, pad_t, pad_b; /* CONV2D */
+    int factor;                             /* PIXEL_SHUFFLE, PIXEL_UNSHUFFLE */
     bool upsample2;                         /* CONV2D: input is read as if nearest-upsampled by 2 */
     int heads, kv_heads;                    /* ATTENTION, ROPE */
     bool causal;                            /* ATTENTION */
@@ -165,6 +170,12 @@ limn_node *limn_g_rows(limn_graph *g, limn_node *x, limn_node *index);
 /* x [n, len, heads*d], cos and sin f32 [len, d/2] or [n, len, d/2]; rotates each head */
 limn_node *limn_g_rope(limn_graph *g, limn_node *x, limn_node *cosines, limn_node *sines,
                        const limn_attr *a);
+/* x [..., c], slope [c] or [1]: x < 0 ? x * slope : x */
+limn_node *limn_g_prelu(limn_graph *g, limn_node *x, const limn_weight *slope);
+/* [n, h, w, c*f*f] -> [n, f*h, f*w, c] in torch's order: input channel c*f*f + i*f + j goes to
+ * row offset i, column offset j; and back */
+limn_node *limn_g_pixel_shuffle(limn_graph *g, limn_node *x, int factor);
+limn_node *limn_g_pixel_unshuffle(limn_graph *g, limn_node *x, int factor);
 /* columns [offset, offset + width) of the last dimension */
 limn_node *limn_g_slice(limn_graph *g, limn_node *x, int64_t offset, int64_t width);
 

@@ -212,6 +212,26 @@ static limn_status infer_slice(limn_node *n, limn_err *err) {
     return LIMN_OK;
 }
 
+static limn_status infer_prelu(limn_node *n, limn_err *err) {
+    n->shape = n->src[0]->shape;
+    if (limn_shape_count(&n->w->t.shape) == 1) return LIMN_OK;
+    return vector_check(n->w, last_dim(&n->shape), n, err);
+}
+
+static limn_status infer_shuffle(limn_node *n, limn_err *err) {
+    const limn_shape *x = &n->src[0]->shape;
+    int64_t f = n->attr.factor;
+    bool up = n->op == LIMN_OP_PIXEL_SHUFFLE;
+    bool ok = x->ndim == 4 && f > 0 &&
+              (up ? x->dim[3] % (f * f) == 0 : x->dim[1] % f == 0 && x->dim[2] % f == 0);
+    if (!ok)
+        return limn_fail(err, LIMN_E_SHAPE, "%s: %s does not divide by %lld",
+                         limn_op_get(n->op)->name, shape_text(x).s, (long long)f);
+    n->shape = up ? LIMN_SHAPE(x->dim[0], x->dim[1] * f, x->dim[2] * f, x->dim[3] / (f * f))
+                  : LIMN_SHAPE(x->dim[0], x->dim[1] / f, x->dim[2] / f, x->dim[3] * f * f);
+    return LIMN_OK;
+}
+
 static double flops_none(const limn_node *n) {
     (void)n;
     return 0;
@@ -261,6 +281,9 @@ static const limn_op_info rows[LIMN_OP_COUNT] = {
     [LIMN_OP_ROWS] = {"rows", 2, 2, 0, infer_rows, flops_none},
     [LIMN_OP_ROPE] = {"rope", 3, 3, LIMN_OPF_INPLACE, infer_rope, flops_each},
     [LIMN_OP_SLICE] = {"slice", 1, 1, 0, infer_slice, flops_none},
+    [LIMN_OP_PRELU] = {"prelu", 1, 1, LIMN_OPF_INPLACE, infer_prelu, flops_each},
+    [LIMN_OP_PIXEL_SHUFFLE] = {"pixel_shuffle", 1, 1, 0, infer_shuffle, flops_none},
+    [LIMN_OP_PIXEL_UNSHUFFLE] = {"pixel_unshuffle", 1, 1, 0, infer_shuffle, flops_none},
     /* clang-format on */
 };
 

@@ -337,6 +337,37 @@ static limn_status ref_slice(const ref_step *s, limn_err *err) {
     return LIMN_OK;
 }
 
+static limn_status ref_prelu(const ref_step *s, limn_err *err) {
+    float *w = NULL;
+    int64_t c = last_of(s->n), one = limn_shape_count(&s->n->w->t.shape) == 1;
+    limn_status st = weight_values(&w, s->n->w, err);
+    for (int64_t i = 0; st == LIMN_OK && i < count_of(s->n); i++) {
+        float v = ((float *)s->x[0])[i];
+        s->y[i] = v < 0 ? v * w[one ? 0 : i % c] : v;
+    }
+    limn_mem_free(w);
+    return st;
+}
+
+/* Both directions: element [y, x, c, i, j] of the large map pairs with [y, x, c*f*f + i*f + j]. */
+static limn_status ref_shuffle(const ref_step *s, limn_err *err) {
+    (void)err;
+    bool up = s->n->op == LIMN_OP_PIXEL_SHUFFLE;
+    const limn_node *small = up ? s->n->src[0] : s->n;
+    const int64_t *d = small->shape.dim;
+    int64_t f = s->n->attr.factor, c = d[3] / (f * f);
+    for (int64_t at = 0; at < count_of(s->n); at++) {
+        int64_t ch = at % d[3], x = at / d[3] % d[2], y = at / d[3] / d[2] % d[1];
+        int64_t img = at / (d[3] * d[2] * d[1]), i = ch / f % f, j = ch % f;
+        int64_t big = ((img * d[1] * f + y * f + i) * d[2] * f + x * f + j) * c + ch / (f * f);
+        if (up)
+            s->y[big] = ((float *)s->x[0])[at];
+        else
+            s->y[at] = ((float *)s->x[0])[big];
+    }
+    return LIMN_OK;
+}
+
 ref_op_fn *const limn_ref_ops[LIMN_OP_COUNT] = {
     [LIMN_OP_LINEAR] = ref_linear,
     [LIMN_OP_CONV2D] = ref_conv2d,
@@ -355,4 +386,7 @@ ref_op_fn *const limn_ref_ops[LIMN_OP_COUNT] = {
     [LIMN_OP_ROWS] = ref_rows,
     [LIMN_OP_ROPE] = ref_rope,
     [LIMN_OP_SLICE] = ref_slice,
+    [LIMN_OP_PRELU] = ref_prelu,
+    [LIMN_OP_PIXEL_SHUFFLE] = ref_shuffle,
+    [LIMN_OP_PIXEL_UNSHUFFLE] = ref_shuffle,
 };

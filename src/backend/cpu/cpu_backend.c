@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The CPU backend: a thread pool, a dispatch table, packed weights and one scratch block that is
+ * shared by all its programs. See backend.h for the contract, cpu_ops.c for the ops.
+ */
+#include "backend/backend.h"
+#include "backend/cpu/cpu_ops.h"
+#include "base/clock.h"
+#include "graph/op_table.h"
+
+typedef struct cpu_backend {
+    limn_backend base; /* first */
+    limn_kernels kernels;
+    limn_pool *pool;
+    limn_precision precision;
+    limn_weight_cache *weights;
+    void *scratch;
+    size_t scratch_bytes;
+} cpu_backend;
+
+static void cpu_free(limn_backend *backend) {
+    cpu_backend *b = (cpu_backend *)backend;
+    limn_weight_cache_free(&b->weights);
+    limn_pool_free(&b->pool);
+    limn_mem_free(b->scratch);
+    limn_mem_free(b);
+}
+
+static limn_plan_options cpu_plan_options(const limn_backend *backend) {
+    const cpu_backend *b = (const cpu_backend *)backend;
+    bool bf16 = b->precision == LIMN_PRECISION_FAST && (b->kernels.cpu & LIMN_CPU_AVX512BF16);
+    return (limn_plan_options){.narrow = bf16};
+}
+
+static limn_status step_bind(cpu_backend *b, limn_program *p, cpu_step *s, const limn_node *nd,
+                             limn_err *err) {
+    const cpu_op *op = &limn_cpu_ops[nd->op];
+    limn_status st = LIMN_OK;
+    LIMN_CHECK(err, op->supported, LIMN_E_UNSUPPORTED, "the CPU backend has no op '%s'",
+               limn_op_get(nd->op)->name);
+    s->n = nd;
+    s->exact = b->precision == LIMN_PRECISION_EXACT;
+    s->y = limn_program_data(p, nd);
+    for (int i = 0; i < nd->n_src; i++) s->x[i] = limn_program_data(p, nd->src[i]);
+    if (nd->w) LIMN_TRY(limn_weight_cache_get(&s->w, b->weights, nd->w, op->w_use, err));
+    if (nd->bias)
+        LIMN_TRY(limn_weight_cache_get(&s->bias, b->weights, nd->bias, LIMN_USE_VECTOR, err));
+out:
+    return st;
+}
+
+static limn_status cpu_prepare(limn_backend *backend, limn_program *p, limn_err *err) {
+    cpu_backend *b = (cpu_backend *)backend;
+    limn_status st = LIMN_OK;
+    size_t need = 0, n = (size_t)p->plan->n_steps;
+    int threads = limn_pool_threads(b->pool);
+    cpu_step *steps = p->data = limn_mem_calloc(n + 1, sizeof *steps);
+    LIMN_CHECK(err, steps, LIMN_E_NOMEM, "no memory for a program of %zu steps", n);
+    for (size_t i = 0; i < n; i++) {
+        LIMN_TRY(step_bind(b, p, &steps[i], p->plan->steps[i], err));
+        const cpu_op *op = &limn_cpu_ops[steps[i].n->op];
+        size_t bytes = op->scratch ? op->scratch(&steps[i], &b->kernels, threads) : 0;
+        if (bytes > need) need = bytes;
+    }
+    if (need > b->scratch_bytes) {
+        limn_mem_free(b->scratch);
+        b->scratch_bytes = 0;
+        b->scratch = limn_mem_aligned(need);
+        LIMN_CHECK(err, b->scratch, LIMN_E_NOMEM, "no memory for %zu bytes of scratch", need);
+        b->scratch_bytes = need;
+    }
+out:
+    return st;
+}
+
+static limn_status steps_refresh(cpu_backend *b, cpu_step *steps, int n, limn_err *err) {
+    limn_status st = LIMN_OK;
+    for (int i = 0; i < n; i++) {
+        if (steps[i].w) LIMN_TRY(limn_weight_cache_refresh(b->weights, steps[i].w, err));
+        if (steps[i].bias) LIMN_TRY(limn_weight_cache_refresh(b->weights, steps[i].bias, err));
+    }
+out:
+    return st;
+}
+
+static limn_status cpu_run(limn_backend *backend, limn_program *p, const atomic_bool *cancel,
+                           limn_err *err) {
+    cpu_backend *b = (cpu_backend *)backend;
+    limn_status st = LIMN_OK;
+    cpu_step *steps = p->data;
+    limn_exec ex = {.k = &b->kernels,
+                    .pool = b->pool,
+                    .scratch = b->scratch,
+                    .scratch_bytes = b->scratch_bytes,
+                    .cancel = cancel};
+    LIMN_TRY(steps_refresh(b, steps, p->plan->n_steps, err));
+    for (int i = 0; i < p->plan->n_steps; i++) {
+        LIMN_CHECK(err, !limn_exec_cancelled(&ex), LIMN_E_CANCELLED, "cancelled");
+        double t = p->seconds ? limn_clock_now() : 0;
+        LIMN_TRY(limn_cpu_ops[steps[i].n->op].run(&steps[i], &ex, err));
+        if (p->seconds) p->seconds[i] += limn_clock_now() - t;
+    }
+    p->runs++;
+out:
+    return st;
+}
+
+static void cpu_forget(limn_backend *backend, const limn_weight *w) {
+    limn_weight_cache_forget(((cpu_backend *)backend)->weights, w);
+}
+
+static size_t cpu_packed_bytes(const limn_backend *backend) {
+    return limn_weight_cache_bytes(((const cpu_backend *)backend)->weights);
+}
+
+static const limn_backend_vtable cpu_vtable = {
+    .name = "cpu",
+    .free = cpu_free,
+    .plan_options = cpu_plan_options,
+    .prepare = cpu_prepare,
+    .run = cpu_run,
+    .forget = cpu_forget,
+    .packed_bytes = cpu_packed_bytes,
+};
+
+static const limn_compute compute_of[] = {
+    [LIMN_PRECISION_FAST] = LIMN_COMPUTE_HALF,
+    [LIMN_PRECISION_EXACT] = LIMN_COMPUTE_EXACT,
+    [LIMN_PRECISION_INT8] = LIMN_COMPUTE_INT8,
+};
+
+limn_status limn_backend_new_cpu(limn_backend **out, const limn_cpu_options *opt, limn_err *err) {
+    *out = NULL;
+    cpu_backend *b = limn_mem_calloc(1, sizeof *b);
+    if (!b) return limn_fail(err, LIMN_E_NOMEM, "no memory for a backend");
+    b->base.v = &cpu_vtable;
+    b->precision = opt->precision;
+    limn_kernels_init(&b->kernels, opt->cpu_flags);
+    limn_status st = limn_pool_new(&b->pool, opt->threads, err);
+    if (st == LIMN_OK)
+        st = limn_weight_cache_new(&b->weights, &b->kernels, b->pool, compute_of[opt->precision],
+                                   err);
+    if (st == LIMN_OK)
+        *out = &b->base;
+    else
+        cpu_free(&b->base);
+    return st;
+}

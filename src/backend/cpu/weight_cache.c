@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/* Packed weights; see weight_cache.h. */
+#include "backend/cpu/weight_cache.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "backend/weight_rows.h"
+
+enum { BUCKETS = 4096 };
+
+struct limn_weight_cache {
+    const limn_kernels *k;
+    limn_pool *pool;
+    limn_compute compute;
+    size_t bytes;
+    limn_weight_entry *buckets[BUCKETS];
+};
+
+limn_status limn_weight_cache_new(limn_weight_cache **out, const limn_kernels *k, limn_pool *pool,
+                                  limn_compute compute, limn_err *err) {
+    *out = limn_mem_calloc(1, sizeof **out);
+    if (!*out) return limn_fail(err, LIMN_E_NOMEM, "no memory for a weight cache");
+    (*out)->k = k;
+    (*out)->pool = pool;
+    (*out)->compute = compute;
+    return LIMN_OK;
+}
+
+static void entry_clear(limn_weight_cache *c, limn_weight_entry *e) {
+    limn_packed_free(&e->packed);
+    limn_mem_free(e->vector);
+    e->vector = NULL;
+    c->bytes -= e->bytes;
+    e->bytes = 0;
+    e->version = 0;
+}
+
+static size_t bucket_of(const limn_weight *w, limn_weight_use use) {
+    uint64_t h = (uint64_t)(uintptr_t)w * 0x9e3779b97f4a7c15u + (uint64_t)use * 0x85ebca6bu;
+    return (size_t)(h >> 40) % BUCKETS;
+}
+
+void limn_weight_cache_forget(limn_weight_cache *c, const limn_weight *w) {
+    for (size_t i = 0; i < BUCKETS; i++) {
+        limn_weight_entry **at = &c->buckets[i];
+        while (*at) {
+            limn_weight_entry *e = *at;
+            if (w && e->w != w) {
+                at = &e->next;
+                continue;
+            }
+            *at = e->next;
+            entry_clear(c, e);
+            limn_mem_free(e);
+        }
+    }
+}
+
+void limn_weight_cache_free(limn_weight_cache **cache) {
+    if (!cache || !*cache) return;
+    limn_weight_cache_forget(*cache, NULL);
+    limn_mem_free(*cache);
+    *cache = NULL;
+}
+
+size_t limn_weight_cache_bytes(const limn_weight_cache *c) {
+    return c->bytes;
+}
+
+/* The file's pages are not needed again until the next packing: give them back. Only whole pages
+ * inside the tensor, which other tensors do not touch. */
+static void drop_pages(const limn_weight *w) {
+    size_t bytes, page = (size_t)sysconf(_SC_PAGESIZE);
+    if (!w->mapped || !limn_tensor_bytes(&bytes, w->t.dtype, &w->t.shape)) return;
+    uintptr_t begin = ((uintptr_t)w->t.data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)w->t.data + bytes) / page * page;
+    if (end > begin) madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
+static limn_status make_vector(limn_weight_cache *c, limn_weight_entry *e, limn_err *err) {
+    int64_t n = limn_shape_count(&e->w->t.shape);
+    e->vector = limn_mem_aligned((size_t)n * sizeof(float));
+    if (!e->vector) return limn_fail(err, LIMN_E_NOMEM, "no memory for '%s'", e->w->name);
+    e->bytes = (size_t)n * sizeof(float);
+    c->bytes += e->bytes;
+    return limn_weight_read(e->vector, e->w, 0, limn_weight_rows(e->w), err);
+}
+
+static limn_status make_packed(limn_weight_cache *c, limn_weight_entry *e, limn_err *err) {
+    const limn_weight *w = e->w;
+    bool conv = e->use == LIMN_USE_CONV;
+    limn_pack_args a = {
+        .data = w->t.data,
+        .dtype = w->t.dtype,
+        .n = limn_weight_rows(w),
+        .k = limn_weight_row_size(w),
+        .kh = conv ? (int)w->t.shape.dim[2] : 1,
+        .kw = conv ? (int)w->t.shape.dim[3] : 1,
+        .compute = c->compute,
+        .delta = w->delta,
+        .delta_user = w->delta_user,
+    };
+    limn_status st = limn_packed_new(&e->packed, c->k, c->pool, &a, err);
+    if (st != LIMN_OK) {
+        limn_err_prefix(err, "%s", w->name);
+        return st;
+    }
+    bool owned = limn_packed_bytes(e->packed, &e->bytes) != NULL;
+    if (!owned) e->bytes = 0;
+    c->bytes += e->bytes;
+    if (owned) drop_pages(w);
+    return LIMN_OK;
+}
+
+limn_status limn_weight_cache_refresh(limn_weight_cache *c, limn_weight_entry *e, limn_err *err) {
+    if (e->version == e->w->version) return LIMN_OK;
+    entry_clear(c, e);
+    limn_status st = e->use == LIMN_USE_VECTOR ? make_vector(c, e, err) : make_packed(c, e, err);
+    if (st == LIMN_OK)
+        e->version = e->w->version;
+    else
+        entry_clear(c, e);
+    return st;
+}
+
+limn_status limn_weight_cache_get(limn_weight_entry **out, limn_weight_cache *c,
+                                  const limn_weight *w, limn_weight_use use, limn_err *err) {
+    size_t b = bucket_of(w, use);
+    limn_weight_entry *e = c->buckets[b];
+    while (e && (e->w != w || e->use != use)) e = e->next;
+    if (!e) {
+        e = limn_mem_calloc(1, sizeof *e);
+        if (!e) return limn_fail(err, LIMN_E_NOMEM, "no memory for '%s'", w->name);
+        e->w = w;
+        e->use = use;
+        e->next = c->buckets[b];
+        c->buckets[b] = e;
+    }
+    *out = e;
+    return limn_weight_cache_refresh(c, e, err);
+}

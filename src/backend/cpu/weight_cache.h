@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Packed forms of weights, made once and shared by all programs of a CPU backend.
+ *
+ * An entry is keyed by the limn_weight and how it is used, and remembers the version it was made
+ * from; asking for it again after an adapter changed the weight packs it anew in place, so entry
+ * pointers stay valid until the weight is forgotten. One thread at a time.
+ */
+#ifndef LIMN_BACKEND_WEIGHT_CACHE_H
+#define LIMN_BACKEND_WEIGHT_CACHE_H
+
+#include "graph/graph.h"
+#include "kernels/pack.h"
+
+typedef enum limn_weight_use {
+    LIMN_USE_MATRIX, /* limn_packed of [n, k] */
+    LIMN_USE_CONV,   /* limn_packed of [oc, ic, kh, kw] */
+    LIMN_USE_VECTOR  /* f32 values */
+} limn_weight_use;
+
+typedef struct limn_weight_entry {
+    const limn_weight *w;
+    limn_weight_use use;
+    uint64_t version; /* 0: not made yet */
+    limn_packed *packed;
+    float *vector;
+    size_t bytes;
+    struct limn_weight_entry *next;
+} limn_weight_entry;
+
+typedef struct limn_weight_cache limn_weight_cache;
+
+limn_status limn_weight_cache_new(limn_weight_cache **out, const limn_kernels *k, limn_pool *pool,
+                                  limn_compute compute, limn_err *err);
+void limn_weight_cache_free(limn_weight_cache **c);
+/* The entry, packed and up to date. */
+limn_status limn_weight_cache_get(limn_weight_entry **out, limn_weight_cache *c,
+                                  const limn_weight *w, limn_weight_use use, limn_err *err);
+/* Packs again when the weight's version moved on. */
+limn_status limn_weight_cache_refresh(limn_weight_cache *c, limn_weight_entry *e, limn_err *err);
+void limn_weight_cache_forget(limn_weight_cache *c, const limn_weight *w); /* NULL: all */
+size_t limn_weight_cache_bytes(const limn_weight_cache *c);
+
+#endif
