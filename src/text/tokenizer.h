@@ -122,7 +122,8 @@ limn_status limn_tokenizer_decode(const limn_tokenizer *t, limn_buf *out, const 
 typedef struct limn_detok {
     const limn_tokenizer *t; /* borrowed */
     unsigned flags;
-    bool begun;            /* leading-space rule of SentencePiece applied */
+    bool begun;            /* text was written: the leading-space rule is done with */
+    bool space;            /* an end-of-word space that is only written if more follows (CLIP) */
     unsigned char held[8]; /* bytes of an unfinished character */
     unsigned n_held;       /* 0..3 */
 } limn_detok;

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout"]
+GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout", "text"]
 
 
 def main():
