@@ -24,6 +24,12 @@ typedef struct kernel_table {
 } kernel_table;
 
 #ifdef LIMN_TEST_SIMDE
+void limn_attention_fill_avx512_simde(limn_attention_kernels *k);
+void limn_elementwise_fill_avx512_simde(limn_elementwise_kernels *k);
+void limn_norm_fill_avx512_simde(limn_norm_kernels *k);
+void limn_rope_fill_avx512_simde(limn_rope_kernels *k);
+#endif
+#ifdef LIMN_TEST_SIMDE_GEMM
 void limn_gemm_fill_avx512_simde(limn_gemm_kernels *k);
 void limn_gemm_fill_vnni_simde(limn_gemm_kernels *k);
 void limn_gemm_fill_avx512bf16_simde(limn_gemm_kernels *k);
@@ -45,9 +51,15 @@ static inline int kernel_tables_fill(kernel_table *t) {
 #ifdef LIMN_TEST_SIMDE
     for (int i = 0; i < 3; i++, n++) {
         limn_kernels_init(&t[n].k, 0);
+        limn_attention_fill_avx512_simde(&t[n].k.attention);
+        limn_elementwise_fill_avx512_simde(&t[n].k.elementwise);
+        limn_norm_fill_avx512_simde(&t[n].k.norm);
+        limn_rope_fill_avx512_simde(&t[n].k.rope);
+#ifdef LIMN_TEST_SIMDE_GEMM
         limn_gemm_fill_avx512_simde(&t[n].k.gemm);
         if (i >= 1) limn_gemm_fill_vnni_simde(&t[n].k.gemm);
         if (i >= 2) limn_gemm_fill_avx512bf16_simde(&t[n].k.gemm);
+#endif
         snprintf(t[n].name, sizeof t[n].name, "%s (emulated)", levels[2 + i]);
     }
 #endif

@@ -16,6 +16,7 @@
 #include <simde/x86/avx512.h>
 #include <simde/x86/f16c.h>
 #include <simde/x86/fma.h>
+#include "kernels/x86/simde_fill.h"
 #pragma GCC diagnostic pop
 #define LIMN_ISA_FN(name) name##_simde
 #else
