@@ -11,6 +11,8 @@
 
 #include <stdbool.h>
 
+#include "base/status.h"
+
 enum { LIMN_CFG_LEVELS = 6, LIMN_CFG_LAYERS = 8 };
 
 /* UNet2DConditionModel: SD 1.x, 2.x, SDXL, refiner, edit / inpaint, SSD-1B, Vega, distilled. */
@@ -112,5 +114,21 @@ typedef struct limn_trained_noise {
     double shift;                /* flow: 1 = none */
     double sigma_min, sigma_max; /* EDM only, else 0 */
 } limn_trained_noise;
+
+/*
+ * From the text of a config.json. Structure (levels, channels, depths) is left alone: canon.h reads
+ * it from the tensors first and then lets these overwrite what tensors cannot tell (heads, groups,
+ * epsilons, factors). Features that limn does not draw with are refused by name (E_UNSUPPORTED).
+ */
+/* cfg->levels, channels: set. Overwrites heads, groups, norm_eps, add_time_dim, sinusoid flags. */
+limn_status limn_unet_config_parse(limn_unet_config *cfg, const char *json, limn_err *err);
+/* Overwrites groups, scaling_factor, shift_factor, force_upcast. */
+limn_status limn_vae_config_parse(limn_vae_config *cfg, const char *json, limn_err *err);
+/* Overwrites scaling_factor, shift_factor. */
+limn_status limn_taesd_config_parse(limn_taesd_config *cfg, const char *json, limn_err *err);
+/* cfg->vocab, width: set. Overwrites heads, act, norm_eps, bos, eos, pad. */
+limn_status limn_clip_config_parse(limn_clip_config *cfg, const char *json, limn_err *err);
+/* scheduler_config.json; what it leaves out is as SD 1.x was trained (1000 scaled-linear steps). */
+limn_status limn_trained_noise_parse(limn_trained_noise *cfg, const char *json, limn_err *err);
 
 #endif
