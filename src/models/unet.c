@@ -17,13 +17,11 @@ typedef struct unet_state {
     int n_skips;
 } unet_state;
 
-int limn_unet_time_ids(const limn_unet_config *cfg) {
+int limn_unet_time_ids(const limn_unet_config *cfg, int pooled_dim) {
     if (cfg->add_embed_dim == 0) return 0;
-    return cfg->context_dim == 1280 ? 5 : 6;
-}
-
-int limn_unet_pooled_dim(const limn_unet_config *cfg) {
-    return cfg->add_embed_dim - limn_unet_time_ids(cfg) * cfg->add_time_dim;
+    int rest = cfg->add_embed_dim - pooled_dim;
+    return pooled_dim > 0 && rest > 0 && rest % cfg->add_time_dim == 0 ? rest / cfg->add_time_dim
+                                                                       : -1;
 }
 
 static limn_node *transformer_block(unet_state *u, limn_node *x, const char *p, int heads) {
@@ -133,12 +131,15 @@ static limn_node *mlp(const limn_nn *nn, limn_node *x, const char *p) {
 }
 
 /* SDXL: pooled text and the sinusoids of the size ids, through an MLP of their own. */
-static limn_node *added_embedding(const limn_nn *nn, const limn_unet_config *c, int64_t batch) {
+static limn_node *added_embedding(const limn_nn *nn, const limn_unet_config *c,
+                                  const limn_unet_request *req) {
     limn_graph *g = nn->g;
-    int ids = limn_unet_time_ids(c), pooled = limn_unet_pooled_dim(c);
-    if (pooled <= 0)
-        return limn_graph_fail(g, LIMN_E_SHAPE, "add_embedding of width %d leaves no room for text",
-                               c->add_embed_dim);
+    int64_t batch = req->batch;
+    int pooled = req->pooled_dim, ids = limn_unet_time_ids(c, pooled);
+    if (ids < 0)
+        return limn_graph_fail(g, LIMN_E_SHAPE,
+                               "add_embedding of width %d does not fit a pooled text of width %d",
+                               c->add_embed_dim, pooled);
     limn_node *text = limn_g_input(g, "text_embeds", LIMN_F32, LIMN_SHAPE(batch, pooled));
     limn_node *t = limn_g_input(g, "time_ids", LIMN_F32, LIMN_SHAPE(batch * ids));
     t = limn_g_timestep(g, t, c->add_time_dim, c->flip_sin_to_cos, c->freq_shift);
@@ -146,8 +147,10 @@ static limn_node *added_embedding(const limn_nn *nn, const limn_unet_config *c, 
     return mlp(nn, limn_g_concat(g, text, t), "add_embedding");
 }
 
-static limn_node *time_embedding(const limn_nn *nn, const limn_unet_config *c, int64_t batch) {
+static limn_node *time_embedding(const limn_nn *nn, const limn_unet_config *c,
+                                 const limn_unet_request *req) {
     limn_graph *g = nn->g;
+    int64_t batch = req->batch;
     limn_node *t = limn_g_input(g, "timestep", LIMN_F32, LIMN_SHAPE(batch));
     t = limn_g_timestep(g, t, c->channels[0], c->flip_sin_to_cos, c->freq_shift);
     if (c->time_cond_dim > 0) {
@@ -155,7 +158,7 @@ static limn_node *time_embedding(const limn_nn *nn, const limn_unet_config *c, i
         t = limn_g_add(g, limn_nn_linear(nn, w, "time_embedding.cond_proj"), t);
     }
     t = mlp(nn, t, "time_embedding");
-    if (c->add_embed_dim > 0) t = limn_g_add(g, t, added_embedding(nn, c, batch));
+    if (c->add_embed_dim > 0) t = limn_g_add(g, t, added_embedding(nn, c, req));
     return limn_g_unary(g, t, LIMN_ACT_SILU);
 }
 
@@ -163,7 +166,7 @@ void limn_unet_build(const limn_nn *nn, const limn_unet_config *cfg, const limn_
     limn_graph *g = nn->g;
     unet_state u = {.nn = nn, .cfg = cfg};
     limn_graph_set_label(g, "time_embedding");
-    u.temb = time_embedding(nn, cfg, req->batch);
+    u.temb = time_embedding(nn, cfg, req);
     limn_shape sample = LIMN_SHAPE(req->batch, req->height, req->width, cfg->in_channels);
     limn_shape context = LIMN_SHAPE(req->batch, req->text_len, cfg->context_dim);
     limn_node *x = limn_g_input(g, "sample", LIMN_F32, sample);
