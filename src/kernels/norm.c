@@ -20,26 +20,32 @@ typedef struct row_norm_job {
     int64_t parts, rows_per_task;
 } row_norm_job;
 
-/* Mean (0 for rms) and 1 / sqrt(variance + eps) of n elements at `at`. */
-static void row_stats(const row_norm_job *j, int64_t at, float *mean, float *rstd) {
+typedef struct row_stats {
+    float mean, rstd; /* mean 0 for rms */
+    float offset;     /* -(exact mean - mean) * rstd */
+} row_stats;
+
+static row_stats measure_row(const row_norm_job *j, int64_t at) {
     const limn_row_norm_args *a = j->a;
     _Alignas(64) float buf[LIMN_ROW_PIECE];
-    double sum = 0, sq = 0, unused = 0, n = (double)a->dim;
-    *mean = 0;
+    double sum = 0, left = 0, sq = 0, unused = 0, n = (double)a->dim;
+    row_stats s = {0};
     for (int pass = a->rms ? 1 : 0; pass < 2; pass++) {
-        double *s1 = pass ? &unused : &sum, *s2 = pass ? &sq : &unused;
-        unused = 0;
         for (int64_t i = 0; i < a->dim; i += LIMN_ROW_PIECE) {
             int64_t m = min_i64(a->dim - i, LIMN_ROW_PIECE);
             const float *x = limn_rowio_load(j->k, buf, a->x.data, a->x.type, at + i, m);
-            j->k->norm.moments(x, *mean, m, s1, s2);
+            j->k->norm.moments(x, s.mean, m, pass ? &left : &sum, pass ? &sq : &unused);
         }
-        if (pass == 0) *mean = (float)(sum / n);
+        if (pass == 0) s.mean = (float)(sum / n);
     }
-    /* `unused` is now sum(x - mean): what the rounding of the mean left over */
-    if (!a->rms) sq -= unused * unused / n;
+    if (a->rms)
+        left = 0;
+    else
+        sq -= left * left / n; /* left: sum of x - mean, what the rounding of the mean left over */
     double var = sq / n > 0 || isnan(sq) ? sq / n : 0;
-    *rstd = (float)(1.0 / sqrt(var + (double)a->eps));
+    s.rstd = (float)(1.0 / sqrt(var + (double)a->eps));
+    s.offset = (float)(-left / n * (double)s.rstd);
+    return s;
 }
 
 static int64_t broadcast_row(const limn_rows_in *in, int64_t row) {
@@ -48,7 +54,7 @@ static int64_t broadcast_row(const limn_rows_in *in, int64_t row) {
 
 /* Columns [i, i + n) of part p: normalise, weight, modulate. */
 static void row_piece(const row_norm_job *j, int64_t row, int64_t p, int64_t i, int64_t n,
-                      float mean, float rstd) {
+                      row_stats s) {
     const limn_row_norm_args *a = j->a;
     const limn_kernels *k = j->k;
     static const float zeros[LIMN_ROW_PIECE];
@@ -61,16 +67,16 @@ static void row_piece(const row_norm_job *j, int64_t row, int64_t p, int64_t i, 
         w = wbuf;
     }
     float *y = limn_rowio_dest(out, a->y.data, a->y.type, y_at);
-    k->norm.apply(y, x, mean, rstd, w, a->bias ? a->bias + i : NULL, n);
+    k->norm.apply(y, x, s.mean, s.rstd, s.offset, w, a->bias ? a->bias + i : NULL, n);
     if (a->scale.data || a->shift.data) {
-        const float *s = zeros, *t = zeros;
+        const float *scale = zeros, *shift = zeros;
         if (a->scale.data) /* wbuf and in are free again */
-            s = limn_rowio_load(k, wbuf, a->scale.data, a->scale.type,
-                                broadcast_row(&a->scale, row) + col, n);
+            scale = limn_rowio_load(k, wbuf, a->scale.data, a->scale.type,
+                                    broadcast_row(&a->scale, row) + col, n);
         if (a->shift.data)
-            t = limn_rowio_load(k, in, a->shift.data, a->shift.type,
-                                broadcast_row(&a->shift, row) + col, n);
-        k->elementwise.modulate(y, y, s, t, n);
+            shift = limn_rowio_load(k, in, a->shift.data, a->shift.type,
+                                    broadcast_row(&a->shift, row) + col, n);
+        k->elementwise.modulate(y, y, scale, shift, n);
     }
     limn_rowio_store(k, a->y.data, a->y.type, y_at, y, n);
 }
@@ -82,10 +88,9 @@ static void row_norm_task(void *arg, size_t task, int worker) {
     int64_t r0 = (int64_t)task * j->rows_per_task, r1 = min_i64(r0 + j->rows_per_task, a->rows);
     for (int64_t r = r0; r < r1; r++)
         for (int64_t p = 0; p < j->parts; p++) {
-            float mean, rstd;
-            row_stats(j, r * a->x.stride + p * a->dim, &mean, &rstd);
+            row_stats s = measure_row(j, r * a->x.stride + p * a->dim);
             for (int64_t i = 0; i < a->dim; i += LIMN_ROW_PIECE)
-                row_piece(j, r, p, i, min_i64(a->dim - i, LIMN_ROW_PIECE), mean, rstd);
+                row_piece(j, r, p, i, min_i64(a->dim - i, LIMN_ROW_PIECE), s);
         }
 }
 

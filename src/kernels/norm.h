@@ -20,9 +20,10 @@
 typedef struct limn_norm_kernels {
     /* *sum += sum(x - shift), *sum_sq += sum((x - shift)^2) */
     void (*moments)(const float *x, float shift, int64_t n, double *sum, double *sum_sq);
-    /* y = (x - mean) * rstd * weight + bias; weight NULL: 1, bias NULL: 0 */
-    void (*apply)(float *y, const float *x, float mean, float rstd, const float *weight,
-                  const float *bias, int64_t n);
+    /* y = ((x - mean) * rstd + offset) * weight + bias; weight NULL: 1, bias NULL: 0. The offset
+     * carries what the f32 mean lacks. */
+    void (*apply)(float *y, const float *x, float mean, float rstd, float offset,
+                  const float *weight, const float *bias, int64_t n);
     /* Columns: acc[c] += x[c] */
     void (*col_add)(float *acc, const float *x, int64_t n);
     /* Columns: d = x[c] - mean[c]; s1[c] += d; s2[c] += d^2 */

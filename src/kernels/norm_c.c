@@ -15,10 +15,10 @@ static void moments_c(const float *x, float shift, int64_t n, double *sum, doubl
     *sum_sq += s2;
 }
 
-static void apply_c(float *y, const float *x, float mean, float rstd, const float *weight,
-                    const float *bias, int64_t n) {
+static void apply_c(float *y, const float *x, float mean, float rstd, float offset,
+                    const float *weight, const float *bias, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
-        float v = (x[i] - mean) * rstd;
+        float v = (x[i] - mean) * rstd + offset;
         if (weight) v *= weight[i];
         if (bias) v += bias[i];
         y[i] = v;

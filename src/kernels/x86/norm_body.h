@@ -32,17 +32,18 @@ static inline vf affine_part(const float *p, vf absent, int64_t i, int64_t n) {
     return p ? (n == VF ? vf_load(p + i) : vf_load_n(p + i, n)) : absent;
 }
 
-static void apply_v(float *y, const float *x, float mean, float rstd, const float *weight,
-                    const float *bias, int64_t n) {
-    vf m = vf_set1(mean), r = vf_set1(rstd), one = vf_set1(1.0f), zero = vf_zero();
+static void apply_v(float *y, const float *x, float mean, float rstd, float offset,
+                    const float *weight, const float *bias, int64_t n) {
+    vf m = vf_set1(mean), r = vf_set1(rstd), o = vf_set1(offset), one = vf_set1(1.0f),
+       zero = vf_zero();
     int64_t i = 0;
     for (; i + VF <= n; i += VF) {
-        vf v = vf_mul(vf_sub(vf_load(x + i), m), r);
+        vf v = vf_fma(vf_sub(vf_load(x + i), m), r, o);
         v = vf_fma(v, affine_part(weight, one, i, VF), affine_part(bias, zero, i, VF));
         vf_store(y + i, v);
     }
     if (i < n) {
-        vf v = vf_mul(vf_sub(vf_load_n(x + i, n - i), m), r);
+        vf v = vf_fma(vf_sub(vf_load_n(x + i, n - i), m), r, o);
         v = vf_fma(v, affine_part(weight, one, i, n - i), affine_part(bias, zero, i, n - i));
         vf_store_n(y + i, v, n - i);
     }
