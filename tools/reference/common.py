@@ -7,6 +7,7 @@ so that a test may store the same weights in another dtype and expect the same
 outputs. Outputs are computed in float64 and stored as float32; the float32 run
 of the reference is compared with it and the difference is recorded.
 """
+
 import hashlib
 import json
 import math
@@ -26,10 +27,16 @@ torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 
 ST_DTYPE = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16",
-    torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3",
-    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16",
-    torch.uint8: "U8", torch.bool: "BOOL",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
 }
 
 
@@ -62,8 +69,11 @@ def save_st(path, tensors, meta=None):
     for name in order:
         t = tensors[name]
         size = t.numel() * t.element_size()
-        header[name] = {"dtype": ST_DTYPE[t.dtype], "shape": list(t.shape),
-                        "data_offsets": [pos, pos + size]}
+        header[name] = {
+            "dtype": ST_DTYPE[t.dtype],
+            "shape": list(t.shape),
+            "data_offsets": [pos, pos + size],
+        }
         pos += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -96,7 +106,7 @@ def e4m3(t):
 
 
 def randomise(model, key, gain=1.0):
-    """Fill every parameter: norms U(0.5, 1.5), biases N(0, 0.1), matrices N(0, gain/sqrt(fan_in))."""
+    """Norms U(0.5, 1.5), biases N(0, 0.1), matrices N(0, gain / sqrt(fan_in))."""
     norms = (nn.LayerNorm, nn.GroupNorm)
     for mod_name, mod in model.named_modules():
         for p_name, p in mod.named_parameters(recurse=False):
@@ -153,6 +163,7 @@ class Capture:
                     self.out[f"{name}/skip{i}"] = r.detach()
                 res = res[0]
             self.out[name] = res.detach()
+
         return fn
 
     def close(self):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """diffusers schedulers in float64: their modules see torch and numpy with float32 -> float64."""
+
 import importlib
 
 import numpy as np

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Import k_diffusion/sampling.py alone: its package pulls in training code we do not need."""
+
 import importlib
 import importlib.util
 import sys

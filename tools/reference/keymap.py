@@ -2,14 +2,22 @@
 """diffusers names -> names of the original single-file checkpoints."""
 
 RESNET = {
-    "norm1": "in_layers.0", "conv1": "in_layers.2", "norm2": "out_layers.0", "conv2": "out_layers.3",
-    "time_emb_proj": "emb_layers.1", "conv_shortcut": "skip_connection",
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
 }
 
 UNET_FIXED = {
-    "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2", "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2", "conv_norm_out": "out.0", "conv_out": "out.2",
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
 }
 
 VAE_ATTN = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
@@ -29,7 +37,7 @@ def unet_name(key, layers, levels, has_attn):
     """
     for src, dst in UNET_FIXED.items():
         if key.startswith(src + "."):
-            return dst + key[len(src):]
+            return dst + key[len(src) :]
     part = key.split(".", 4)
     if part[0] == "mid_block":
         kind, idx, rest = key.split(".", 3)[1:]
@@ -57,8 +65,11 @@ def unet_name(key, layers, levels, has_attn):
 def unet_map(keys, config, prefix="model.diffusion_model."):
     """{diffusers key: original key} for a UNet2DConditionModel config."""
     up = config["up_block_types"]
-    return {k: prefix + unet_name(k, config["layers_per_block"], len(up),
-                                  lambda level: "CrossAttn" in up[level]) for k in keys}
+    return {
+        k: prefix
+        + unet_name(k, config["layers_per_block"], len(up), lambda level: "CrossAttn" in up[level])
+        for k in keys
+    }
 
 
 def vae_name(key, levels):
@@ -69,10 +80,10 @@ def vae_name(key, levels):
     if rest.startswith("conv_norm_out."):
         return f"{side}.norm_out." + rest.split(".", 1)[1]
     if rest.startswith("mid_block.attentions.0."):
-        mod, leaf = rest[len("mid_block.attentions.0."):].rsplit(".", 1)
+        mod, leaf = rest[len("mid_block.attentions.0.") :].rsplit(".", 1)
         return f"{side}.mid.attn_1.{VAE_ATTN[mod]}.{leaf}"
     if rest.startswith("mid_block.resnets."):
-        idx, tail = rest[len("mid_block.resnets."):].split(".", 1)
+        idx, tail = rest[len("mid_block.resnets.") :].split(".", 1)
         return f"{side}.mid.block_{int(idx) + 1}.{tail}"
     if rest.startswith(("down_blocks.", "up_blocks.")):
         kind, level, part, idx, tail = rest.split(".", 4)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """CLIP text encoders: transformers' CLIPTextModel(WithProjection) at tiny size."""
+
 import sys
 
 from common import gen_for, randomise, run_both, save_json, save_st, state_f16, versions
 
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
 
 VOCAB, BOS, EOS = 1000, 998, 999
 
@@ -21,17 +21,34 @@ ENCODERS = {
 
 def config_of(name):
     _, act, hidden, heads, ffn, proj, eos, _ = ENCODERS[name]
-    return dict(vocab_size=VOCAB, hidden_size=hidden, intermediate_size=ffn, num_hidden_layers=3,
-                num_attention_heads=heads, max_position_embeddings=77, hidden_act=act,
-                projection_dim=proj, layer_norm_eps=1e-5, bos_token_id=BOS, eos_token_id=eos,
-                pad_token_id=1)
+    return dict(
+        vocab_size=VOCAB,
+        hidden_size=hidden,
+        intermediate_size=ffn,
+        num_hidden_layers=3,
+        num_attention_heads=heads,
+        max_position_embeddings=77,
+        hidden_act=act,
+        projection_dim=proj,
+        layer_norm_eps=1e-5,
+        bos_token_id=BOS,
+        eos_token_id=eos,
+        pad_token_id=1,
+    )
 
 
 def config_json(name):
     cls = ENCODERS[name][0].__name__
-    return dict(config_of(name), architectures=[cls], model_type="clip_text_model",
-                torch_dtype="float16", attention_dropout=0.0, initializer_range=0.02,
-                initializer_factor=1.0, dropout=0.0)
+    return dict(
+        config_of(name),
+        architectures=[cls],
+        model_type="clip_text_model",
+        torch_dtype="float16",
+        attention_dropout=0.0,
+        initializer_range=0.02,
+        initializer_factor=1.0,
+        dropout=0.0,
+    )
 
 
 def build(name):
@@ -50,7 +67,10 @@ def state(name, model):
 
 
 OPEN_CLIP_LAYER = {
-    "layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
     "self_attn.out_proj": "attn.out_proj",
 }
 
@@ -62,7 +82,7 @@ def to_open_clip(sd, prefix, hidden, proj_key="text_projection"):
         if k == "text_projection.weight":
             out[prefix + proj_key] = v.t().contiguous()
             continue
-        k = k[len("text_model."):]
+        k = k[len("text_model.") :]
         if k == "embeddings.token_embedding.weight":
             out[prefix + "token_embedding.weight"] = v
         elif k == "embeddings.position_embedding.weight":
@@ -79,8 +99,10 @@ def to_open_clip(sd, prefix, hidden, proj_key="text_projection"):
                 name = base + "attn.in_proj_" + leaf
                 part = {"q_proj": 0, "k_proj": 1, "v_proj": 2}[mod.split(".")[-1]]
                 if name not in out:
-                    out[name] = torch.zeros((3 * hidden,) + v.shape[1:], dtype=v.dtype, device=v.device)
-                out[name][part * hidden:(part + 1) * hidden] = v
+                    out[name] = torch.zeros(
+                        (3 * hidden,) + v.shape[1:], dtype=v.dtype, device=v.device
+                    )
+                out[name][part * hidden : (part + 1) * hidden] = v
     return out
 
 
@@ -99,7 +121,9 @@ def prompt_ids(name):
 def make_one(name, out):
     model = build(name)
     root = "text_model." if hasattr(model, "text_model") else ""
-    names = [root + f"encoder.layers.0.{m}" for m in ("layer_norm1", "self_attn", "layer_norm2", "mlp")]
+    names = [
+        root + f"encoder.layers.0.{m}" for m in ("layer_norm1", "self_attn", "layer_norm2", "mlp")
+    ]
     ids = prompt_ids(name)
 
     def call(m, _dtype):
@@ -119,15 +143,50 @@ def make_one(name, out):
         last, eos = io["out/last_hidden_state"], (ids == EOS).int().argmax(-1)
         io["out/pooled"] = last[torch.arange(2), eos]
     io["in/input_ids"] = ids.int()
-    save_st(f"{out}/clip/{name}.io.safetensors", io,
-            dict(versions(), model=name, f32_vs_f64=f"{err:.1e}"))
+    save_st(
+        f"{out}/clip/{name}.io.safetensors",
+        io,
+        dict(versions(), model=name, f32_vs_f64=f"{err:.1e}"),
+    )
     save_json(f"{out}/clip/{name}.json", config_json(name))
     sd = state(name, model)
     save_st(f"{out}/clip/{name}.safetensors", sd, {"format": "pt"})
     return sd
 
 
+def make_weighted(out):
+    """A prompt of two chunks with token weights, as A1111 and ComfyUI combine them (own formula).
+
+    A1111 multiplies each row by its weight and restores the mean of the whole chunk; ComfyUI
+    blends each row with that of the empty prompt. Chunks are joined along the token axis.
+    """
+    model = build("clip_l").double()
+    ids = prompt_ids("clip_l")
+    g = gen_for("clip weights")
+    weights = torch.ones(2, 77, dtype=torch.float64)
+    weights[:, 1:10] = (torch.randint(0, 9, (2, 9), generator=g) / 4.0).double()
+    empty = torch.tensor([[BOS] + [EOS] * 76])
+    t = {"in/input_ids": ids.int(), "in/weights": weights.float()}
+    with torch.no_grad():
+        full, blank = (model(i, output_hidden_states=True) for i in (ids, empty))
+        norm = (
+            model.text_model.final_layer_norm
+            if hasattr(model, "text_model")
+            else model.final_layer_norm
+        )
+        for name, z, z0 in (
+            ("", full.last_hidden_state, blank.last_hidden_state),
+            ("_clip_skip2", norm(full.hidden_states[-2]), norm(blank.hidden_states[-2])),
+        ):
+            w = weights[:, :, None]
+            scaled = [c * k * (c.mean() / (c * k).mean()) for c, k in zip(z, w)]
+            t["out/a1111" + name] = torch.cat(scaled)[None].float()
+            t["out/comfy" + name] = torch.cat(list(z0 + (z - z0) * w))[None].float()
+    save_st(f"{out}/clip/weighted.io.safetensors", t, dict(versions(), model="clip_l"))
+
+
 def main(out):
+    make_weighted(out)
     sds = {name: make_one(name, out) for name in ENCODERS}
     h = ENCODERS["clip_h"][2]
     sd2 = to_open_clip(sds["clip_h"], "cond_stage_model.model.", h)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Element types: small floats by torch, ggml block formats by gguf-py, and GGUF image files."""
+
 import os
 import sys
 
@@ -16,9 +17,18 @@ from keymap import unet_map
 
 # type: (bytes per block, offsets of the f16 scales in a block)
 BLOCKS = {
-    "Q4_0": (18, [0]), "Q4_1": (20, [0, 2]), "Q5_0": (22, [0]), "Q5_1": (24, [0, 2]), "Q8_0": (34, [0]),
-    "Q2_K": (84, [80, 82]), "Q3_K": (110, [108]), "Q4_K": (144, [0, 2]), "Q5_K": (176, [0, 2]),
-    "Q6_K": (210, [208]), "IQ4_NL": (18, [0]), "IQ4_XS": (136, [0]),
+    "Q4_0": (18, [0]),
+    "Q4_1": (20, [0, 2]),
+    "Q5_0": (22, [0]),
+    "Q5_1": (24, [0, 2]),
+    "Q8_0": (34, [0]),
+    "Q2_K": (84, [80, 82]),
+    "Q3_K": (110, [108]),
+    "Q4_K": (144, [0, 2]),
+    "Q5_K": (176, [0, 2]),
+    "Q6_K": (210, [208]),
+    "IQ4_NL": (18, [0]),
+    "IQ4_XS": (136, [0]),
 }
 QUANTISE = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
 
@@ -30,7 +40,7 @@ def random_blocks(name, rows, blocks):
     raw = rng.integers(0, 256, (rows, blocks, size), dtype=np.uint8)
     for off in scales:
         v = rng.uniform(-0.1, 0.1, (rows, blocks)).astype(np.float16)
-        raw[:, :, off:off + 2] = v.view(np.uint8).reshape(rows, blocks, 2)
+        raw[:, :, off : off + 2] = v.view(np.uint8).reshape(rows, blocks, 2)
     return raw.reshape(rows, blocks * size)
 
 
@@ -60,9 +70,41 @@ def small_floats(t):
     t["f16/bits"], t["f16/f32"] = bits16, bits16.view(torch.float16).float()
     g = gen_for("small floats")
     x = torch.randn(300, generator=g) * torch.exp(torch.randn(300, generator=g) * 4)
-    edge = [0.0, -0.0, 1.0, 65504.0, 65519.0, 65520.0, 1e6, 2.0**-14, 2.0**-24, 2.0**-25, 1.5 * 2.0**-25, 2.0**-26,
-            448.0, 464.0, 464.1, 480.0, 500.0, 2.0**-9, 2.0**-10, 1.5 * 2.0**-10, 57344.0, 61439.0, 61440.0, 2.0**-16,
-            2.0**-17, 1.0625, 1.1875, 1.125 + 2.0**-20, 3.3895314e38, 1e-40, float("inf"), float("-inf"), float("nan")]
+    edge = [
+        0.0,
+        -0.0,
+        1.0,
+        65504.0,
+        65519.0,
+        65520.0,
+        1e6,
+        2.0**-14,
+        2.0**-24,
+        2.0**-25,
+        1.5 * 2.0**-25,
+        2.0**-26,
+        448.0,
+        464.0,
+        464.1,
+        480.0,
+        500.0,
+        2.0**-9,
+        2.0**-10,
+        1.5 * 2.0**-10,
+        57344.0,
+        61439.0,
+        61440.0,
+        2.0**-16,
+        2.0**-17,
+        1.0625,
+        1.1875,
+        1.125 + 2.0**-20,
+        3.3895314e38,
+        1e-40,
+        float("inf"),
+        float("-inf"),
+        float("nan"),
+    ]
     x = torch.cat([x, torch.tensor(edge, dtype=torch.float32)])
     t["round/x"] = x
     t["round/f16"] = x.half().view(torch.int16)
@@ -87,7 +129,10 @@ def write_gguf(path, tensors, arch):
 
 
 def gguf_unet(out, io, name, prefix, arch, kind):
-    """The ip2p UNet: matrices quantised, 4-D weights f16, vectors f32; output from the dequantised weights."""
+    """The ip2p UNet: matrices quantised, 4-D weights f16, vectors f32.
+
+    The output is that of the dequantised weights.
+    """
     model = make_unet.build("sd1_ip2p").double()
     sd = state_f16(model)
     names = unet_map(sd, dict(model.config), prefix)
@@ -106,7 +151,9 @@ def gguf_unet(out, io, name, prefix, arch, kind):
     model.load_state_dict({k: v.double() for k, v in back.items()})
     ins = make_unet.inputs("sd1_ip2p", "tsteps")
     with torch.no_grad():
-        y = model(ins["sample"].double(), ins["timestep"], ins["encoder_hidden_states"].double()).sample
+        y = model(
+            ins["sample"].double(), ins["timestep"], ins["encoder_hidden_states"].double()
+        ).sample
     io[f"{name}/out/sample"] = y.float()
     return y.float()
 

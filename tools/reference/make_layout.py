@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Names and shapes of the real networks, in original and diffusers naming (no weights)."""
+
 import os
 import sys
 
@@ -14,27 +15,71 @@ import make_clip
 from keymap import unet_map, vae_map, vae_tensor
 from make_unet import CROSS_D, CROSS_U, PLAIN_D, PLAIN_U
 
-XL = dict(block_out_channels=[320, 640, 1280], layers_per_block=2, attention_head_dim=[5, 10, 20],
-          down_block_types=[PLAIN_D, CROSS_D, CROSS_D], up_block_types=[CROSS_U, CROSS_U, PLAIN_U],
-          cross_attention_dim=2048, use_linear_projection=True, addition_embed_type="text_time",
-          addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816)
-SD = dict(block_out_channels=[320, 640, 1280, 1280], layers_per_block=2,
-          down_block_types=[CROSS_D] * 3 + [PLAIN_D], up_block_types=[PLAIN_U] + [CROSS_U] * 3)
+XL = dict(
+    block_out_channels=[320, 640, 1280],
+    layers_per_block=2,
+    attention_head_dim=[5, 10, 20],
+    down_block_types=[PLAIN_D, CROSS_D, CROSS_D],
+    up_block_types=[CROSS_U, CROSS_U, PLAIN_U],
+    cross_attention_dim=2048,
+    use_linear_projection=True,
+    addition_embed_type="text_time",
+    addition_time_embed_dim=256,
+    projection_class_embeddings_input_dim=2816,
+)
+SD = dict(
+    block_out_channels=[320, 640, 1280, 1280],
+    layers_per_block=2,
+    down_block_types=[CROSS_D] * 3 + [PLAIN_D],
+    up_block_types=[PLAIN_U] + [CROSS_U] * 3,
+)
 
 UNETS = {  # config, parameters in millions as published
     "sd15": (dict(SD, attention_head_dim=8, cross_attention_dim=768), 859.5),
-    "sd21": (dict(SD, attention_head_dim=[5, 10, 20, 20], cross_attention_dim=1024,
-                  use_linear_projection=True), 865.9),
+    "sd21": (
+        dict(
+            SD,
+            attention_head_dim=[5, 10, 20, 20],
+            cross_attention_dim=1024,
+            use_linear_projection=True,
+        ),
+        865.9,
+    ),
     "sdxl": (dict(XL, transformer_layers_per_block=[1, 2, 10]), 2567.5),
-    "sdxl_refiner": (dict(block_out_channels=[384, 768, 1536, 1536], layers_per_block=2,
-                          attention_head_dim=[6, 12, 24, 24], down_block_types=[PLAIN_D, CROSS_D, CROSS_D, PLAIN_D],
-                          up_block_types=[PLAIN_U, CROSS_U, CROSS_U, PLAIN_U], transformer_layers_per_block=4,
-                          cross_attention_dim=1280, use_linear_projection=True, addition_embed_type="text_time",
-                          addition_time_embed_dim=256, projection_class_embeddings_input_dim=2560), 2259.5),
-    "ssd1b": (dict(XL, mid_block_type="UNetMidBlock2D", transformer_layers_per_block=[1, [2, 2], [4, 4]],
-                   reverse_transformer_layers_per_block=[[4, 4, 10], [2, 1, 1], 1]), 1330.0),
-    "vega": (dict(XL, mid_block_type="UNetMidBlock2D", transformer_layers_per_block=[1, [1, 1], [2, 2]],
-                  reverse_transformer_layers_per_block=[[2, 2, 2], [1, 1, 1], 1]), 745.0),
+    "sdxl_refiner": (
+        dict(
+            block_out_channels=[384, 768, 1536, 1536],
+            layers_per_block=2,
+            attention_head_dim=[6, 12, 24, 24],
+            down_block_types=[PLAIN_D, CROSS_D, CROSS_D, PLAIN_D],
+            up_block_types=[PLAIN_U, CROSS_U, CROSS_U, PLAIN_U],
+            transformer_layers_per_block=4,
+            cross_attention_dim=1280,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2560,
+        ),
+        2259.5,
+    ),
+    "ssd1b": (
+        dict(
+            XL,
+            mid_block_type="UNetMidBlock2D",
+            transformer_layers_per_block=[1, [2, 2], [4, 4]],
+            reverse_transformer_layers_per_block=[[4, 4, 10], [2, 1, 1], 1],
+        ),
+        1330.0,
+    ),
+    "vega": (
+        dict(
+            XL,
+            mid_block_type="UNetMidBlock2D",
+            transformer_layers_per_block=[1, [1, 1], [2, 2]],
+            reverse_transformer_layers_per_block=[[2, 2, 2], [1, 1, 1], 1],
+        ),
+        745.0,
+    ),
 }
 
 
@@ -53,8 +98,13 @@ def rows_unet(name):
 
 def rows_vae():
     with torch.device("meta"):
-        model = AutoencoderKL(block_out_channels=[128, 256, 512, 512], layers_per_block=2, latent_channels=4,
-                              down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4)
+        model = AutoencoderKL(
+            block_out_channels=[128, 256, 512, 512],
+            layers_per_block=2,
+            latent_channels=4,
+            down_block_types=["DownEncoderBlock2D"] * 4,
+            up_block_types=["UpDecoderBlock2D"] * 4,
+        )
     sd = model.state_dict()
     names = vae_map(sd, model.config)
     return [(names[k], k, vae_tensor(k, v)) for k, v in sd.items()]
@@ -62,10 +112,22 @@ def rows_vae():
 
 def text(cls, hidden, layers, heads, ffn):
     with torch.device("meta"):
-        model = cls(CLIPTextConfig(vocab_size=49408, hidden_size=hidden, intermediate_size=ffn, hidden_act="gelu",
-                                   num_hidden_layers=layers, num_attention_heads=heads, projection_dim=hidden))
-    return {(k if k.startswith("text_") else "text_model." + k): v for k, v in model.state_dict().items()
-            if "position_ids" not in k}
+        model = cls(
+            CLIPTextConfig(
+                vocab_size=49408,
+                hidden_size=hidden,
+                intermediate_size=ffn,
+                hidden_act="gelu",
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                projection_dim=hidden,
+            )
+        )
+    return {
+        (k if k.startswith("text_") else "text_model." + k): v
+        for k, v in model.state_dict().items()
+        if "position_ids" not in k
+    }
 
 
 def write(out, name, rows):
@@ -85,10 +147,18 @@ def main(out):
     clip_l = text(CLIPTextModel, 768, 12, 12, 3072)
     write(out, "clip_l", [("cond_stage_model.transformer." + k, k, v) for k, v in clip_l.items()])
     for name, cls, dims, prefix in (
-            ("open_clip_h", CLIPTextModel, (1024, 24, 16, 4096), "cond_stage_model.model."),
-            ("open_clip_bigg", CLIPTextModelWithProjection, (1280, 32, 20, 5120), "conditioner.embedders.1.model.")):
+        ("open_clip_h", CLIPTextModel, (1024, 24, 16, 4096), "cond_stage_model.model."),
+        (
+            "open_clip_bigg",
+            CLIPTextModelWithProjection,
+            (1280, 32, 20, 5120),
+            "conditioner.embedders.1.model.",
+        ),
+    ):
         sd = text(cls, *dims)
-        fused = make_clip.to_open_clip({k: torch.empty(v.shape, device="meta") for k, v in sd.items()}, prefix, dims[0])
+        fused = make_clip.to_open_clip(
+            {k: torch.empty(v.shape, device="meta") for k, v in sd.items()}, prefix, dims[0]
+        )
         write(out, name, [(k, "-", v) for k, v in fused.items()])
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""LoRA and relatives on the tiny sd1 UNet and clip_l (and kohya's SDXL naming on sdxl); textual inversion."""
+"""LoRA and relatives on the tiny sd1 UNet and clip_l (kohya_sdxl: on sdxl); textual inversion."""
+
 import os
 import sys
 
@@ -13,15 +14,34 @@ import make_unet
 from keymap import unet_name
 
 T = "down_blocks.0.attentions.0.transformer_blocks.0."
-LINEAR = [T + "attn1.to_q", T + "attn1.to_out.0", T + "attn2.to_k", T + "attn2.to_v", T + "ff.net.0.proj",
-          T + "ff.net.2", "mid_block.attentions.0.transformer_blocks.0.attn2.to_q",
-          "up_blocks.1.attentions.1.transformer_blocks.0.attn1.to_v"]
+LINEAR = [
+    T + "attn1.to_q",
+    T + "attn1.to_out.0",
+    T + "attn2.to_k",
+    T + "attn2.to_v",
+    T + "ff.net.0.proj",
+    T + "ff.net.2",
+    "mid_block.attentions.0.transformer_blocks.0.attn2.to_q",
+    "up_blocks.1.attentions.1.transformer_blocks.0.attn1.to_v",
+]
 CONV1 = ["down_blocks.0.attentions.0.proj_in", "up_blocks.1.attentions.0.proj_out"]
-CONV3 = ["down_blocks.0.resnets.0.conv1", "down_blocks.0.downsamplers.0.conv", "up_blocks.0.resnets.1.conv2"]
-EXTRA = ["conv_in", "mid_block.resnets.1.time_emb_proj", "time_embedding.linear_1",
-         "up_blocks.1.resnets.0.conv_shortcut"]
-TEXT = ["encoder.layers.0.self_attn.q_proj", "encoder.layers.1.self_attn.out_proj", "encoder.layers.2.mlp.fc1",
-        "encoder.layers.2.mlp.fc2"]
+CONV3 = [
+    "down_blocks.0.resnets.0.conv1",
+    "down_blocks.0.downsamplers.0.conv",
+    "up_blocks.0.resnets.1.conv2",
+]
+EXTRA = [
+    "conv_in",
+    "mid_block.resnets.1.time_emb_proj",
+    "time_embedding.linear_1",
+    "up_blocks.1.resnets.0.conv_shortcut",
+]
+TEXT = [
+    "encoder.layers.0.self_attn.q_proj",
+    "encoder.layers.1.self_attn.out_proj",
+    "encoder.layers.2.mlp.fc1",
+    "encoder.layers.2.mlp.fc2",
+]
 
 
 def rnd(shape, std, *key):
@@ -49,7 +69,9 @@ def factors(w, rank, *key):
 
 
 def product(up, down):
-    return (up.double().flatten(1) @ down.double().flatten(1)).reshape(up.shape[:1] + down.shape[1:])
+    return (up.double().flatten(1) @ down.double().flatten(1)).reshape(
+        up.shape[:1] + down.shape[1:]
+    )
 
 
 def kohya_name(kind, module):
@@ -67,7 +89,7 @@ def weight(nets, kind, module):
 
 
 def kohya(nets, plain=False):
-    """LoRA of linear layers, ranks 2 to 4, each its own alpha; the first has none (then alpha = rank).
+    """LoRA of linear layers, ranks 2 to 4, own alphas; the first has none (then alpha = rank).
 
     plain: one rank and one alpha throughout, which is all that diffusers applies right.
     """
@@ -96,8 +118,9 @@ def locon(nets, plain=False):
             mid = rnd((rank, rank, 3, 3), 0.5, "locon", m, "mid")
             up = rnd((w.shape[0], rank, 1, 1), 0.125, "locon", m, "up")
             f.put(base, "lora_mid.weight", mid)
-            d = torch.einsum("oa,abhw,bi->oihw", up[:, :, 0, 0].double(), mid.double(),
-                             down[:, :, 0, 0].double())
+            d = torch.einsum(
+                "oa,abhw,bi->oihw", up[:, :, 0, 0].double(), mid.double(), down[:, :, 0, 0].double()
+            )
         else:
             down, up = factors(w, rank, "locon", m)
             d = product(up, down)
@@ -270,19 +293,36 @@ def kohya_sdxl(nets):
     """kohya's SDXL dialect: original UNet block names, lora_te1_ and lora_te2_."""
     f = Lora("kohya_sdxl")
     cfg = make_unet.config_of("sdxl")
-    for kind, mods in (("unet", ["down_blocks.1.attentions.0.proj_in", "down_blocks.1.attentions.1." +
-                                 "transformer_blocks.1.attn2.to_k", "mid_block.attentions.0.transformer_blocks.0.ff.net.2",
-                                 "up_blocks.0.attentions.2.transformer_blocks.1.attn1.to_out.0"]),
-                       ("te", TEXT[:2]), ("te2", TEXT[2:])):
+    for kind, mods in (
+        (
+            "unet",
+            [
+                "down_blocks.1.attentions.0.proj_in",
+                "down_blocks.1.attentions.1." + "transformer_blocks.1.attn2.to_k",
+                "mid_block.attentions.0.transformer_blocks.0.ff.net.2",
+                "up_blocks.0.attentions.2.transformer_blocks.1.attn1.to_out.0",
+            ],
+        ),
+        ("te", TEXT[:2]),
+        ("te2", TEXT[2:]),
+    ):
         for m in mods:
             w = weight(nets, kind, m)
             down, up = factors(w, 4, "kohya_sdxl", kind, m)
             if kind == "unet":
-                orig = unet_name(m + ".weight", cfg["layers_per_block"], 2,
-                                 lambda level: "CrossAttn" in cfg["up_block_types"][level])
-                base = "lora_unet_" + orig[:-len(".weight")].replace(".", "_")
+                orig = unet_name(
+                    m + ".weight",
+                    cfg["layers_per_block"],
+                    2,
+                    lambda level: "CrossAttn" in cfg["up_block_types"][level],
+                )
+                base = "lora_unet_" + orig[: -len(".weight")].replace(".", "_")
             else:
-                base = {"te": "lora_te1_", "te2": "lora_te2_"}[kind] + "text_model_" + m.replace(".", "_")
+                base = (
+                    {"te": "lora_te1_", "te2": "lora_te2_"}[kind]
+                    + "text_model_"
+                    + m.replace(".", "_")
+                )
             f.put(base, "lora_down.weight", down)
             f.put(base, "lora_up.weight", up)
             f.put(base, "alpha", torch.tensor(2.0))
@@ -317,8 +357,12 @@ def apply(nets, f, strength):
 def outputs(nets, xl):
     ins = make_unet.inputs("sdxl" if xl else "sd1", "a")
     cond = {k: ins[k].double() for k in ("time_ids", "text_embeds") if k in ins} or None
-    y = nets["unet"](ins["sample"].double(), ins["timestep"].long(), ins["encoder_hidden_states"].double(),
-                     added_cond_kwargs=cond).sample
+    y = nets["unet"](
+        ins["sample"].double(),
+        ins["timestep"].long(),
+        ins["encoder_hidden_states"].double(),
+        added_cond_kwargs=cond,
+    ).sample
     out = {"unet": y, "text": nets["te"](make_clip.prompt_ids("clip_l")).last_hidden_state[:1]}
     if xl:
         out["text2"] = nets["te2"](make_clip.prompt_ids("clip_g")).last_hidden_state[:1]
@@ -342,8 +386,12 @@ def make_file(make, out, io):
             if kind in touched:
                 io[f"{f.name}/{tag}/{k}"] = v
         if tag == "1":
-            for kind, m in list(f.delta)[:2] + list(f.dora)[:2] + [k for k in f.delta if k[1] in CONV3][:1]:
-                io[f"{f.name}/merged/{kind}/{m}.weight"] = nets[kind].get_submodule(m).weight.detach().float()
+            for kind, m in (
+                list(f.delta)[:2] + list(f.dora)[:2] + [k for k in f.delta if k[1] in CONV3][:1]
+            ):
+                io[f"{f.name}/merged/{kind}/{m}.weight"] = (
+                    nets[kind].get_submodule(m).weight.detach().float()
+                )
     return f, got
 
 
@@ -361,14 +409,27 @@ def cross_check():
     out here (plain=True).
     """
     from diffusers import StableDiffusionPipeline
+
     source = {k: v.float() for k, v in fresh(False).items()}
-    for make, opts in ((kohya, dict(plain=True)), (locon, dict(plain=True)),
-                       (peft, {}), (dora_peft, {}), (diffusers_old, {})):
+    for make, opts in (
+        (kohya, dict(plain=True)),
+        (locon, dict(plain=True)),
+        (peft, {}),
+        (dora_peft, {}),
+        (diffusers_old, {}),
+    ):
         f = make(source, **opts)
         want = expect(f)
-        pipe = StableDiffusionPipeline(vae=None, text_encoder=make_clip.build("clip_l").double(), tokenizer=None,
-                                       unet=fresh(False)["unet"], scheduler=None, safety_checker=None,
-                                       feature_extractor=None, requires_safety_checker=False)
+        pipe = StableDiffusionPipeline(
+            vae=None,
+            text_encoder=make_clip.build("clip_l").double(),
+            tokenizer=None,
+            unet=fresh(False)["unet"],
+            scheduler=None,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
         pipe.load_lora_weights(dict(f.file))
         pipe.unet.double()
         got = outputs({"unet": pipe.unet, "te": pipe.text_encoder.double()}, False)
@@ -385,20 +446,38 @@ def make_ti(out):
     save_st(f"{out}/ti/emb_params.safetensors", {"emb_params": v})
     save_st(f"{out}/ti/sdxl.safetensors", {"clip_l": v, "clip_g": g})
     save_st(f"{out}/ti/diffusers.safetensors", {"<tiny>": v})
-    a1111 = {"string_to_token": {"*": 265}, "string_to_param": {"*": v.clone()}, "name": "tiny", "step": 100,
-             "sd_checkpoint": None, "sd_checkpoint_name": None}
+    a1111 = {
+        "string_to_token": {"*": 265},
+        "string_to_param": {"*": v.clone()},
+        "name": "tiny",
+        "step": 100,
+        "sd_checkpoint": None,
+        "sd_checkpoint_name": None,
+    }
     torch.save(a1111, f"{out}/ti/a1111.pt")
     torch.save(a1111, f"{out}/ti/a1111_legacy.pt", _use_new_zipfile_serialization=False)
-    torch.save({"string_to_token": {"*": torch.tensor(265)},
-                "string_to_param": nn.ParameterDict({"*": nn.Parameter(v.clone())})}, f"{out}/ti/compvis.pt")
+    torch.save(
+        {
+            "string_to_token": {"*": torch.tensor(265)},
+            "string_to_param": nn.ParameterDict({"*": nn.Parameter(v.clone())}),
+        },
+        f"{out}/ti/compvis.pt",
+    )
     torch.save({"<tiny>": v.clone()}, f"{out}/ti/diffusers.bin")
     te = text_root(make_clip.build("clip_l")).double()
     ids = [make_clip.BOS, 17, 901, 902, 42] + [make_clip.EOS] * 72
     te.embeddings.token_embedding.weight.data[901:903] = v.double()
     with torch.no_grad():
         h = te(torch.tensor([ids])).last_hidden_state.float()
-    save_st(f"{out}/ti/ti.io.safetensors", {"in/input_ids": torch.tensor([ids], dtype=torch.int32),
-                                            "vectors": v, "vectors_g": g, "out/last_hidden_state": h})
+    save_st(
+        f"{out}/ti/ti.io.safetensors",
+        {
+            "in/input_ids": torch.tensor([ids], dtype=torch.int32),
+            "vectors": v,
+            "vectors_g": g,
+            "out/last_hidden_state": h,
+        },
+    )
 
 
 def main(out):

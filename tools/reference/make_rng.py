@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Random numbers: torch's CPU generator, Philox, numpy's SeedSequence, torchsde's Brownian tree."""
+
 import hashlib
 import os
 import subprocess
@@ -12,8 +13,24 @@ import torch
 
 import kdiff
 
-SEEDS = [0, 1, 2, 42, 1234, 31337, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 5, 2**53 + 1,
-         2**63 - 1, 2**64 - 1, -1, -42]
+SEEDS = [
+    0,
+    1,
+    2,
+    42,
+    1234,
+    31337,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**32 + 5,
+    2**53 + 1,
+    2**63 - 1,
+    2**64 - 1,
+    -1,
+    -42,
+]
 FULL = [1, 2, 7, 15, 16, 17, 31, 33, 64, 100]
 LARGE = [1000, 4 * 64 * 64 + 3]
 SEQUENCE = [3, 5, 16, 7, 20, 1, 1, 17, 15, 32, 2, 33, 1]
@@ -24,7 +41,9 @@ def draw(seed, n):
 
 
 def digest(t):
-    return torch.frombuffer(bytearray(hashlib.sha256(t.numpy().tobytes()).digest()), dtype=torch.uint8)
+    return torch.frombuffer(
+        bytearray(hashlib.sha256(t.numpy().tobytes()).digest()), dtype=torch.uint8
+    )
 
 
 def torch_vectors(out, name):
@@ -48,8 +67,11 @@ def torch_vectors(out, name):
     t["rand.seed7"] = torch.rand(40, generator=g)
     g = torch.Generator().manual_seed(7)
     t["randn64.seed7"] = torch.randn(20, generator=g, dtype=torch.float64)
-    save_st(f"{out}/{name}.safetensors", t,
-            dict(versions(), cpu_capability=torch.backends.cpu.get_cpu_capability()))
+    save_st(
+        f"{out}/{name}.safetensors",
+        t,
+        dict(versions(), cpu_capability=torch.backends.cpu.get_cpu_capability()),
+    )
 
 
 def philox_words(counter, key):
@@ -67,8 +89,10 @@ def philox_randn(seed, n, offset):
     """Call number `offset` of a CUDA-style generator while one element per thread suffices."""
     index = np.arange(n)
     fill = lambda v: np.full(n, v, dtype=np.uint64)
-    words = philox_words([fill(offset), fill(0), index, fill(0)],
-                         [fill(seed & 0xFFFFFFFF), fill(seed >> 32 & 0xFFFFFFFF)]).astype(np.float64)
+    words = philox_words(
+        [fill(offset), fill(0), index, fill(0)],
+        [fill(seed & 0xFFFFFFFF), fill(seed >> 32 & 0xFFFFFFFF)],
+    ).astype(np.float64)
     u = (words[0] + 0.5) * 2.0**-32
     v = (words[1] + 0.5) * 2.0**-32 * 2 * np.pi
     return (np.sqrt(-2 * np.log(u)) * np.sin(v)).astype(np.float32), words.astype(np.int64)
@@ -89,15 +113,18 @@ def philox_vectors(out):
 
 
 def seed_sequence_vectors(t):
-    """numpy.random.SeedSequence state words. torchsde's tree asks for spawn_key (2 * node, depth), pool 24."""
+    """SeedSequence state words. torchsde's tree asks for spawn_key (node, depth), pool 24."""
     for name, entropy in (("0", 0), ("42", 42), ("big", 2**40 + 12345), ("2^64-1", 2**64 - 1)):
         for pool in (4, 8, 24):
             root = np.random.SeedSequence(entropy, pool_size=pool)
-            t[f"seedseq.{name}.pool{pool}"] = torch.from_numpy(root.generate_state(8).astype(np.int64))
+            t[f"seedseq.{name}.pool{pool}"] = torch.from_numpy(
+                root.generate_state(8).astype(np.int64)
+            )
         for key in ((0, 1), (1, 1), (5, 3), (2**33 + 1, 40)):
             child = np.random.SeedSequence(entropy, spawn_key=key, pool_size=24)
-            t[f"seedseq.{name}.key{key[0]}_{key[1]}"] = \
-                torch.from_numpy(child.generate_state(4).astype(np.int64))
+            t[f"seedseq.{name}.key{key[0]}_{key[1]}"] = torch.from_numpy(
+                child.generate_state(4).astype(np.int64)
+            )
 
 
 def brownian_vectors(out):
@@ -110,7 +137,8 @@ def brownian_vectors(out):
         x = torch.zeros(1, 4, 3, 2)
         s = k.BrownianTreeNoiseSampler(x, sigmas[-2], sigmas[0], seed=seed)
         t[f"steps.seed{seed}"] = torch.stack(
-            [s(sigmas[i], sigmas[i + 1]) for i in range(len(sigmas) - 2)])
+            [s(sigmas[i], sigmas[i + 1]) for i in range(len(sigmas) - 2)]
+        )
         s = k.BrownianTreeNoiseSampler(x, sigmas[-2], sigmas[0], seed=seed)
         rows, mids = [], []
         for i in range(len(sigmas) - 2):
@@ -124,6 +152,7 @@ def brownian_vectors(out):
     t["steps.seeds5_6"] = torch.stack([s(sigmas[i], sigmas[i + 1]) for i in range(len(sigmas) - 2)])
     t["sigmas"], t["mids"] = sigmas, torch.stack(mids)
     import torchsde
+
     save_st(f"{out}/rng_brownian.safetensors", t, dict(versions(), torchsde=torchsde.__version__))
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Solver traces on the toy denoiser (toy.py), float64, noise given."""
+
 import json
 import sys
 
@@ -41,7 +42,7 @@ class Book:
         assert name not in self.info
         self.tensors[name + "/x"] = xs
         if noise.used:
-            self.tensors[name + "/noise"] = noise.rows[:noise.used, 0].clone()
+            self.tensors[name + "/noise"] = noise.rows[: noise.used, 0].clone()
         options = {}
         for k, v in more.items():
             if isinstance(v, torch.Tensor):
@@ -93,8 +94,14 @@ KDIFF = {
 # Solvers that need only dx/dsigma run on flow sigmas unchanged; those with lambda run in the
 # sigma / (1 - sigma) space and are mapped back.
 FLOW_DIRECT = ["euler", "heun", "dpm2", "lms"]
-FLOW_LAMBDA = ["dpmpp_2m", "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde",
-               "dpmpp_2s_ancestral"]
+FLOW_LAMBDA = [
+    "dpmpp_2m",
+    "dpmpp_sde",
+    "dpmpp_2m_sde",
+    "dpmpp_2m_sde_heun",
+    "dpmpp_3m_sde",
+    "dpmpp_2s_ancestral",
+]
 STOCHASTIC = ("ancestral", "_sde")
 
 
@@ -106,7 +113,9 @@ def run_kdiff(solver, model, x, sigmas, noise):
         opts["noise_sampler"] = noise
     k.torch = f64._Proxy(torch, torch.float32)
     k.torch.randn_like = noise
-    end = getattr(k, fn)(model, x, sigmas, callback=lambda d: xs.append(d["x"].clone()), disable=True, **opts)
+    end = getattr(k, fn)(
+        model, x, sigmas, callback=lambda d: xs.append(d["x"].clone()), disable=True, **opts
+    )
     return xs + [end]
 
 
@@ -138,27 +147,51 @@ def kdiff_flow_traces(book):
         x = start(name) * s[0] / (1 - s[0])
         xs = run_kdiff(solver, toy.ve_model, x, to_k(s), noise)
         xs = [v * (1 - s[i]) for i, v in enumerate(xs)]
-        book.add(name, xs, noise, f"k-diffusion {KDIFF[solver][0]} on x/(1-sigma), sigma/(1-sigma)", "flow",
-                 sigmas=s, **KDIFF[solver][1])
+        book.add(
+            name,
+            xs,
+            noise,
+            f"k-diffusion {KDIFF[solver][0]} on x/(1-sigma), sigma/(1-sigma)",
+            "flow",
+            sigmas=s,
+            **KDIFF[solver][1],
+        )
 
 
 def own_traces(book):
     src = "own float64, see tools/reference/toy.py"
-    table = [("lcm", toy.lcm), ("ipndm", toy.ipndm), ("res_multistep", toy.res_multistep),
-             ("er_sde", toy.er_sde), ("ddpm", toy.ddpm)]
+    table = [
+        ("lcm", toy.lcm),
+        ("ipndm", toy.ipndm),
+        ("res_multistep", toy.res_multistep),
+        ("er_sde", toy.er_sde),
+        ("ddpm", toy.ddpm),
+    ]
     for solver, fn in table:
         for kind, n in (("karras", 8), ("normal", 5)):
             name = f"{solver}.{kind}{n}"
             s, noise = sd_sigmas(kind, n), Noise(name)
-            book.add(name, list(fn(toy.ve_model, start(name) * s[0], s, noise)), noise, src, sigmas=s)
-    flow = [("lcm", toy.lcm_flow, "", 1.0), ("ipndm", toy.ipndm, "", 1.0),
-            ("res_multistep", toy.res_multistep, "_neglog", 1.0),
-            ("euler_ancestral", toy.euler_a_rf, "_rf", 1.0),
-            ("dpmpp_2s_ancestral", toy.dpmpp_2s_a_rf, "_rf", 1.0)]
+            book.add(
+                name, list(fn(toy.ve_model, start(name) * s[0], s, noise)), noise, src, sigmas=s
+            )
+    flow = [
+        ("lcm", toy.lcm_flow, "", 1.0),
+        ("ipndm", toy.ipndm, "", 1.0),
+        ("res_multistep", toy.res_multistep, "_neglog", 1.0),
+        ("euler_ancestral", toy.euler_a_rf, "_rf", 1.0),
+        ("dpmpp_2s_ancestral", toy.dpmpp_2s_a_rf, "_rf", 1.0),
+    ]
     for solver, fn, suffix, first in flow:
         name = f"{solver}.flow{suffix}8"
         s, noise = flow_sigmas(8, first), Noise(name)
-        book.add(name, list(fn(toy.flow_model, start(name) * s[0], s, noise)), noise, src, "flow", sigmas=s)
+        book.add(
+            name,
+            list(fn(toy.flow_model, start(name) * s[0], s, noise)),
+            noise,
+            src,
+            "flow",
+            sigmas=s,
+        )
     for solver, fn in (("res_multistep", toy.res_multistep), ("er_sde", toy.er_sde)):
         name = f"{solver}.flow8"
         s, noise = flow_sigmas(8, 0.9995), Noise(name)
@@ -171,19 +204,31 @@ def own_traces(book):
         s, noise = sd_sigmas("karras", n), Noise(name)
         plan = toy.restart_plan(karras, s)
         pairs = torch.stack([torch.stack(p) for p in plan])
-        book.add(name, list(toy.restart(toy.ve_model, start(name) * s[0], plan, noise)), noise, src,
-                 sigmas=s, plan=pairs)
+        book.add(
+            name,
+            list(toy.restart(toy.ve_model, start(name) * s[0], plan, noise)),
+            noise,
+            src,
+            sigmas=s,
+            plan=pairs,
+        )
 
 
 def output_for(pred, x, d0, alpha, sigma):
     """What a network of this prediction type would say, given its denoised estimate."""
     eps = (x - alpha * d0) / sigma
-    return {"epsilon": eps, "v_prediction": alpha * eps - sigma * d0, "sample": d0,
-            "flow_prediction": eps - d0}[pred]
+    return {
+        "epsilon": eps,
+        "v_prediction": alpha * eps - sigma * d0,
+        "sample": d0,
+        "flow_prediction": eps - d0,
+    }[pred]
 
 
-def run_vp(module, cls, name, n, state, pred="epsilon", init=None, step_args=None, set_args=None, **cfg):
-    """Drive one diffusers scheduler. state(s, i, t) -> (alpha, sigma) at which call i is evaluated."""
+def run_vp(
+    module, cls, name, n, state, pred="epsilon", init=None, step_args=None, set_args=None, **cfg
+):
+    """Drive one diffusers scheduler. state(s, i, t) -> (alpha, sigma) of call i."""
     mod = f64.scheduler_module(module)
     noise = Noise(name)
     if hasattr(mod, "randn_tensor"):
@@ -236,8 +281,17 @@ def add_vp(book, name, module, cls, n, state, final, preds=("epsilon", "v_predic
     ends = alphas[1:] + [1 / (1 + final**2) ** 0.5]
     xs = [xs[0] / alphas[0]] + [x / e for x, e in zip(xs[1:], ends)]
     cfg = {k: v for k, v in kw.items() if k not in ("step_args", "set_args", "init")}
-    book.add(name, xs, noise, "diffusers " + cls, sigmas=torch.cat([sigmas, torch.tensor([final])]),
-             timesteps=s.timesteps.double(), prediction=list(preds), **cfg, **(kw.get("step_args") or {}))
+    book.add(
+        name,
+        xs,
+        noise,
+        "diffusers " + cls,
+        sigmas=torch.cat([sigmas, torch.tensor([final])]),
+        timesteps=s.timesteps.double(),
+        prediction=list(preds),
+        **cfg,
+        **(kw.get("step_args") or {}),
+    )
 
 
 def diffusers_traces(book):
@@ -247,57 +301,161 @@ def diffusers_traces(book):
     clip = dict(clip_sample=False)
     first = float(sd_table()[0])
     for eta in (0.0, 1.0):
-        for tag, cfg, final in (("trailing", dict(trail, set_alpha_to_one=True), 0.0),
-                                ("leading", dict(lead, set_alpha_to_one=False), first)):
-            add_vp(book, f"ddim_eta{eta:g}.{tag}8", "ddim", "DDIMScheduler", 8, at_timestep, final,
-                   step_args=dict(eta=eta), **clip, **cfg)
+        for tag, cfg, final in (
+            ("trailing", dict(trail, set_alpha_to_one=True), 0.0),
+            ("leading", dict(lead, set_alpha_to_one=False), first),
+        ):
+            add_vp(
+                book,
+                f"ddim_eta{eta:g}.{tag}8",
+                "ddim",
+                "DDIMScheduler",
+                8,
+                at_timestep,
+                final,
+                step_args=dict(eta=eta),
+                **clip,
+                **cfg,
+            )
     add_vp(book, "ddpm.leading8", "ddpm", "DDPMScheduler", 8, at_timestep, 0.0, **clip, **lead)
     add_vp(book, "ddpm.trailing8", "ddpm", "DDPMScheduler", 8, at_timestep, 0.0, **clip, **trail)
-    add_vp(book, "pndm.leading8", "pndm", "PNDMScheduler", 8, at_timestep, first,
-           preds=("epsilon",), skip_prk_steps=True, set_alpha_to_one=False, **lead)
+    add_vp(
+        book,
+        "pndm.leading8",
+        "pndm",
+        "PNDMScheduler",
+        8,
+        at_timestep,
+        first,
+        preds=("epsilon",),
+        skip_prk_steps=True,
+        set_alpha_to_one=False,
+        **lead,
+    )
     for bh in ("bh1", "bh2"):
         for order in (2, 3):
             for karras in (False, True):
                 tag = "karras" if karras else "linspace"
-                add_vp(book, f"unipc_{bh}_order{order}.{tag}8", "unipc_multistep", "UniPCMultistepScheduler",
-                       8, at_sigma, 0.0, solver_type=bh, solver_order=order, use_karras_sigmas=karras,
-                       final_sigmas_type="zero", **lin)
+                add_vp(
+                    book,
+                    f"unipc_{bh}_order{order}.{tag}8",
+                    "unipc_multistep",
+                    "UniPCMultistepScheduler",
+                    8,
+                    at_sigma,
+                    0.0,
+                    solver_type=bh,
+                    solver_order=order,
+                    use_karras_sigmas=karras,
+                    final_sigmas_type="zero",
+                    **lin,
+                )
     for order in (1, 2, 3):
-        add_vp(book, f"deis_order{order}.linspace8", "deis_multistep", "DEISMultistepScheduler", 8,
-               at_sigma, first, solver_order=order, **lin)
+        add_vp(
+            book,
+            f"deis_order{order}.linspace8",
+            "deis_multistep",
+            "DEISMultistepScheduler",
+            8,
+            at_sigma,
+            first,
+            solver_order=order,
+            **lin,
+        )
     for order in (1, 2, 3):
-        add_vp(book, f"dpmsolverpp_order{order}.linspace8", "dpmsolver_multistep",
-               "DPMSolverMultistepScheduler", 8, at_sigma, 0.0, solver_order=order,
-               algorithm_type="dpmsolver++", **lin)
+        add_vp(
+            book,
+            f"dpmsolverpp_order{order}.linspace8",
+            "dpmsolver_multistep",
+            "DPMSolverMultistepScheduler",
+            8,
+            at_sigma,
+            0.0,
+            solver_order=order,
+            algorithm_type="dpmsolver++",
+            **lin,
+        )
     add_vp(book, "lcm_diffusers.4", "lcm", "LCMScheduler", 4, at_timestep, 0.0, **clip, **SD)
     for gamma in (0.0, 0.3):
-        add_vp(book, f"tcd_eta{gamma:g}.4", "tcd", "TCDScheduler", 4, at_timestep, first,
-               step_args=dict(eta=gamma), set_alpha_to_one=False, **clip, **SD)
+        add_vp(
+            book,
+            f"tcd_eta{gamma:g}.4",
+            "tcd",
+            "TCDScheduler",
+            4,
+            at_timestep,
+            first,
+            step_args=dict(eta=gamma),
+            set_alpha_to_one=False,
+            **clip,
+            **SD,
+        )
 
 
 def add_flow(book, name, module, cls, n, state=at_flow, pred="flow_prediction", **kw):
     s, xs, levels, noise = run_vp(module, cls, name, n, state, pred=pred, **kw)
     sig = torch.tensor([float(v) for _, v in levels] + [0.0])
     cfg = {k: v for k, v in kw.items() if k not in ("set_args", "init")}
-    book.add(name, xs, noise, "diffusers " + cls, "flow", sigmas=sig, timesteps=s.timesteps.double(), **cfg)
+    book.add(
+        name,
+        xs,
+        noise,
+        "diffusers " + cls,
+        "flow",
+        sigmas=sig,
+        timesteps=s.timesteps.double(),
+        **cfg,
+    )
 
 
 def diffusers_flow_traces(book):
     flow = dict(use_flow_sigmas=True, flow_shift=3.0)
-    add_flow(book, "euler.flow_diffusers8", "flow_match_euler_discrete", "FlowMatchEulerDiscreteScheduler",
-             8, pred=None, shift=3.0)
+    add_flow(
+        book,
+        "euler.flow_diffusers8",
+        "flow_match_euler_discrete",
+        "FlowMatchEulerDiscreteScheduler",
+        8,
+        pred=None,
+        shift=3.0,
+    )
     for order in (2, 3):
         for bh in ("bh1", "bh2"):
-            add_flow(book, f"unipc_{bh}_order{order}.flow8", "unipc_multistep", "UniPCMultistepScheduler", 8,
-                     solver_type=bh, solver_order=order, final_sigmas_type="zero", **flow)
-        add_flow(book, f"dpmsolverpp_order{order}.flow8", "dpmsolver_multistep",
-                 "DPMSolverMultistepScheduler", 8, solver_order=order, algorithm_type="dpmsolver++",
-                 final_sigmas_type="zero", **flow)
-    add_flow(book, "lcm.flow_diffusers4", "flow_match_lcm", "FlowMatchLCMScheduler", 4, pred=None, shift=3.0)
+            add_flow(
+                book,
+                f"unipc_{bh}_order{order}.flow8",
+                "unipc_multistep",
+                "UniPCMultistepScheduler",
+                8,
+                solver_type=bh,
+                solver_order=order,
+                final_sigmas_type="zero",
+                **flow,
+            )
+        add_flow(
+            book,
+            f"dpmsolverpp_order{order}.flow8",
+            "dpmsolver_multistep",
+            "DPMSolverMultistepScheduler",
+            8,
+            solver_order=order,
+            algorithm_type="dpmsolver++",
+            final_sigmas_type="zero",
+            **flow,
+        )
+    add_flow(
+        book,
+        "lcm.flow_diffusers4",
+        "flow_match_lcm",
+        "FlowMatchLCMScheduler",
+        4,
+        pred=None,
+        shift=3.0,
+    )
 
 
 def wrapper_vectors(t):
-    """k-diffusion's eps and v wrappers: input scale, timestep, and the estimate from a raw output."""
+    """k-diffusion's eps and v wrappers: input scale, timestep, the estimate from a raw output."""
     ext = kdiff.external()
     ac = sd_alphas()
     seen = {}
@@ -338,11 +496,22 @@ def cross_checks(book):
     own = torch.cat(list(toy.ddpm(toy.ve_model, t["ddpm.trailing8/x"][:1], s, noise)))
     assert torch.allclose(own, t["ddpm.trailing8/x"], atol=1e-7)
     # DDIM (eta 0) is Euler, eta 1 is ancestral Euler with the VP split
-    xs = run_kdiff("euler", toy.ve_model, t["ddim_eta0.trailing8/x"][:1], t["ddim_eta0.trailing8/sigmas"], noise)
+    xs = run_kdiff(
+        "euler",
+        toy.ve_model,
+        t["ddim_eta0.trailing8/x"][:1],
+        t["ddim_eta0.trailing8/sigmas"],
+        noise,
+    )
     assert torch.allclose(torch.cat(xs), t["ddim_eta0.trailing8/x"], atol=1e-7)
     # DPM-Solver++ 2 of diffusers against DPM++ 2M of k-diffusion before the last (lower-order) step
-    xs = run_kdiff("dpmpp_2m", toy.ve_model, t["dpmsolverpp_order2.linspace8/x"][:1],
-                   t["dpmsolverpp_order2.linspace8/sigmas"], noise)
+    xs = run_kdiff(
+        "dpmpp_2m",
+        toy.ve_model,
+        t["dpmsolverpp_order2.linspace8/x"][:1],
+        t["dpmsolverpp_order2.linspace8/sigmas"],
+        noise,
+    )
     assert torch.allclose(torch.cat(xs)[:-1], t["dpmsolverpp_order2.linspace8/x"][:-1], atol=1e-7)
     # the ancestral flow step against the scheduler of diffusers that has it
     mod = f64.scheduler_module("ltx_euler_ancestral_rf")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Sigma schedules of the usual programs, float64."""
+
 import sys
 
 from common import save_st, versions
@@ -46,7 +47,7 @@ def simple(table, n):
 
 
 def ddim_uniform(table, n):
-    return zero_end(table[1::max(len(table) // n, 1)].flip(0))
+    return zero_end(table[1 :: max(len(table) // n, 1)].flip(0))
 
 
 def beta_index(table, n, a=0.6, b=0.6):
@@ -80,7 +81,7 @@ def linear_quadratic(n, sigma_max, threshold=0.025):
 
 
 def kl_optimal(lo, hi, n, closed):
-    """Linear in arctan(sigma). A1111: n + 1 points, the last is sigma_min; ComfyUI: n points, then 0."""
+    """Linear in arctan(sigma). A1111: n + 1 points to sigma_min; ComfyUI: n points, then 0."""
     u = np.arange(n + 1) / n if closed else np.arange(n) / (n - 1)
     s = np.tan(u * np.arctan(lo) + (1 - u) * np.arctan(hi))
     return torch.tensor(s) if closed else zero_end(s)
@@ -126,7 +127,9 @@ def diffusers_schedules(t):
             t[f"sd/{spacing}/{n}"] = s.sigmas.double()
             t[f"sd/{spacing}/{n}/timesteps"] = s.timesteps.double()
     for kind in ("karras", "exponential", "beta"):
-        s = mod.EulerDiscreteScheduler(timestep_spacing="leading", **{f"use_{kind}_sigmas": True}, **base)
+        s = mod.EulerDiscreteScheduler(
+            timestep_spacing="leading", **{f"use_{kind}_sigmas": True}, **base
+        )
         s.set_timesteps(7)
         t[f"sd/diffusers_{kind}_leading/7"] = s.sigmas.double()
         t[f"sd/diffusers_{kind}_leading/7/timesteps"] = s.timesteps.double()
@@ -164,7 +167,9 @@ def conversions(t):
     ext = kdiff.external()
     table = sd_table()
     disc = ext.DiscreteSchedule(table, quantize=False)
-    s = torch.tensor([14.614641, 20.0, 10.0, 3.3, 1.0, 0.5, 0.1, 0.0291675, 0.01], dtype=torch.float64)
+    s = torch.tensor(
+        [14.614641, 20.0, 10.0, 3.3, 1.0, 0.5, 0.1, 0.0291675, 0.01], dtype=torch.float64
+    )
     t["sigma_to_t/sigma"], t["sigma_to_t/t"] = s, disc.sigma_to_t(s).double()
     t["sigma_to_t/quantized"] = disc.sigma_to_t(s, quantize=True).double()
     back = torch.tensor([0.0, 0.5, 17.25, 500.0, 998.75, 999.0], dtype=torch.float64)
@@ -175,6 +180,15 @@ def main(out):
     torch.set_default_dtype(torch.float64)
     t = {"sd/table": sd_table(), "sd/alphas_cumprod": sd_alphas()}
     t["sd/table_f32"] = sd_table(torch.float32)
+    # betas rescaled to zero terminal SNR (arXiv 2305.08891): the last entry is exactly 0
+    ddim = f64.scheduler_module("ddim")
+    t["sd/alphas_cumprod_ztsnr"] = torch.cumprod(
+        1
+        - ddim.rescale_zero_terminal_snr(
+            (1 - sd_alphas() / torch.cat([torch.ones(1), sd_alphas()[:-1]]))
+        ),
+        0,
+    )
     sd_schedules(t)
     diffusers_schedules(t)
     flow_schedules(t)

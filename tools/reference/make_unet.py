@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """UNet2DConditionModel of SD 1.x, 2.x, SDXL, refiner, inpaint, instruct-pix2pix, SSD-1B shape."""
+
 import sys
 
 from common import as_f8, gen_for, randomise, run_both, save_json, save_st, state_f16, versions
@@ -14,39 +15,81 @@ CROSS_D, PLAIN_D = "CrossAttnDownBlock2D", "DownBlock2D"
 CROSS_U, PLAIN_U = "CrossAttnUpBlock2D", "UpBlock2D"
 XL = dict(use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8)
 
-SD1 = dict(down_block_types=[CROSS_D, PLAIN_D], up_block_types=[PLAIN_U, CROSS_U],
-           attention_head_dim=4, cross_attention_dim=32, layers_per_block=1)
+SD1 = dict(
+    down_block_types=[CROSS_D, PLAIN_D],
+    up_block_types=[PLAIN_U, CROSS_U],
+    attention_head_dim=4,
+    cross_attention_dim=32,
+    layers_per_block=1,
+)
 
 UNETS = {
     "sd1": dict(SD1, block_out_channels=[32, 32]),
-    "sd2": dict(block_out_channels=[32, 64], layers_per_block=1, attention_head_dim=[2, 4],
-                down_block_types=[CROSS_D, PLAIN_D], up_block_types=[PLAIN_U, CROSS_U],
-                cross_attention_dim=48, use_linear_projection=True),
-    "sdxl": dict(XL, block_out_channels=[32, 32], layers_per_block=2,
-                 down_block_types=[PLAIN_D, CROSS_D], up_block_types=[CROSS_U, PLAIN_U],
-                 attention_head_dim=[2, 4], transformer_layers_per_block=[1, 2],
-                 cross_attention_dim=96, projection_class_embeddings_input_dim=48 + 6 * 8),
-    "sdxl_refiner": dict(XL, block_out_channels=[32, 32, 32], layers_per_block=1,
-                         down_block_types=[PLAIN_D, CROSS_D, PLAIN_D],
-                         up_block_types=[PLAIN_U, CROSS_U, PLAIN_U],
-                         attention_head_dim=[1, 2, 4], transformer_layers_per_block=2,
-                         cross_attention_dim=64, projection_class_embeddings_input_dim=48 + 5 * 8),
-    "ssd1b": dict(XL, block_out_channels=[32, 32, 32], layers_per_block=1,
-                  down_block_types=[PLAIN_D, CROSS_D, CROSS_D],
-                  up_block_types=[CROSS_U, CROSS_U, PLAIN_U], mid_block_type="UNetMidBlock2D",
-                  attention_head_dim=[1, 2, 4],
-                  transformer_layers_per_block=[1, [1], [2]],
-                  reverse_transformer_layers_per_block=[[1, 3], [2, 1], 1],
-                  cross_attention_dim=96, projection_class_embeddings_input_dim=48 + 6 * 8),
+    "sd2": dict(
+        block_out_channels=[32, 64],
+        layers_per_block=1,
+        attention_head_dim=[2, 4],
+        down_block_types=[CROSS_D, PLAIN_D],
+        up_block_types=[PLAIN_U, CROSS_U],
+        cross_attention_dim=48,
+        use_linear_projection=True,
+    ),
+    "sdxl": dict(
+        XL,
+        block_out_channels=[32, 32],
+        layers_per_block=2,
+        down_block_types=[PLAIN_D, CROSS_D],
+        up_block_types=[CROSS_U, PLAIN_U],
+        attention_head_dim=[2, 4],
+        transformer_layers_per_block=[1, 2],
+        cross_attention_dim=96,
+        projection_class_embeddings_input_dim=48 + 6 * 8,
+    ),
+    "sdxl_refiner": dict(
+        XL,
+        block_out_channels=[32, 32, 32],
+        layers_per_block=1,
+        down_block_types=[PLAIN_D, CROSS_D, PLAIN_D],
+        up_block_types=[PLAIN_U, CROSS_U, PLAIN_U],
+        attention_head_dim=[1, 2, 4],
+        transformer_layers_per_block=2,
+        cross_attention_dim=64,
+        projection_class_embeddings_input_dim=48 + 5 * 8,
+    ),
+    "ssd1b": dict(
+        XL,
+        block_out_channels=[32, 32, 32],
+        layers_per_block=1,
+        down_block_types=[PLAIN_D, CROSS_D, CROSS_D],
+        up_block_types=[CROSS_U, CROSS_U, PLAIN_U],
+        mid_block_type="UNetMidBlock2D",
+        attention_head_dim=[1, 2, 4],
+        transformer_layers_per_block=[1, [1], [2]],
+        reverse_transformer_layers_per_block=[[1, 3], [2, 1], 1],
+        cross_attention_dim=96,
+        projection_class_embeddings_input_dim=48 + 6 * 8,
+    ),
     "sd1_inpaint": dict(SD1, block_out_channels=[32, 32], in_channels=9),
-    "sd1_ip2p": dict(SD1, block_out_channels=[32], in_channels=8, down_block_types=[CROSS_D],
-                     up_block_types=[CROSS_U]),
+    "sd1_ip2p": dict(
+        SD1,
+        block_out_channels=[32],
+        in_channels=8,
+        down_block_types=[CROSS_D],
+        up_block_types=[CROSS_U],
+    ),
 }
 
 # What is written per network: "d" diffusers names in f16; "o" original names in f8_e4m3 (no
 # value is lost). The all-in-one files of make_pipe.py carry sd1 and sdxl under original names.
-DIALECTS = {"sd1": "d", "sdxl": "d", "sd2": "o", "sdxl_refiner": "o", "ssd1b": "o",
-            "sd1_inpaint": "d", "sd1_ip2p": "o"}
+DIALECTS = {
+    "sd1": "d",
+    "sdxl": "d",
+    "sd2": "o",
+    "sdxl_refiner": "o",
+    "ssd1b": "o",
+    "sd1_inpaint": "d",
+    "sd1_ip2p": "o",
+}
 
 # case: (batch, height, width, timesteps, keep blocks)
 CASES = {
@@ -90,10 +133,13 @@ def inputs(name, case):
     batch, h, w, ts, _ = CASES[case]
     cfg = config_of(name)
     g = gen_for("unet", name, case)
-    ins = {"sample": torch.randn(batch, cfg["in_channels"], h, w, generator=g),
-           "timestep": torch.tensor(ts, dtype=torch.float32),
-           "encoder_hidden_states": torch.randn(batch, 77 if case == "a" else 11,
-                                                cfg["cross_attention_dim"], generator=g)}
+    ins = {
+        "sample": torch.randn(batch, cfg["in_channels"], h, w, generator=g),
+        "timestep": torch.tensor(ts, dtype=torch.float32),
+        "encoder_hidden_states": torch.randn(
+            batch, 77 if case == "a" else 11, cfg["cross_attention_dim"], generator=g
+        ),
+    }
     if "addition_embed_type" in cfg:
         ids = [[64.0, 96.0, 0.0, 8.0, 64.0, 96.0], [1024.0, 768.0, 16.0, 0.0, 512.0, 1536.0]]
         if name == "sdxl_refiner":
@@ -111,8 +157,12 @@ def make_case(model, name, case):
         t = ins["timestep"]
         if case in ("a", "odd", "wide"):
             t = t.long()
-        y = m(ins["sample"].to(dtype), t, ins["encoder_hidden_states"].to(dtype),
-              added_cond_kwargs=cond)
+        y = m(
+            ins["sample"].to(dtype),
+            t,
+            ins["encoder_hidden_states"].to(dtype),
+            added_cond_kwargs=cond,
+        )
         return {"sample": y.sample}
 
     names = block_names(model) if CASES[case][4] and "_i" not in name else []
@@ -148,8 +198,11 @@ def main(out):
             part, err = make_case(model, name, case)
             io.update(part)
             worst = max(worst, err)
-        save_st(f"{out}/unet/{name}.io.safetensors", io,
-                dict(versions(), model=name, f32_vs_f64=f"{worst:.1e}"))
+        save_st(
+            f"{out}/unet/{name}.io.safetensors",
+            io,
+            dict(versions(), model=name, f32_vs_f64=f"{worst:.1e}"),
+        )
         save_json(f"{out}/unet/{name}.json", config_json(model))
         orig = original(model)
         if "d" in DIALECTS[name]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """AutoencoderKL and AutoencoderTiny (TAESD) at tiny size, encode and decode."""
+
 import sys
 
 from common import as_f8, gen_for, randomise, run_both, save_json, save_st, state_f16, versions
@@ -13,24 +14,45 @@ from keymap import vae_map, vae_tensor
 
 def kl(channels, layers, latent, **extra):
     n = len(channels)
-    return dict(block_out_channels=channels, layers_per_block=layers, latent_channels=latent,
-                in_channels=3, out_channels=3, norm_num_groups=32, sample_size=64,
-                down_block_types=["DownEncoderBlock2D"] * n,
-                up_block_types=["UpDecoderBlock2D"] * n, **extra)
+    return dict(
+        block_out_channels=channels,
+        layers_per_block=layers,
+        latent_channels=latent,
+        in_channels=3,
+        out_channels=3,
+        norm_num_groups=32,
+        sample_size=64,
+        down_block_types=["DownEncoderBlock2D"] * n,
+        up_block_types=["UpDecoderBlock2D"] * n,
+        **extra,
+    )
 
 
 KL = {
     # 4 levels, /8 as in SD 1.x: the autoencoder of the tiny pipelines
     "kl_sd": kl([32, 32, 32, 32], 1, 4, scaling_factor=0.18215),
     # 2 levels of different width, 16 channels, no quant convolutions, shift (Flux, SD3)
-    "kl_16ch": kl([32, 64], 1, 16, scaling_factor=0.3611, shift_factor=0.1159,
-                  use_quant_conv=False, use_post_quant_conv=False),
+    "kl_16ch": kl(
+        [32, 64],
+        1,
+        16,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    ),
 }
 
 TINY = {
-    "taesd": dict(in_channels=3, out_channels=3, latent_channels=4,
-                  encoder_block_out_channels=[16] * 4, decoder_block_out_channels=[16] * 4,
-                  num_encoder_blocks=[1, 3, 3, 3], num_decoder_blocks=[3, 3, 3, 1]),
+    "taesd": dict(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        encoder_block_out_channels=[16] * 4,
+        decoder_block_out_channels=[16] * 4,
+        num_encoder_blocks=[1, 3, 3, 3],
+        num_decoder_blocks=[3, 3, 3, 1],
+    )
 }
 
 # images and latents: (batch, height, width) ; KL encoders accept odd sizes, decoders any
@@ -46,7 +68,13 @@ def json_of(model, cls):
 def kl_names(model, side):
     net = getattr(model, side)
     blocks = "down_blocks" if side == "encoder" else "up_blocks"
-    names = ["conv_in", "mid_block", "mid_block.attentions.0", "mid_block.resnets.0", "conv_norm_out"]
+    names = [
+        "conv_in",
+        "mid_block",
+        "mid_block.attentions.0",
+        "mid_block.resnets.0",
+        "conv_norm_out",
+    ]
     names += [f"{blocks}.{i}" for i in range(len(getattr(net, blocks)))]
     return [f"{side}.{n}" for n in names]
 
@@ -72,8 +100,9 @@ def run_kl(name, model, case):
     e["in/image"], d["in/latent"] = image, z
     res = {f"{case}/enc/{k}": v for k, v in e.items()}
     res.update({f"{case}/dec/{k}": v for k, v in d.items()})
-    return {k.replace("blk/encoder.", "blk/").replace("blk/decoder.", "blk/"): v
-            for k, v in res.items()}, max(e_err, d_err)
+    return {
+        k.replace("blk/encoder.", "blk/").replace("blk/decoder.", "blk/"): v for k, v in res.items()
+    }, max(e_err, d_err)
 
 
 def kl_original(model):
@@ -98,8 +127,11 @@ def make_kl(name, out):
         part, err = run_kl(name, model, case)
         io.update(part)
         worst = max(worst, err)
-    save_st(f"{out}/vae/{name}.io.safetensors", io,
-            dict(versions(), model=name, f32_vs_f64=f"{worst:.1e}"))
+    save_st(
+        f"{out}/vae/{name}.io.safetensors",
+        io,
+        dict(versions(), model=name, f32_vs_f64=f"{worst:.1e}"),
+    )
     save_json(f"{out}/vae/{name}.json", json_of(model, "AutoencoderKL"))
     orig = kl_original(model)
     if name == "kl_sd":  # under original names it is part of the all-in-one files
@@ -146,10 +178,15 @@ def make_tiny(name, out):
     e["in/image"], d["in/latent"] = image * 2 - 1, z
     io = {f"a/enc/{k}": v for k, v in e.items()}
     io.update({f"a/dec/{k}": v for k, v in d.items()})
-    io = {k.replace("blk/encoder.", "blk/").replace("blk/decoder.", "blk/"): v for k, v in io.items()}
+    io = {
+        k.replace("blk/encoder.", "blk/").replace("blk/decoder.", "blk/"): v for k, v in io.items()
+    }
     worst = max(e_err, d_err)
-    save_st(f"{out}/vae/{name}.io.safetensors", io,
-            dict(versions(), model=name, f32_vs_f64=f"{worst:.1e}"))
+    save_st(
+        f"{out}/vae/{name}.io.safetensors",
+        io,
+        dict(versions(), model=name, f32_vs_f64=f"{worst:.1e}"),
+    )
     save_json(f"{out}/vae/{name}.json", json_of(model, "AutoencoderTiny"))
     sd = state_f16(model)
     save_st(f"{out}/vae/{name}.safetensors", sd, {"format": "pt"})

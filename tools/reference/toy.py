@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: MIT
 """The closed-form denoiser of the sampler traces, and solvers that no installable reference has.
 
-State x = alpha * x0 + sigma * noise (alpha = 1: the sigma space of k-diffusion; alpha = 1 - sigma: flow).
+State x = alpha * x0 + sigma * noise. alpha = 1: the sigma space of k-diffusion;
+alpha = 1 - sigma: flow.
     r = sqrt(alpha^2 + sigma^2),  u = x / r,  W[i][j] = 0.7 sin(1 + 3 i + 5 j)
     D_i(x, alpha, sigma) = (alpha / r) u_i + 0.3 tanh(sum_j W[i][j] u_j)
 """
+
 import math
 
 import torch
 
 DIM = 6
-W = torch.tensor([[0.7 * math.sin(1 + 3 * i + 5 * j) for j in range(DIM)] for i in range(DIM)],
-                 dtype=torch.float64)
+W = torch.tensor(
+    [[0.7 * math.sin(1 + 3 * i + 5 * j) for j in range(DIM)] for i in range(DIM)],
+    dtype=torch.float64,
+)
 
 
 def denoise(x, alpha, sigma):
@@ -33,7 +37,7 @@ def lcm(model, x, sigmas, noise):
     """Consistency sampling in sigma space: jump to the estimate, noise it again."""
     for i in range(len(sigmas) - 1):
         yield x
-        x = model(x, sigmas[i:i + 1])
+        x = model(x, sigmas[i : i + 1])
         if sigmas[i + 1] > 0:
             x = x + sigmas[i + 1] * noise()
     yield x
@@ -42,7 +46,7 @@ def lcm(model, x, sigmas, noise):
 def lcm_flow(model, x, sigmas, noise):
     for i in range(len(sigmas) - 1):
         yield x
-        x = model(x, sigmas[i:i + 1])
+        x = model(x, sigmas[i : i + 1])
         if sigmas[i + 1] > 0:
             x = (1 - sigmas[i + 1]) * x + sigmas[i + 1] * noise()
     yield x
@@ -56,7 +60,7 @@ def ipndm(model, x, sigmas, _noise):
     past = []
     for i in range(len(sigmas) - 1):
         yield x
-        d0 = model(x, sigmas[i:i + 1])
+        d0 = model(x, sigmas[i : i + 1])
         past = [(x - d0) / sigmas[i]] + past[:3]
         if sigmas[i + 1] == 0:
             x = d0
@@ -75,7 +79,7 @@ def res_multistep(model, x, sigmas, _noise):
     old, t_old = None, None
     for i in range(len(sigmas) - 1):
         yield x
-        d0 = model(x, sigmas[i:i + 1])
+        d0 = model(x, sigmas[i : i + 1])
         t = -math.log(sigmas[i])
         if sigmas[i + 1] == 0 or old is None:
             x = d0 + (x - d0) * (sigmas[i + 1] / sigmas[i])
@@ -95,6 +99,7 @@ def er_sde(model, x, sigmas, noise):
 
     The two integrals of 1 / scale are left Riemann sums of 200 points, as in the paper's code.
     """
+
     def scale(v):
         return v * (torch.exp(v**0.3) + 10)
 
@@ -102,7 +107,7 @@ def er_sde(model, x, sigmas, noise):
     for i in range(len(sigmas) - 1):
         yield x
         s, t = sigmas[i], sigmas[i + 1]
-        d0 = model(x, sigmas[i:i + 1])
+        d0 = model(x, sigmas[i : i + 1])
         if t == 0:
             x = d0
             continue
@@ -129,7 +134,7 @@ def ddpm(model, x, sigmas, noise):
     for i in range(len(sigmas) - 1):
         yield x
         s, t = sigmas[i], sigmas[i + 1]
-        d0 = model(x, sigmas[i:i + 1])
+        d0 = model(x, sigmas[i : i + 1])
         # posterior of x_t given x_s and x0 for a variance-exploding chain
         mean = d0 + (x - d0) * (t / s) ** 2
         x = mean
@@ -151,7 +156,7 @@ def _heun(model, x, s, t):
 
 
 def restart(model, x, steps, noise):
-    """Restart sampling (Xu et al. 2023) over a given list of (from, to): Heun, noise when it climbs."""
+    """Restart sampling (Xu et al. 2023) over a list of (from, to): Heun, noise when it climbs."""
     last = None
     for s, t in steps:
         yield x
@@ -163,7 +168,7 @@ def restart(model, x, steps, noise):
 
 
 def restart_plan(karras, sigmas):
-    """Step list of the usual programs: from 20 steps on, go back once from 0.1 to 2 (twice from 36 on)."""
+    """Step list of the usual programs: from 20 steps on, once from 0.1 to 2 (36: twice)."""
     n = len(sigmas) - 1
     if n < 20:
         return list(zip(sigmas[:-1], sigmas[1:]))
