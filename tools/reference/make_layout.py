@@ -7,12 +7,12 @@ import sys
 from common import versions  # noqa: F401  (sets the environment)
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 import make_clip
-from keymap import unet_map, vae_map, vae_tensor
+from keymap import unet_map
 from make_unet import CROSS_D, CROSS_U, PLAIN_D, PLAIN_U
 
 XL = dict(
@@ -96,20 +96,6 @@ def rows_unet(name):
     return [(names[k], k, v) for k, v in sd.items()], count
 
 
-def rows_vae():
-    with torch.device("meta"):
-        model = AutoencoderKL(
-            block_out_channels=[128, 256, 512, 512],
-            layers_per_block=2,
-            latent_channels=4,
-            down_block_types=["DownEncoderBlock2D"] * 4,
-            up_block_types=["UpDecoderBlock2D"] * 4,
-        )
-    sd = model.state_dict()
-    names = vae_map(sd, model.config)
-    return [(names[k], k, vae_tensor(k, v)) for k, v in sd.items()]
-
-
 def text(cls, hidden, layers, heads, ffn):
     with torch.device("meta"):
         model = cls(
@@ -141,9 +127,8 @@ def main(out):
     for name in ("sd15", "sd21", "sdxl", "sdxl_refiner", "ssd1b", "vega"):
         rows, count = rows_unet(name)
         print("layout", name, len(rows), f"{count:.1f}M")
-        if name in ("sd15", "sdxl", "ssd1b"):
+        if name == "vega":  # the others: formats/keys_*.txt (make_keys.py)
             write(out, name + "_unet", rows)
-    write(out, "sd_vae", rows_vae())
     clip_l = text(CLIPTextModel, 768, 12, 12, 3072)
     write(out, "clip_l", [("cond_stage_model.transformer." + k, k, v) for k, v in clip_l.items()])
     for name, cls, dims, prefix in (
