@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 enum { SAMPLES_MAX = 200 };
 
 static void die(const char *what, const char *value) {
