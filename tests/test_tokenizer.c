@@ -65,9 +65,9 @@ static uint64_t below(uint64_t *state, uint64_t n) {
 
 static void add_piece(limn_buf *b, uint64_t *r) {
     static const uint32_t ranges[][2] = {
-        {0x20, 0x7E},     {0xA0, 0x24F},      {0x370, 0x3FF},   {0x400, 0x4FF},   {0x590, 0x5FF},
-        {0x600, 0x6FF},   {0x900, 0x97F},     {0xE00, 0xE7F},   {0x1E00, 0x1EFF}, {0x2000, 0x206F},
-        {0x2190, 0x21FF}, {0x3040, 0x30FF},   {0x4E00, 0x9FFF}, {0xAC00, 0xD7A3}, {0xFF00, 0xFFEF},
+        {0x20, 0x7E},       {0xA0, 0x24F},    {0x370, 0x3FF},   {0x400, 0x4FF},    {0x590, 0x5FF},
+        {0x600, 0x6FF},     {0x900, 0x97F},   {0xE00, 0xE7F},   {0x1E00, 0x1EFF},  {0x2000, 0x206F},
+        {0x2190, 0x21FF},   {0x3040, 0x30FF}, {0x4E00, 0x9FFF}, {0xAC00, 0xD7A3},  {0xFF00, 0xFFEF},
         {0x1F300, 0x1FAFF}, {0x300, 0x36F},   {0x0, 0x2FFF},    {0x10000, 0x1FFFF}};
     static const uint32_t spaces[] = {' ', '\t', '\n', '\r', 0xA0, 0x3000};
     uint64_t kind = below(r, 16), n, k;
@@ -108,13 +108,15 @@ static void make_line(limn_buf *b, uint64_t index) {
 static uint32_t hash_ids(const limn_ids *ids) {
     uint64_t h = 0xCBF29CE484222325u;
     for (size_t i = 0; i < ids->len; i++)
-        for (int k = 0; k < 4; k++) h = (h ^ ((uint32_t)ids->data[i] >> 8 * k & 0xFF)) * 0x100000001B3u;
+        for (int k = 0; k < 4; k++)
+            h = (h ^ ((uint32_t)ids->data[i] >> 8 * k & 0xFF)) * 0x100000001B3u;
     return (uint32_t)(h ^ h >> 32);
 }
 
 static void print_line(uint64_t line, const limn_buf *text, const limn_ids *ids) {
     print_error("line %llu: ", (unsigned long long)line);
-    for (size_t i = 0; i < text->len && i < 300; i++) print_error("%02x", (unsigned char)text->data[i]);
+    for (size_t i = 0; i < text->len && i < 300; i++)
+        print_error("%02x", (unsigned char)text->data[i]);
     print_error("\n ids:");
     for (size_t i = 0; i < ids->len && i < 60; i++) print_error(" %d", ids->data[i]);
     print_error("\n");
@@ -187,7 +189,8 @@ static void test_lines_qwen(void **state) {
     limn_tokenizer *t = NULL;
     limn_err err = {0};
     if (!path || !*path) {
-        print_message("LIMN_QWEN_TOKENIZER is not set: the genuine Qwen3 vocabulary is not tested\n");
+        print_message(
+            "LIMN_QWEN_TOKENIZER is not set: the genuine Qwen3 vocabulary is not tested\n");
         skip();
     }
     if (limn_tokenizer_load(&t, path, &err) != LIMN_OK) fail_msg("%s", err.text);
