@@ -350,7 +350,10 @@ limn_status limn_schedule_build(double *sigmas, int *made, const limn_schedule *
     for (int i = 0; i < count; i++)
         if (sigmas[i] > 0 && (kept == 0 || sigmas[i] < sigmas[kept - 1]))
             sigmas[kept++] = sigmas[i];
-    sigmas[kept] = 0;
+    if (!(o.final_sigma >= 0 && kept > 0 && o.final_sigma < sigmas[kept - 1]))
+        return limn_fail(err, LIMN_E_VALUE, "the final sigma %g is not below the last one, %g",
+                         o.final_sigma, kept > 0 ? sigmas[kept - 1] : 0.0);
+    sigmas[kept] = o.final_sigma;
     *made = kept;
     return LIMN_OK;
 }
@@ -364,8 +367,8 @@ limn_status limn_schedule_build_discard(double *sigmas, int *made, const limn_sc
                          LIMN_SCHEDULE_MAX - 1, steps);
     limn_status st = limn_schedule_build(sigmas, made, schedule, steps + 1, m, o, err);
     if (st != LIMN_OK || *made < 2) return st;
+    sigmas[*made - 1] = sigmas[*made];
     *made -= 1;
-    sigmas[*made] = 0;
     return LIMN_OK;
 }
 

@@ -2,10 +2,10 @@
 /*
  * Sigma schedules: which noise levels the steps visit. One table row per schedule.
  *
- * A schedule is a strictly descending list of sigmas whose last one is 0. Asked for n steps it has
- * n + 1 sigmas as a rule; a few rows count as the programs they come from do ("ddim_uniform" may
- * make more, and values that repeat in very long schedules are dropped), so the number made is an
- * output. Pure functions, any thread.
+ * A schedule is a strictly descending list of sigmas whose last one is 0 (or final_sigma). Asked
+ * for n steps it has n + 1 sigmas as a rule; a few rows count as the programs they come from do
+ * ("ddim_uniform" may make more, and values that repeat in very long schedules are dropped), so the
+ * number made is an output. Pure functions, any thread.
  */
 #ifndef LIMN_SAMPLE_SCHEDULE_H
 #define LIMN_SAMPLE_SCHEDULE_H
@@ -23,7 +23,10 @@ typedef struct limn_schedule_options {
     double sigma_min, sigma_max;  /* 0 = those of the model */
     double rho;                   /* Karras and polyexponential; 0 = 7 and 1 */
     double beta_alpha, beta_beta; /* beta; 0 = 0.6 */
-    bool sdxl;                    /* AYS: the SDXL table instead of that of SD 1.x */
+    /* What stands at the end instead of 0: the least sigma of the model for diffusers' configs with
+     * set_alpha_to_one false (DDIM, PNDM of SD 1.x); x then still holds that much noise. */
+    double final_sigma;
+    bool sdxl; /* AYS: the SDXL table instead of that of SD 1.x */
 } limn_schedule_options;
 
 enum {

@@ -53,7 +53,7 @@ typedef struct limn_solver_options {
 enum {
     LIMN_SOLVER_STOCHASTIC = 1, /* draws noise with the default options */
     LIMN_SOLVER_BROWNIAN = 2,   /* that noise is a Brownian path */
-    LIMN_SOLVER_LOG_SNR = 4,    /* needs finite log SNR: a flow sigma of 1 is moved to 0.9999 */
+    LIMN_SOLVER_LOG_SNR = 4,    /* needs finite log SNR: a first flow sigma of 1 becomes 0.9999 */
     LIMN_SOLVER_DISCARD = 8,    /* A1111 and ComfyUI drop the penultimate sigma of the schedule */
     LIMN_SOLVER_RESPACES = 16   /* makes its own list of steps from the schedule (Restart) */
 };
@@ -103,11 +103,11 @@ typedef struct limn_solver_args {
     const limn_solver_options *options; /* NULL = defaults of the row */
     limn_denoise_fn *denoise;
     void *denoise_user;
-    limn_noise_fn *noise; /* may be NULL when nothing stochastic is asked for */
+    limn_noise_fn *noise; /* may be NULL; a step that needs it then fails with E_VALUE */
     void *noise_user;
 } limn_solver_args;
 
-/* E_VALUE (sigmas not descending or NaN, bad option, noise callback missing), E_NOMEM. */
+/* E_VALUE (sigmas not descending or NaN, bad option), E_NOMEM. */
 limn_status limn_solver_new(limn_solver **out, const limn_solver_args *args, limn_err *err);
 void limn_solver_free(limn_solver **s);
 /* Steps to run; differs from args->steps only for rows with LIMN_SOLVER_RESPACES. */
