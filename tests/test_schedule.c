@@ -270,6 +270,16 @@ static void test_preconditioning(void **state) {
     }
 }
 
+static void test_whole_timesteps(void **state) {
+    (void)state;
+    limn_noising m;
+    limn_noising_args a = {.whole_timesteps = true};
+    assert_int_equal(limn_noising_init(&m, &a, NULL), LIMN_OK);
+    double sigma = limn_noising_sigma(&m, 785.6);
+    assert_true(limn_precond_get(&m, sigma).timestep == 786);
+    assert_true(fabs(limn_noising_timestep(&m, sigma) - 785.6) < 1e-6);
+}
+
 static void test_other_betas(void **state) {
     (void)state;
     limn_noising m;
@@ -334,11 +344,17 @@ static void test_bad_values(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tables),      cmocka_unit_test(test_discrete),
-        cmocka_unit_test(test_flow),        cmocka_unit_test(test_every_row),
-        cmocka_unit_test(test_discard),     cmocka_unit_test(test_strength),
-        cmocka_unit_test(test_wrappers),    cmocka_unit_test(test_preconditioning),
-        cmocka_unit_test(test_other_betas), cmocka_unit_test(test_bad_values),
+        cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_discrete),
+        cmocka_unit_test(test_flow),
+        cmocka_unit_test(test_every_row),
+        cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_strength),
+        cmocka_unit_test(test_wrappers),
+        cmocka_unit_test(test_preconditioning),
+        cmocka_unit_test(test_whole_timesteps),
+        cmocka_unit_test(test_other_betas),
+        cmocka_unit_test(test_bad_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

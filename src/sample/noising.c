@@ -135,6 +135,7 @@ limn_status limn_noising_init(limn_noising *out, const limn_noising_args *a, lim
     out->shift = 1;
     out->timestep_scale = 1000;
     out->boundary_scale = a->boundary_scale;
+    out->whole_timesteps = a->whole_timesteps && a->kind == LIMN_NOISING_DISCRETE;
     if ((unsigned)a->prediction >= LIMN_PREDICT_COUNT)
         return limn_fail(err, LIMN_E_VALUE, "unknown prediction type");
     if (!in_range(a->boundary_scale, 0, 1e6))
@@ -222,6 +223,7 @@ limn_precond limn_precond_get(const limn_noising *m, double sigma) {
     double d = m->sigma_data, total = sigma * sigma + d * d, root = sqrt(total);
     limn_precond p = {.in = 1 / root, .timestep = limn_noising_timestep(m, sigma)};
     if (m->kind == LIMN_NOISING_FLOW) p.in = 1;
+    if (m->whole_timesteps) p.timestep = nearbyint(p.timestep);
     switch (m->prediction) {
     case LIMN_PREDICT_EPS:
     case LIMN_PREDICT_FLOW:

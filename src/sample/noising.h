@@ -5,7 +5,8 @@
  * Solvers work on x with  x = alpha(sigma) * x0 + sigma * noise:
  *   discrete, EDM: alpha = 1        ("variance exploding" form of k-diffusion, also for VP models)
  *   flow:          alpha = 1 - sigma, sigma in [0, 1]
- * A VP sample (diffusers DDIM, PNDM, ...) is x_vp = x / sqrt(1 + sigma^2).
+ * A VP sample (diffusers DDIM, PNDM, ...) is x_vp = x / sqrt(1 + sigma^2), that is, x times the
+ * `in` of its preconditioning.
  *
  * A limn_noising is a plain value (a table of 1000 sigmas included), immutable after set-up and
  * free to share between threads. Sources: k_diffusion/external.py, ldm's make_beta_schedule,
@@ -49,6 +50,7 @@ typedef struct limn_noising {
     double shift;          /* flow: sigma' = shift sigma / (1 + (shift - 1) sigma) */
     double timestep_scale; /* flow: timestep = scale * sigma, 1000 */
     double boundary_scale; /* > 0: consistency boundary of LCM, timestep scaling 10; 0 = off */
+    bool whole_timesteps;  /* discrete: the network gets the nearest trained timestep */
     double sigma[LIMN_TRAIN_STEPS]; /* ascending */
     double log_sigma[LIMN_TRAIN_STEPS];
 } limn_noising;
@@ -60,6 +62,8 @@ typedef struct limn_noising_args {
     limn_betas betas;
     double beta_start, beta_end; /* 0 = 0.00085, 0.012 */
     bool zero_terminal_snr;      /* rescale so that the last step is (nearly) pure noise */
+    bool whole_timesteps; /* round the network's timestep (diffusers DPM-Solver++, UniPC; an option
+                             of A1111); the default is k-diffusion's interpolation */
     /* EDM */
     double sigma_min, sigma_max, sigma_data; /* 0 = 0.002, 80, 0.5 */
     /* flow */

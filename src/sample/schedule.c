@@ -94,6 +94,17 @@ static int build_leading(double *out, int n, const limn_noising *m,
     return n;
 }
 
+/* The "leading" of diffusers' multistep solvers (DPM-Solver++, UniPC, DEIS): n of n + 1 parts. */
+static int build_leading_open(double *out, int n, const limn_noising *m,
+                              const limn_schedule_options *o) {
+    int stride = n + 1 >= TABLE ? 1 : TABLE / (n + 1);
+    for (int i = 0; i < n; i++) {
+        int index = (n - i) * stride + 1;
+        out[i] = is_flow(m) ? flow_shift(m, fmin(index, TABLE) / TABLE) : at_index(m, index);
+    }
+    return n;
+}
+
 /* diffusers timestep_spacing "trailing"; for flow models 1 .. 1/n, shifted. */
 static int build_trailing(double *out, int n, const limn_noising *m,
                           const limn_schedule_options *o) {
@@ -292,6 +303,9 @@ const limn_schedule limn_schedules[] = {
      build_trailing},
     {"leading", "Leading", NULL, "timesteps counted from the clean end (diffusers)",
      LIMN_SCHEDULE_ANY, build_leading},
+    {"leading_open", "Leading (multistep)", NULL,
+     "the same without the first part (diffusers DPM++, UniPC, DEIS)", LIMN_SCHEDULE_ANY,
+     build_leading_open},
     {"linspace", "Linspace", NULL, "evenly spaced timesteps, linear in sigma between (diffusers)",
      LIMN_SCHEDULE_ANY, build_linspace},
     {"lcm", "LCM", "tcd", "timesteps of few-step distillations", LIMN_SCHEDULE_ANY, build_lcm},
