@@ -38,6 +38,10 @@ limn_status limn_canon_clip(limn_weights **out, limn_clip_config *cfg, const lim
                             const char *prefix, const char *config_json, limn_err *err);
 limn_status limn_canon_upscaler(limn_weights **out, limn_upscaler_config *cfg,
                                 const limn_weights *w, const char *prefix, limn_err *err);
+/* The original (CompVis) name of a canonical UNet tensor or module, into name [size]; false when it
+ * has none. LoRA files use either. */
+bool limn_canon_unet_original(char *name, size_t size, const limn_unet_config *cfg,
+                              const char *canonical);
 /* llama.cpp names (blk.N.attn_q.weight) or transformers names -> transformers names without the
  * "model." / "language_model." prefix ("layers.0.self_attn.q_proj.weight"). No config: GGUF
  * metadata or config.json carry it. Rows of Q and K are as the file has them (llama.cpp permutes

@@ -137,6 +137,77 @@ static limn_canon_verdict same_name(void *user, const char *rest, char *name) {
     return LIMN_CANON_UNKNOWN;
 }
 
+/* ---- the way back ---- */
+static bool rules_back(char *out, const char *rest, const limn_canon_rule *rules, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        size_t m = strlen(rules[i].to);
+        if (strncmp(rest, rules[i].to, m) == 0 && (rest[m] == '.' || rest[m] == 0))
+            return limn_canon_put(out, "%s%s", rules[i].from, rest + m) == LIMN_CANON_KEEP;
+    }
+    return false;
+}
+
+/* "resnets.I.*" and "attentions.I.*" of original block n (mid block: of its I-th module pair). */
+static bool module_back(char *out, const char *blocks, int n, const char *p) {
+    char tail[LIMN_CANON_NAME];
+    const char *q = p;
+    if (limn_canon_number(&q, "attentions") >= 0)
+        return limn_canon_put(out, "%s.%d.1.%s", blocks, n, q) == LIMN_CANON_KEEP;
+    return limn_canon_number(&q, "resnets") >= 0 &&
+           rules_back(tail, q, res_rules, COUNT(res_rules)) &&
+           limn_canon_put(out, "%s.%d.0.%.300s", blocks, n, tail) == LIMN_CANON_KEEP;
+}
+
+static bool mid_back(char *out, const char *p) {
+    char tail[LIMN_CANON_NAME];
+    const char *q = p;
+    if (limn_canon_number(&q, "attentions") == 0)
+        return limn_canon_put(out, "middle_block.1.%s", q) == LIMN_CANON_KEEP;
+    int i = limn_canon_number(&q, "resnets");
+    return i >= 0 && rules_back(tail, q, res_rules, COUNT(res_rules)) &&
+           limn_canon_put(out, "middle_block.%d.%.300s", 2 * i, tail) == LIMN_CANON_KEEP;
+}
+
+/* Index I in "resnets.I." or "attentions.I."; -1 for samplers. */
+static int module_index(const char *p) {
+    const char *q = p;
+    int i = limn_canon_number(&q, "resnets");
+    return i >= 0 ? i : limn_canon_number(&q, "attentions");
+}
+
+static bool name_back(char *out, const limn_unet_config *cfg, const char *p) {
+    const char *q = p;
+    int n = 1, level = limn_canon_number(&q, "down_blocks");
+    if (level >= 0 && level < cfg->levels) {
+        for (int l = 0; l < level; l++) n += cfg->down_layers[l] + 1;
+        int i = module_index(q);
+        if (i >= 0) return module_back(out, "input_blocks", n + i, q);
+        return strncmp(q, "downsamplers.0.conv", 19) == 0 &&
+               limn_canon_put(out, "input_blocks.%d.0.op%s", n + cfg->down_layers[level], q + 19) ==
+                   LIMN_CANON_KEEP;
+    }
+    n = 0;
+    level = limn_canon_number(&q, "up_blocks");
+    if (level >= 0 && level < cfg->levels) {
+        for (int l = 0; l < level; l++) n += cfg->up_layers[l];
+        int i = module_index(q), last = cfg->up_layers[level] - 1;
+        if (i >= 0) return module_back(out, "output_blocks", n + i, q);
+        return strncmp(q, "upsamplers.0.conv", 17) == 0 &&
+               limn_canon_put(out, "output_blocks.%d.%d.conv%s", n + last,
+                              cfg->up_depth[level][last] ? 2 : 1, q + 17) == LIMN_CANON_KEEP;
+    }
+    if (strncmp(p, "mid_block.", 10) == 0) return mid_back(out, p + 10);
+    return rules_back(out, p, top_rules, COUNT(top_rules));
+}
+
+bool limn_canon_unet_original(char *name, size_t size, const limn_unet_config *cfg,
+                              const char *canonical) {
+    char out[LIMN_CANON_NAME];
+    if (!name_back(out, cfg, canonical) || strlen(out) >= size) return false;
+    memcpy(name, out, strlen(out) + 1);
+    return true;
+}
+
 /* ---- the config, from canonical tensors ---- */
 static int depth_of(const limn_weights *w, const char *blocks, int level, int index) {
     int n = 0;
