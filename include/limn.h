@@ -11,7 +11,7 @@
  *     limn_params_set(gen, "prompt", "a lighthouse at dusk", LIMN_FROM_API, &err);
  *     limn_engine_new(&engine, app, &err);
  *     limn_draw(&drawing, engine, gen, NULL, &err);
- *     limn_image_save(limn_drawing_image(drawing, 0), "out.png", gen,
+ *     limn_image_save(limn_drawing_image(drawing, 0), "out.png", NULL,
  *                     limn_drawing_text(drawing, 0), &err);
  *
  * Rules that hold for every call:
@@ -179,14 +179,34 @@ const uint8_t *limn_image_bytes(const limn_image *image); /* the same, read-only
 limn_status limn_image_load(limn_image **out, const char *path, limn_err *err);
 limn_status limn_image_decode(limn_image **out, const void *data, size_t size, limn_err *err);
 
+/* How a picture is written. LIMN_FILE_OPTIONS has the defaults. */
+typedef struct limn_file_options {
+    const char *format; /* "png", "jpeg", "webp"; NULL or "auto": by the name's ending */
+    int quality;        /* JPEG and lossy WebP: 1..100 */
+    bool lossless;      /* WebP */
+    int compression;    /* PNG: 0..9 */
+    bool keep_existing; /* fail with E_IO when the file is there already */
+} limn_file_options;
+#define LIMN_FILE_OPTIONS                                                                          \
+    { .format = NULL, .quality = 90, .lossless = false, .compression = 6 }
+
+/* Which of "png", "jpeg", "webp" a file of this name is written as (static); E_USAGE when neither
+ * options->format nor the ending says so. */
+limn_status limn_image_format_find(const char **out, const limn_file_options *options,
+                                   const char *path, limn_err *err);
 /* Writes the file all at once: either the complete picture is there afterwards, or what was there
- * before. The format follows `gen`'s "format", or the name's ending when that is not set. `gen`
- * also gives quality and compression; NULL: defaults. `text` is put inside (PNG "parameters", JPEG
- * and WebP EXIF UserComment); NULL: none. */
-limn_status limn_image_save(const limn_image *image, const char *path, const limn_params *gen,
-                            const char *text, limn_err *err);
+ * before. `options` NULL: defaults. `text` is put inside (PNG "parameters", JPEG and WebP EXIF
+ * UserComment; a JPEG holds at most 32,000 characters); NULL: none. A JPEG has no alpha: it is laid
+ * over white. E_USAGE: the name's ending is not known. */
+limn_status limn_image_save(const limn_image *image, const char *path,
+                            const limn_file_options *options, const char *text, limn_err *err);
+/* The same into memory; freed with limn_bytes_free. options->format must name the format. */
+limn_status limn_image_encode(void **out, size_t *size, const limn_image *image,
+                              const limn_file_options *options, const char *text, limn_err *err);
+void limn_bytes_free(void **bytes);
 /* The text inside a picture; E_NOT_FOUND when there is none. Reads only the header. */
 limn_status limn_image_load_text(char **out, const char *path, limn_err *err);
+limn_status limn_image_decode_text(char **out, const void *data, size_t size, limn_err *err);
 
 /* A picture as terminal escape codes, at most `columns` x `rows` cells. */
 typedef enum limn_terminal {
@@ -235,7 +255,7 @@ typedef struct limn_watch {
     limn_event_fn *event; /* called on the thread that called limn_draw; NULL: no reports */
     void *user;
     const limn_cancel *cancel; /* polled between and inside operations; NULL: never stops */
-    int preview_every;                   /* a preview each n steps; 0: none */
+    int preview_every;         /* a preview each n steps; 0: none */
 } limn_watch;
 
 /* Refuses, in milliseconds and without loading weights, what limn_draw would refuse: unknown

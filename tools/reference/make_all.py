@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 
-GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout"]
+GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout",
+          "image"]
 ON_DEMAND = ["text"]
 
 

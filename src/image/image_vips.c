@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pixels in and out of file bytes, by libvips.
+ *
+ * libvips keeps an error text and an operation cache per process: the text is fetched at once, the
+ * cache is switched off. Loaders that libvips itself calls unfit for strangers' files are blocked.
+ */
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <vips/vips.h>
+
+#include "base/log.h"
+#include "image/image.h"
+#include "image/picture_text.h"
+
+enum { FILE_BYTES_MAX = 1 << 30 };
+
+/* Written once, under pthread_once. */
+static struct {
+    pthread_once_t once;
+    bool ok;
+} vips_state = {.once = PTHREAD_ONCE_INIT};
+
+static void drop_log(const gchar *domain, GLogLevelFlags level, const gchar *text, gpointer user) {
+    limn_log(LIMN_LOG_DEBUG, "image", "%s: %s", domain ? domain : "glib", text);
+}
+
+static void start_vips(void) {
+    g_log_set_handler("VIPS", (GLogLevelFlags)(G_LOG_LEVEL_MASK & ~G_LOG_FLAG_FATAL), drop_log,
+                      NULL);
+    vips_state.ok = VIPS_INIT("limn") == 0;
+    if (!vips_state.ok) return;
+    vips_block_untrusted_set(TRUE);
+    vips_cache_set_max(0);
+    vips_leak_set(FALSE);
+}
+
+limn_status limn_vips_start(limn_err *err) {
+    pthread_once(&vips_state.once, start_vips);
+    return vips_state.ok ? LIMN_OK
+                         : limn_fail(err, LIMN_E_INTERNAL, "the image library cannot start");
+}
+
+limn_status limn_vips_failed(limn_err *err, limn_status st, const char *what) {
+    char *text = vips_error_buffer_copy();
+    size_t n = strcspn(text, "\n");
+    limn_fail(err, st, "%s: %.*s", what, (int)(n > 200 ? 200 : n), text);
+    g_free(text);
+    return st;
+}
+
+static void drop_image(VipsImage **im) {
+    if (*im) g_object_unref(*im);
+    *im = NULL;
+}
+
+/* Replaces *im by `next`, the output of an operation on it. */
+static void step(VipsImage **im, VipsImage *next) {
+    g_object_unref(*im);
+    *im = next;
+}
+
+/* Everything becomes 8-bit sRGB with 3 or 4 bands. */
+static int to_srgb(VipsImage **im) {
+    VipsImage *t;
+    if (vips_autorot(*im, &t, NULL)) return -1;
+    step(im, t);
+    if (vips_image_get_typeof(*im, VIPS_META_ICC_NAME)) {
+        if (vips_icc_transform(*im, &t, "srgb", "embedded", TRUE, "intent", VIPS_INTENT_RELATIVE,
+                               "depth", 8, NULL) == 0) {
+            step(im, t);
+        } else {
+            limn_log(LIMN_LOG_WARN, "image", "the colour profile is broken and was left out");
+            vips_error_clear();
+        }
+    }
+    if (vips_colourspace(*im, &t, VIPS_INTERPRETATION_sRGB, NULL)) return -1;
+    step(im, t);
+    if (vips_cast_uchar(*im, &t, NULL)) return -1;
+    step(im, t);
+    if ((*im)->Bands > 4) {
+        if (vips_extract_band(*im, &t, 0, "n", 4, NULL)) return -1;
+        step(im, t);
+    }
+    return 0;
+}
+
+static limn_status decode(limn_image **out, VipsImage **im, limn_err *err) {
+    int64_t pixels = (int64_t)(*im)->Xsize * (*im)->Ysize;
+    if ((*im)->Xsize > LIMN_IMAGE_MAX_SIDE || (*im)->Ysize > LIMN_IMAGE_MAX_SIDE ||
+        pixels > LIMN_IMAGE_MAX_PIXELS)
+        return limn_fail(err, LIMN_E_LIMIT, "the picture has %d x %d pixels, at most %d megapixels",
+                         (*im)->Xsize, (*im)->Ysize, (int)(LIMN_IMAGE_MAX_PIXELS >> 20));
+    if (to_srgb(im)) return limn_vips_failed(err, LIMN_E_FORMAT, "cannot be decoded");
+    if ((*im)->Bands < 3)
+        return limn_fail(err, LIMN_E_UNSUPPORTED, "a picture of %d channels", (*im)->Bands);
+    size_t size;
+    void *data = vips_image_write_to_memory(*im, &size);
+    if (!data) return limn_vips_failed(err, LIMN_E_FORMAT, "cannot be decoded");
+    limn_status st = limn_image_new(out, (*im)->Xsize, (*im)->Ysize, (*im)->Bands, err);
+    if (st == LIMN_OK) memcpy((*out)->data, data, size);
+    g_free(data);
+    return st;
+}
+
+/* libvips 8.14 fills the rest of a PNG or JPEG that is cut off with grey: look for the end first.
+ */
+static bool png_is_complete(const uint8_t *d, size_t size) {
+    for (size_t at = 8; size - at >= 12;) {
+        size_t n =
+            (size_t)d[at] << 24 | (size_t)d[at + 1] << 16 | (size_t)d[at + 2] << 8 | d[at + 3];
+        if (n > size - at - 12) return false;
+        if (memcmp(d + at + 4, "IEND", 4) == 0) return true;
+        at += n + 12;
+    }
+    return false;
+}
+
+/* The end marker comes after the first start of scan; one before it belongs to a thumbnail. */
+static bool jpeg_is_complete(const uint8_t *d, size_t size) {
+    size_t at = 2;
+    while (at + 4 <= size && d[at] == 0xff && d[at + 1] != 0xda)
+        at += d[at + 1] == 0xff ? 1 : 2 + ((size_t)d[at + 2] << 8 | d[at + 3]);
+    for (; at + 2 <= size; at++)
+        if (d[at] == 0xff && d[at + 1] == 0xd9) return true;
+    return false;
+}
+
+static bool is_complete(const uint8_t *d, size_t size) {
+    switch (limn_container_of(d, size)) {
+    case LIMN_CONTAINER_PNG: return png_is_complete(d, size);
+    case LIMN_CONTAINER_JPEG: return jpeg_is_complete(d, size);
+    default: return true;
+    }
+}
+
+limn_status limn_image_decode(limn_image **out, const void *data, size_t size, limn_err *err) {
+    *out = NULL;
+    limn_status st = limn_vips_start(err);
+    if (st != LIMN_OK) return st;
+    if (size == 0) return limn_fail(err, LIMN_E_FORMAT, "the file is empty");
+    if (size > FILE_BYTES_MAX)
+        return limn_fail(err, LIMN_E_LIMIT, "a picture file of %zu bytes: at most 1 GB", size);
+    if (!is_complete(data, size)) return limn_fail(err, LIMN_E_FORMAT, "the picture is cut off");
+    vips_error_clear();
+    VipsImage *im =
+        vips_image_new_from_buffer(data, size, "", "fail_on", VIPS_FAIL_ON_TRUNCATED, NULL);
+    if (!im) {
+        const char *known = vips_foreign_find_load_buffer(data, size);
+        vips_error_clear();
+        return limn_fail(err, LIMN_E_FORMAT,
+                         known ? "the picture is damaged" : "not a picture of a known format");
+    }
+    st = decode(out, &im, err);
+    drop_image(&im);
+    vips_error_clear();
+    if (st != LIMN_OK) limn_image_free(out);
+    return st;
+}
+
+/* ---- encoding ---- */
+
+static int encode_png(VipsImage *im, void **data, size_t *size, const limn_file_options *o) {
+    return vips_pngsave_buffer(im, data, size, "compression", o->compression, "filter",
+                               VIPS_FOREIGN_PNG_FILTER_ALL, "strip", TRUE, NULL);
+}
+
+static int encode_jpeg(VipsImage *im, void **data, size_t *size, const limn_file_options *o) {
+    return vips_jpegsave_buffer(im, data, size, "Q", o->quality, "optimize_coding", TRUE, "strip",
+                                TRUE, NULL);
+}
+
+static int encode_webp(VipsImage *im, void **data, size_t *size, const limn_file_options *o) {
+    return vips_webpsave_buffer(im, data, size, "Q", o->quality, "lossless", o->lossless, "strip",
+                                TRUE, NULL);
+}
+
+typedef struct encoder_row {
+    const char *name;    /* as in limn_file_options */
+    const char *endings; /* '|'-separated */
+    int (*encode)(VipsImage *im, void **data, size_t *size, const limn_file_options *o);
+    bool alpha;
+    int max_side;
+} encoder_row;
+
+static const encoder_row encoders[] = {
+    {"png", ".png", encode_png, true, LIMN_IMAGE_MAX_SIDE},
+    {"jpeg", ".jpg|.jpeg", encode_jpeg, false, 65500},
+    {"webp", ".webp", encode_webp, true, 16383},
+};
+enum { ENCODERS = sizeof encoders / sizeof encoders[0] };
+
+static bool has_ending(const char *path, const char *endings) {
+    size_t n = strlen(path);
+    for (const char *e = endings; *e;) {
+        size_t len = strcspn(e, "|");
+        if (n > len && strncasecmp(path + n - len, e, len) == 0) return true;
+        e += len + (e[len] == '|');
+    }
+    return false;
+}
+
+static const encoder_row *find_encoder(const char *format, const char *path) {
+    bool by_name = !format || strcmp(format, "auto") == 0;
+    for (int i = 0; i < ENCODERS; i++)
+        if (by_name ? path && has_ending(path, encoders[i].endings)
+                    : strcmp(encoders[i].name, format) == 0)
+            return &encoders[i];
+    return NULL;
+}
+
+limn_status limn_image_format_find(const char **out, const limn_file_options *options,
+                                   const char *path, limn_err *err) {
+    const encoder_row *row = find_encoder(options ? options->format : NULL, path);
+    *out = row ? row->name : NULL;
+    if (row) return LIMN_OK;
+    return limn_fail(err, LIMN_E_USAGE,
+                     "%s: the name must end in .png, .jpg, .jpeg or .webp, or --format must say "
+                     "what to write",
+                     path ? path : "output");
+}
+
+/* The picture as the library wants it; shares our pixels. */
+static VipsImage *wrap(const limn_image *image) {
+    VipsImage *raw = vips_image_new_from_memory(
+        image->data, (size_t)image->width * (size_t)image->height * (size_t)image->channels,
+        image->width, image->height, image->channels, VIPS_FORMAT_UCHAR);
+    VipsImage *im = NULL;
+    if (!raw) return NULL;
+    vips_copy(raw, &im, "interpretation",
+              image->channels == 1 ? VIPS_INTERPRETATION_B_W : VIPS_INTERPRETATION_sRGB, NULL);
+    g_object_unref(raw);
+    return im;
+}
+
+static limn_status encode_pixels(void **data, size_t *size, const limn_image *image,
+                                 const encoder_row *row, const limn_file_options *options,
+                                 limn_err *err) {
+    limn_image *flat = NULL;
+    limn_status st = LIMN_OK;
+    if (!row->alpha && image->channels == 4) {
+        st = limn_image_convert(&flat, image, 3, err);
+        if (st != LIMN_OK) return st;
+        image = flat;
+    }
+    vips_error_clear();
+    VipsImage *im = wrap(image);
+    if (!im || row->encode(im, data, size, options) != 0)
+        st = limn_vips_failed(err, LIMN_E_IO, "cannot be encoded");
+    drop_image(&im);
+    limn_image_free(&flat);
+    return st;
+}
+
+limn_status limn_image_encode(void **out, size_t *size, const limn_image *image,
+                              const limn_file_options *options, const char *text, limn_err *err) {
+    static const limn_file_options defaults = LIMN_FILE_OPTIONS;
+    const encoder_row *row = find_encoder(options ? options->format : NULL, NULL);
+    void *data = NULL;
+    size_t n = 0;
+    limn_buf file;
+    *out = NULL;
+    *size = 0;
+    if (!options) options = &defaults;
+    if (!row) return limn_fail(err, LIMN_E_USAGE, "the format must be png, jpeg or webp");
+    if (image->width > row->max_side || image->height > row->max_side)
+        return limn_fail(err, LIMN_E_LIMIT,
+                         "%s holds at most %d pixels a side, the picture has %dx%d", row->name,
+                         row->max_side, image->width, image->height);
+    limn_buf_init(&file, (size_t)FILE_BYTES_MAX * 2);
+    limn_status st = limn_vips_start(err);
+    if (st == LIMN_OK) st = encode_pixels(&data, &n, image, row, options, err);
+    if (st == LIMN_OK && text && *text)
+        st = limn_picture_text_add(&file, data, n, text, err);
+    else if (st == LIMN_OK)
+        limn_buf_add(&file, data, n);
+    g_free(data);
+    *size = file.len;
+    if (st == LIMN_OK) *out = limn_buf_take(&file);
+    if (st == LIMN_OK && !*out) st = limn_fail(err, LIMN_E_NOMEM, "no memory to write the picture");
+    limn_buf_deinit(&file);
+    return st;
+}
+
+void limn_bytes_free(void **bytes) {
+    if (!bytes) return;
+    limn_mem_free(*bytes);
+    *bytes = NULL;
+}
