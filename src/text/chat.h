@@ -48,7 +48,7 @@ typedef struct limn_chat_part {
 
 typedef struct limn_chat_call {
     const char *name;
-    const char *arguments; /* JSON text; re-printed as Python's json.dumps does */
+    const char *arguments; /* JSON text, re-printed as json.dumps does; other text as it is */
 } limn_chat_call;
 
 typedef struct limn_chat_message {

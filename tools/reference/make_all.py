@@ -11,6 +11,8 @@ import sys
 GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout",
           "image"]
 ON_DEMAND = ["text"]
+GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout"]
+ON_DEMAND = ["text", "chat"]
 
 
 def main():
