@@ -50,11 +50,13 @@ static void measure(const shape *s, const limn_kernels *k, limn_pool *pool, bool
                     bench_limits m) {
     int64_t qw = s->heads * s->dim, kw = s->kv_heads * s->dim;
     job j = {.ex = {.k = k, .pool = pool}};
+    /* a KV cache keeps each head's rows together, a projection keeps each token's */
+    int64_t row = s->len_q == 1 ? s->dim : kw, head = s->len_q == 1 ? s->len_k * s->dim : s->dim;
     float *out = limn_mem_aligned((size_t)(s->n * s->len_q * qw) * 4);
     j.a = (limn_attention_args){
         .q = {fill(LIMN_F32, s->n * s->len_q * qw), LIMN_F32, s->len_q * qw, qw, s->dim},
-        .k = {fill(s->kv_type, s->n * s->len_k * kw), s->kv_type, s->len_k * kw, kw, s->dim},
-        .v = {fill(s->kv_type, s->n * s->len_k * kw), s->kv_type, s->len_k * kw, kw, s->dim},
+        .k = {fill(s->kv_type, s->n * s->len_k * kw), s->kv_type, s->len_k * kw, row, head},
+        .v = {fill(s->kv_type, s->n * s->len_k * kw), s->kv_type, s->len_k * kw, row, head},
         .out = out,
         .out_type = LIMN_F32,
         .out_batch = s->len_q * qw,

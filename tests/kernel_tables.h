@@ -25,6 +25,7 @@ typedef struct kernel_table {
 
 #ifdef LIMN_TEST_SIMDE
 void limn_attention_fill_avx512_simde(limn_attention_kernels *k);
+void limn_attention_fill_avx512bf16_simde(limn_attention_kernels *k);
 void limn_elementwise_fill_avx512_simde(limn_elementwise_kernels *k);
 void limn_norm_fill_avx512_simde(limn_norm_kernels *k);
 void limn_rope_fill_avx512_simde(limn_rope_kernels *k);
@@ -52,6 +53,7 @@ static inline int kernel_tables_fill(kernel_table *t) {
     for (int i = 0; i < 3; i++, n++) {
         limn_kernels_init(&t[n].k, 0);
         limn_attention_fill_avx512_simde(&t[n].k.attention);
+        if (i >= 2) limn_attention_fill_avx512bf16_simde(&t[n].k.attention);
         limn_elementwise_fill_avx512_simde(&t[n].k.elementwise);
         limn_norm_fill_avx512_simde(&t[n].k.norm);
         limn_rope_fill_avx512_simde(&t[n].k.rope);

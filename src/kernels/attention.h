@@ -79,14 +79,22 @@ typedef struct limn_attention_tiler {
     void (*run)(const limn_attention_block *b, void *scratch);
 } limn_attention_tiler;
 
+/* Rows of keys or values. */
+typedef struct limn_attention_rows_in {
+    const void *data;
+    limn_dtype type; /* f32, f16 or bf16 */
+    int64_t stride;  /* elements between rows */
+    int64_t keys, dim;
+} limn_attention_rows_in;
+
 typedef struct limn_attention_kernels {
     limn_attention_tiler f32, bf16; /* bf16 is f32's where there is no bf16 unit */
-    /* s[j] = q . k[j]; k rows `stride` apart */
-    void (*dots)(float *s, const float *q, const float *k, int64_t stride, int64_t keys,
-                 int64_t dim);
-    /* o += sum_j p[j] v[j] */
-    void (*mix)(float *o, const float *p, const float *v, int64_t stride, int64_t keys,
-                int64_t dim);
+    /* s[r * s_stride + j] = q[r * x->dim ..] . x[j] for r < rows */
+    void (*dots)(float *s, int64_t s_stride, const float *q, int64_t rows,
+                 const limn_attention_rows_in *x);
+    /* o[r * x->dim ..] += sum_j p[r * p_stride + j] x[j] for r < rows */
+    void (*mix)(float *o, const float *p, int64_t p_stride, int64_t rows,
+                const limn_attention_rows_in *x);
 } limn_attention_kernels;
 
 static inline int64_t limn_attention_dim_v(const limn_attention_args *a) {

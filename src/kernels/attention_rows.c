@@ -35,7 +35,7 @@ static limn_attention_state lay_out(const limn_attention_args *a, int64_t rows, 
     s.q = take(at, rows * a->dim);
     s.k = take(at, KEY_BLOCK * a->dim);
     s.v = take(at, KEY_BLOCK * dv);
-    s.s = take(at, KEY_BLOCK);
+    s.s = take(at, rows * KEY_BLOCK);
     return s;
 }
 
@@ -45,23 +45,59 @@ size_t limn_attention_rows_bytes(const limn_attention_args *a, int64_t rows) {
     return (size_t)at;
 }
 
-/* Keys [k0, k0 + n), n visible ones, for one row. */
-static void stream_block(const limn_attention_block *b, limn_attention_state *s, int64_t row,
-                         const float *bias, int64_t n) {
+/* Keys or values [j, j + keys) of a kv head: in place when the micro-kernels read the type, else as
+ * f32 in buf. */
+static limn_attention_rows_in view_rows(const limn_attention_block *b, const limn_attn_view *v,
+                                        float *buf, int64_t j, int64_t keys, int64_t dim) {
+    int64_t head = b->head0 / (b->a->heads / b->a->kv_heads);
+    limn_attention_rows_in x = {.type = v->type, .stride = v->row, .keys = keys, .dim = dim};
+    if (v->type == LIMN_F32 || v->type == LIMN_F16 || v->type == LIMN_BF16) {
+        int64_t at = b->batch * v->batch + head * v->head + j * v->row;
+        x.data = (const char *)v->data + at * (v->type == LIMN_F32 ? 4 : 2);
+        return x;
+    }
+    limn_attention_load(b->kernels, buf, dim, v, b->batch, head, j, keys, dim);
+    return (limn_attention_rows_in){buf, LIMN_F32, dim, keys, dim};
+}
+
+/* Scores of the first n keys of a block become weights; the row's state follows. */
+static void update_row(const limn_attention_block *b, limn_attention_state *s, int64_t row,
+                       const float *bias, int64_t n) {
     const limn_kernels *k = b->kernels;
-    int64_t dim = b->a->dim, dv = limn_attention_dim_v(b->a);
-    float *acc = s->acc + row * dv;
-    k->attention.dots(s->s, s->q + row * dim, s->k, dim, n, dim);
-    float top = k->norm.scale_mask_max(s->s, s->s, bias, limn_attention_scale(b->a), n);
+    int64_t dv = limn_attention_dim_v(b->a);
+    float *p = s->s + row * KEY_BLOCK, *acc = s->acc + row * dv;
+    float top = k->norm.scale_mask_max(p, p, bias, limn_attention_scale(b->a), n);
     float m = top > s->m[row] ? top : s->m[row];
     if (m < MASKED_BELOW) m = -INFINITY;
     float shift = m == -INFINITY ? 0 : m; /* nothing seen yet: all weights become 0 */
     float keep = expf(s->m[row] - shift);
-    float sum = (float)k->norm.exp_sum(s->s, shift, n);
-    k->elementwise.affine(acc, acc, keep, 0, dv);
-    k->attention.mix(acc, s->s, s->v, dv, n, dv);
+    float sum = (float)k->norm.exp_sum(p, shift, n);
+    if (keep != 1) k->elementwise.affine(acc, acc, keep, 0, dv);
     s->l[row] = s->l[row] * keep + sum;
     s->m[row] = m;
+}
+
+/* One block of keys for all rows. Rows that see fewer keys than the block has are mixed by
+ * themselves, so that a value behind the limit is not even multiplied by 0. */
+static void stream_block(const limn_attention_block *b, limn_attention_state *s, int64_t j,
+                         int64_t keys) {
+    const limn_attention_args *a = b->a;
+    int64_t rows = b->heads * b->q_count, dv = limn_attention_dim_v(a);
+    limn_attention_rows_in k = view_rows(b, &a->k, s->k, j, keys, a->dim);
+    limn_attention_rows_in v = view_rows(b, &a->v, s->v, j, keys, dv);
+    b->kernels->attention.dots(s->s, KEY_BLOCK, s->q, rows, &k);
+    bool all = limn_attention_visible(a, b->q0) >= j + keys;
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t i = b->q0 + r % b->q_count, see = limn_attention_visible(a, i) - j;
+        if (see > keys) see = keys;
+        if (see <= 0) continue;
+        const float *bias = limn_attention_bias_row(a, b->batch, b->head0 + r / b->q_count, i);
+        update_row(b, s, r, bias ? bias + j : NULL, see);
+        v.keys = see;
+        if (!all)
+            b->kernels->attention.mix(s->acc + r * dv, s->s + r * KEY_BLOCK, KEY_BLOCK, 1, &v);
+    }
+    if (all) b->kernels->attention.mix(s->acc, s->s, KEY_BLOCK, rows, &v);
 }
 
 limn_attention_state limn_attention_rows(const limn_attention_block *b, int64_t k0, int64_t k1,
@@ -77,42 +113,46 @@ limn_attention_state limn_attention_rows(const limn_attention_block *b, int64_t 
                             b->head0 + h, b->q0, b->q_count, a->dim);
     int64_t last = limn_attention_visible(a, b->q0 + b->q_count - 1);
     if (k1 > last) k1 = last;
-    int64_t kv_head = b->head0 / (a->heads / a->kv_heads);
-    for (int64_t j = k0; j < k1; j += KEY_BLOCK) {
-        int64_t keys = k1 - j < KEY_BLOCK ? k1 - j : KEY_BLOCK;
-        limn_attention_load(b->kernels, s.k, a->dim, &a->k, b->batch, kv_head, j, keys, a->dim);
-        limn_attention_load(b->kernels, s.v, dv, &a->v, b->batch, kv_head, j, keys, dv);
-        for (int64_t r = 0; r < rows; r++) {
-            int64_t i = b->q0 + r % b->q_count, see = limn_attention_visible(a, i) - j;
-            if (see > keys) see = keys;
-            if (see <= 0) continue;
-            const float *bias = limn_attention_bias_row(a, b->batch, b->head0 + r / b->q_count, i);
-            stream_block(b, &s, r, bias ? bias + j : NULL, see);
-        }
-    }
+    for (int64_t j = k0; j < k1; j += KEY_BLOCK)
+        stream_block(b, &s, j, k1 - j < KEY_BLOCK ? k1 - j : KEY_BLOCK);
     return s;
 }
 
 /* ---- C bodies ---- */
 
-static void dots_c(float *s, const float *q, const float *k, int64_t stride, int64_t keys,
-                   int64_t dim) {
-    for (int64_t j = 0; j < keys; j++) {
-        const float *row = k + j * stride;
-        float part[8] = {0}; /* eight sums: accuracy, and vectors for a compiler that has them */
-        int64_t d = 0;
-        for (; d + 8 <= dim; d += 8)
-            for (int i = 0; i < 8; i++) part[i] += q[d + i] * row[d + i];
-        for (; d < dim; d++) part[d % 8] += q[d] * row[d];
-        s[j] = ((part[0] + part[4]) + (part[2] + part[6])) +
-               ((part[1] + part[5]) + (part[3] + part[7]));
+static const float *row_f32(float *buf, const limn_attention_rows_in *x, int64_t j) {
+    if (x->type == LIMN_F32) return (const float *)x->data + j * x->stride;
+    limn_dtype_to_f32(buf, (const uint16_t *)x->data + j * x->stride, x->type, x->dim);
+    return buf;
+}
+
+static void dots_c(float *s, int64_t s_stride, const float *q, int64_t rows,
+                   const limn_attention_rows_in *x) {
+    float buf[LIMN_ATTENTION_DIM_MAX];
+    for (int64_t j = 0; j < x->keys; j++) {
+        const float *key = row_f32(buf, x, j);
+        for (int64_t r = 0; r < rows; r++) {
+            const float *query = q + r * x->dim;
+            float part[8] = {0}; /* eight sums: accuracy, and vectors if the compiler has them */
+            int64_t d = 0;
+            for (; d + 8 <= x->dim; d += 8)
+                for (int i = 0; i < 8; i++) part[i] += query[d + i] * key[d + i];
+            for (; d < x->dim; d++) part[d % 8] += query[d] * key[d];
+            s[r * s_stride + j] = ((part[0] + part[4]) + (part[2] + part[6])) +
+                                  ((part[1] + part[5]) + (part[3] + part[7]));
+        }
     }
 }
 
-static void mix_c(float *o, const float *p, const float *v, int64_t stride, int64_t keys,
-                  int64_t dim) {
-    for (int64_t j = 0; j < keys; j++)
-        for (int64_t d = 0; d < dim; d++) o[d] += p[j] * v[j * stride + d];
+static void mix_c(float *o, const float *p, int64_t p_stride, int64_t rows,
+                  const limn_attention_rows_in *x) {
+    float buf[LIMN_ATTENTION_DIM_MAX];
+    for (int64_t j = 0; j < x->keys; j++) {
+        const float *value = row_f32(buf, x, j);
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t d = 0; d < x->dim; d++)
+                o[r * x->dim + d] += p[r * p_stride + j] * value[d];
+    }
 }
 
 static void tile_c(const limn_attention_block *b, void *scratch) {

@@ -182,6 +182,8 @@ void limn_row_to_f32(const limn_kernels *k, float *y, const void *x, limn_dtype 
         k->elementwise.bf16_to_f32(y, x, n);
     else if (t == LIMN_F16)
         k->elementwise.f16_to_f32(y, x, n);
+    else if (t == LIMN_Q8_0)
+        k->elementwise.q8_0_to_f32(y, x, n);
     else
         limn_dtype_to_f32(y, x, t, n);
 }

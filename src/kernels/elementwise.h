@@ -50,6 +50,7 @@ typedef struct limn_elementwise_kernels {
     void (*gate_add)(float *y, const float *x, const float *gate, const float *h, int64_t n);
     void (*bf16_to_f32)(float *y, const uint16_t *x, int64_t n);
     void (*f16_to_f32)(float *y, const uint16_t *x, int64_t n);
+    void (*q8_0_to_f32)(float *y, const void *x, int64_t n);     /* n: whole blocks of 32 */
     void (*f32_to_bf16)(uint16_t *y, const float *x, int64_t n); /* nearest even; NaN stays NaN */
     void (*f32_to_f16)(uint16_t *y, const float *x, int64_t n);  /* nearest even; may be infinite */
 } limn_elementwise_kernels;

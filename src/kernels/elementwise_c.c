@@ -66,6 +66,10 @@ static void f16_to_f32_c(float *y, const uint16_t *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = limn_f16_to_f32(x[i]);
 }
 
+static void q8_0_to_f32_c(float *y, const void *x, int64_t n) {
+    limn_dtype_to_f32(y, x, LIMN_Q8_0, n);
+}
+
 static void f32_to_bf16_c(uint16_t *y, const float *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = limn_f32_to_bf16(x[i]);
 }
@@ -97,6 +101,7 @@ void limn_elementwise_fill_c(limn_elementwise_kernels *e) {
         .gate_add = gate_add_c,
         .bf16_to_f32 = bf16_to_f32_c,
         .f16_to_f32 = f16_to_f32_c,
+        .q8_0_to_f32 = q8_0_to_f32_c,
         .f32_to_bf16 = f32_to_bf16_c,
         .f32_to_f16 = f32_to_f16_c,
     };

@@ -116,6 +116,17 @@ WIDEN(f16_to_f32, vf_load_f16)
 NARROW(f32_to_bf16, vf_store_bf16)
 NARROW(f32_to_f16, vf_store_f16)
 
+/* Blocks of an f16 scale and 32 signed bytes. */
+static void q8_0_to_f32_v(float *y, const void *x, int64_t n) {
+    const uint8_t *b = x;
+    for (int64_t i = 0; i < n; i += 32, b += 34) {
+        uint16_t h;
+        memcpy(&h, b, 2);
+        vf d = vf_set1(_cvtsh_ss(h));
+        for (int j = 0; j < 32; j += VF) vf_store(y + i + j, vf_mul(d, vf_load_i8(b + 2 + j)));
+    }
+}
+
 static void elementwise_fill(limn_elementwise_kernels *e) {
     *e = (limn_elementwise_kernels){
         .act = {[LIMN_ACT_NONE] = none_v,
@@ -139,6 +150,7 @@ static void elementwise_fill(limn_elementwise_kernels *e) {
         .gate_add = gate_add_v,
         .bf16_to_f32 = bf16_to_f32_v,
         .f16_to_f32 = f16_to_f32_v,
+        .q8_0_to_f32 = q8_0_to_f32_v,
         .f32_to_bf16 = f32_to_bf16_v,
         .f32_to_f16 = f32_to_f16_v,
     };

@@ -63,6 +63,26 @@ static inline simde__m512i fill_srai_epi32(simde__m512i v, unsigned count) {
     return simde_mm512_loadu_si512(t);
 }
 
+static inline simde__m512 fill_cvtepi32_ps(simde__m512i v) {
+    int32_t t[16];
+    float r[16];
+    simde_mm512_storeu_si512(t, v);
+    for (int i = 0; i < 16; i++) r[i] = (float)t[i];
+    return simde_mm512_loadu_ps(r);
+}
+
+static inline simde__m512i fill_cvtepi8_epi32(simde__m128i v) {
+    int8_t b[16];
+    int32_t t[16];
+    simde_mm_storeu_si128((simde__m128i *)(void *)b, v);
+    for (int i = 0; i < 16; i++) t[i] = b[i];
+    return simde_mm512_loadu_si512(t);
+}
+
+#undef _mm512_cvtepi32_ps
+#undef _mm512_cvtepi8_epi32
+#define _mm512_cvtepi32_ps fill_cvtepi32_ps
+#define _mm512_cvtepi8_epi32 fill_cvtepi8_epi32
 #undef _mm512_srai_epi32
 #define _mm512_srai_epi32 fill_srai_epi32
 #undef _mm512_maskz_loadu_ps

@@ -128,6 +128,10 @@ static inline vf vf_load_bf16(const uint16_t *p) {
 static inline vf vf_load_f16(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
+static inline vf vf_load_i8(const uint8_t *p) {
+    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b));
+}
 /* Sixteen bf16 codes, rounded to nearest even, NaN kept. */
 static inline __m512i vf_bf16_codes(vf v) {
     __m512i u = _mm512_castps_si512(v), high = _mm512_srli_epi32(u, 16);

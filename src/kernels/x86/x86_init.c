@@ -56,4 +56,5 @@ void limn_kernels_init_x86(limn_kernels *k, unsigned cpu_flags) {
     limn_attention_fill_avx512(&k->attention);
     if (!(cpu_flags & LIMN_CPU_VNNI)) return;
     if (!(cpu_flags & LIMN_CPU_AVX512BF16)) return;
+    limn_attention_fill_avx512bf16(&k->attention);
 }
