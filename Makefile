@@ -14,7 +14,7 @@ $(B)/build.ninja:
 
 demo: all
 	@mkdir -p out
-	$(B)/src/cli/limn draw "a lighthouse at dusk, oil painting" -o out/demo.png --seed 7 --overwrite
+	$(B)/limn draw "a lighthouse at dusk, oil painting" -o out/demo.png --seed 7 --overwrite
 
 test: all
 	meson test -C $(B) --print-errorlogs --num-processes $(JOBS)

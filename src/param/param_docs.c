@@ -51,8 +51,9 @@ static void add_sentence(limn_buf *out, const limn_params *defaults, const limn_
     limn_buf note;
     limn_buf_init(&note, 4096);
     add_default(&note, defaults, p);
-    if (note.len && p->type != LIMN_TYPE_BOOL) limn_buf_addf(out, " [%s]", limn_buf_text(&note));
-    if (p->type == LIMN_TYPE_BOOL && p->def.i) limn_buf_adds(out, " [on]");
+    if (note.len && p->type != LIMN_TYPE_BOOL)
+        limn_buf_addf(out, " [default: %s]", limn_buf_text(&note));
+    if (p->type == LIMN_TYPE_BOOL && p->def.i) limn_buf_adds(out, " [default: on]");
     limn_buf_deinit(&note);
 }
 

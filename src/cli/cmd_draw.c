@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * limn draw: a prompt becomes pictures. Everything that can be wrong is refused before the first
+ * weight is read: values, names of samplers and models, output paths.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+enum { PROMPT_MAX = 1 << 20 };
+
+static double seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* The prompt from stdin, without the last line end. The table's own limit is lower than ours. */
+static limn_status read_prompt(cli *c, limn_err *err) {
+    char *text = malloc(PROMPT_MAX + 1);
+    if (!text) return cli_fail(err, LIMN_E_NOMEM, "no memory for the prompt");
+    size_t n = fread(text, 1, PROMPT_MAX, stdin);
+    while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r')) n--;
+    text[n] = 0;
+    limn_status st = strlen(text) == n
+                         ? limn_params_set(c->gen, "prompt", text, LIMN_FROM_CLI, err)
+                         : cli_fail(err, LIMN_E_VALUE, "prompt: the text has a NUL byte");
+    free(text);
+    return st;
+}
+
+/* The seed is chosen here when nobody did, so that file names are known before the work. */
+static limn_status choose_seed(cli *c, limn_err *err) {
+    char text[16];
+    uint32_t seed;
+    if (limn_params_is_set(c->gen, "seed")) return LIMN_OK;
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
+        return cli_fail(err, LIMN_E_IO, "the system has no random numbers");
+    snprintf(text, sizeof text, "%u", seed);
+    return limn_params_set(c->gen, "seed", text, LIMN_FROM_CLI, err);
+}
+
+static int picture_count(const cli *c) {
+    return (int)(limn_params_int(c->gen, "count") * limn_params_int(c->gen, "batch_size"));
+}
+
+static limn_status check_outputs(const cli *c, limn_err *err) {
+    int count = picture_count(c);
+    int64_t seed = limn_params_int(c->gen, "seed");
+    limn_status st = LIMN_OK;
+    for (int i = 0; st == LIMN_OK && i < count; i++) {
+        char path[CLI_PATH_MAX];
+        st = cli_output_name(path, c, i, count, seed + i, err);
+        if (st == LIMN_OK) st = cli_output_check(c, path, err);
+    }
+    return st;
+}
+
+static void print_json(const limn_drawing *d, int index, const char *path) {
+    const limn_image *im = limn_drawing_image(d, index);
+    const limn_params *p = limn_drawing_params(d, index);
+    char *json = NULL;
+    printf("%s{\"file\": ", index ? ", " : "");
+    cli_print_json_text(path);
+    printf(", \"width\": %d, \"height\": %d, \"seed\": %lld, \"parameters\": ",
+           limn_image_width(im), limn_image_height(im), (long long)limn_params_int(p, "seed"));
+    if (limn_params_format_json(&json, p, false, NULL) == LIMN_OK) fputs(json, stdout);
+    limn_text_free(&json);
+    printf(", \"text\": ");
+    cli_print_json_text(limn_drawing_text(d, index));
+    putchar('}');
+}
+
+static limn_status save_sheet(const cli *c, const limn_drawing *d, limn_err *err) {
+    int count = limn_drawing_count(d), columns = 1;
+    const limn_image **images = calloc((size_t)count, sizeof *images);
+    const char **labels = calloc((size_t)count, sizeof *labels);
+    char(*text)[32] = calloc((size_t)count, sizeof *text);
+    limn_image *sheet = NULL;
+    limn_status st = LIMN_OK;
+    if (!images || !labels || !text) st = cli_fail(err, LIMN_E_NOMEM, "no memory for the sheet");
+    for (int i = 0; st == LIMN_OK && i < count; i++) {
+        images[i] = limn_drawing_image(d, i);
+        snprintf(text[i], sizeof text[i], "seed %lld",
+                 (long long)limn_params_int(limn_drawing_params(d, i), "seed"));
+        labels[i] = text[i];
+    }
+    while (columns * columns < count) columns++;
+    if (st == LIMN_OK) st = limn_image_sheet(&sheet, images, labels, count, columns, err);
+    if (st == LIMN_OK) {
+        char path[CLI_PATH_MAX + 16], first[CLI_PATH_MAX];
+        st = cli_output_name(first, c, 0, 1, limn_params_int(c->gen, "seed"), err);
+        char *dot = strrchr(first, '.');
+        if (dot && !strchr(dot, '/')) *dot = 0;
+        snprintf(path, sizeof path, "%s-sheet.png", first);
+        if (st == LIMN_OK) st = cli_output_save(c, sheet, path, NULL, err);
+        if (st == LIMN_OK && !limn_params_int(c->app, "quiet")) fprintf(stderr, "%s\n", path);
+    }
+    limn_image_free(&sheet);
+    free(images);
+    free(labels);
+    free(text);
+    return st;
+}
+
+/* How a picture drawn again compares with the old one; said, not judged. */
+static void compare(const limn_image *a, const limn_image *b) {
+    size_t n =
+        (size_t)limn_image_width(a) * (size_t)limn_image_height(a) * (size_t)limn_image_channels(a);
+    size_t differing = 0;
+    int most = 0;
+    if (limn_image_width(a) != limn_image_width(b) ||
+        limn_image_height(a) != limn_image_height(b) ||
+        limn_image_channels(a) != limn_image_channels(b)) {
+        fprintf(stderr, "the new picture has another size than the old one\n");
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        int d = abs(limn_image_bytes(a)[i] - limn_image_bytes(b)[i]);
+        differing += d != 0;
+        if (d > most) most = d;
+    }
+    if (differing == 0)
+        fprintf(stderr, "the same picture, bit for bit\n");
+    else
+        fprintf(stderr, "differs from the old picture in %zu of %zu samples, by at most %d\n",
+                differing, n, most);
+}
+
+static limn_status save_all(cli *c, const limn_drawing *d, double seconds, limn_err *err) {
+    bool json = limn_params_int(c->app, "json") != 0, quiet = limn_params_int(c->app, "quiet") != 0;
+    int count = limn_drawing_count(d);
+    char(*paths)[CLI_PATH_MAX] = calloc((size_t)count, sizeof *paths);
+    limn_status st = paths ? LIMN_OK : cli_fail(err, LIMN_E_NOMEM, "no memory for the names");
+    for (int i = 0; st == LIMN_OK && i < count; i++) {
+        st = cli_output_name(paths[i], c, i, count,
+                             limn_params_int(limn_drawing_params(d, i), "seed"), err);
+        if (st == LIMN_OK)
+            st = cli_output_save(c, limn_drawing_image(d, i), paths[i], limn_drawing_text(d, i),
+                                 err);
+        if (st == LIMN_OK && !json && !quiet && strcmp(paths[i], "-") != 0)
+            printf("%s\n", paths[i]);
+    }
+    if (st == LIMN_OK && limn_params_int(c->app, "sheet") != 0) st = save_sheet(c, d, err);
+    if (st == LIMN_OK && json) {
+        printf("{\"images\": [");
+        for (int i = 0; i < count; i++) print_json(d, i, paths[i]);
+        printf("], \"seconds\": %.3f}\n", seconds);
+    }
+    free(paths);
+    return st;
+}
+
+limn_status cli_draw(cli *c, const limn_image *original, limn_err *err) {
+    limn_engine *engine = NULL;
+    limn_drawing *drawing = NULL;
+    cli_progress progress;
+    double start = seconds_now();
+    limn_status st = choose_seed(c, err);
+    if (st == LIMN_OK) st = cli_progress_init(&progress, c, err);
+    if (st == LIMN_OK) st = check_outputs(c, err);
+    if (st == LIMN_OK) st = limn_engine_new(&engine, c->app, err);
+    if (st == LIMN_OK) st = limn_draw_check(engine, c->gen, err);
+    if (st == LIMN_OK) {
+        limn_watch watch = {
+            .event = cli_progress_event,
+            .user = &progress,
+            .cancel = c->cancel,
+            .preview_every =
+                progress.preview >= 0 ? (int)limn_params_int(c->app, "preview_every") : 0,
+        };
+        st = limn_draw(&drawing, engine, c->gen, &watch, err);
+        cli_progress_end(&progress);
+    }
+    if (st == LIMN_OK) st = save_all(c, drawing, seconds_now() - start, err);
+    if (st == LIMN_OK && original && limn_drawing_count(drawing) > 0 &&
+        !limn_params_int(c->app, "quiet"))
+        compare(limn_drawing_image(drawing, 0), original);
+    limn_drawing_free(&drawing);
+    limn_engine_free(&engine);
+    return st;
+}
+
+limn_status cmd_draw(cli *c, limn_err *err) {
+    limn_status st = LIMN_OK;
+    if (c->n_args == 1 && limn_params_is_set(c->gen, "prompt"))
+        return cli_fail(err, LIMN_E_USAGE,
+                        "the prompt is given twice: as an argument and --prompt");
+    if (c->n_args == 1 && strcmp(c->args[0], "-") == 0)
+        st = read_prompt(c, err);
+    else if (c->n_args == 1)
+        st = limn_params_set(c->gen, "prompt", c->args[0], LIMN_FROM_CLI, err);
+    return st == LIMN_OK ? cli_draw(c, NULL, err) : st;
+}
