@@ -11,7 +11,7 @@ import sys
 GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout",
           "image"]
 ON_DEMAND = ["text"]
-GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout"]
+GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout", "qwen3vl"]
 ON_DEMAND = ["text", "chat"]
 
 
