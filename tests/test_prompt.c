@@ -243,6 +243,14 @@ static void test_chunks(void **state) {
     assert_int_equal(encode(&c, t, "(a) BREAK", &opt), 1);
     assert_int_equal(c[0].used, 4);
     limn_mem_free(c);
+    opt.window = 4; /* a small model: two tokens a chunk */
+    assert_int_equal(encode(&c, t, "a cat a", &opt), 2);
+    assert_int_equal(c[0].ids[2], 2368);
+    assert_int_equal(c[0].ids[3], 49407);
+    assert_int_equal(c[1].ids[1], 320);
+    assert_int_equal(c[1].ids[2], 49407);
+    assert_int_equal(c[1].ids[3], 0);
+    limn_mem_free(c);
     limn_tokenizer_free(&t);
 }
 

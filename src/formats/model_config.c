@@ -94,6 +94,7 @@ limn_status limn_unet_config_parse(limn_unet_config *cfg, const char *json, limn
     cfg->add_time_dim = int_get(tree, "addition_time_embed_dim", 256);
     cfg->flip_sin_to_cos = bool_get(tree, "flip_sin_to_cos", true);
     cfg->freq_shift = (float)number_get(tree, "freq_shift", 0);
+    cfg->sample_size = int_get(tree, "sample_size", 0);
     cfg->linear_proj = bool_get(tree, "use_linear_projection", cfg->linear_proj);
     LIMN_CHECK(err, cfg->groups > 0 && cfg->add_time_dim > 0 && cfg->add_time_dim % 2 == 0,
                LIMN_E_FORMAT, "config.json: norm_num_groups or addition_time_embed_dim is wrong");

@@ -39,6 +39,7 @@ typedef struct limn_unet_config {
     int time_cond_dim; /* LCM guidance embedding (time_embedding.cond_proj), 0 = none */
     bool flip_sin_to_cos;
     float freq_shift;
+    int sample_size; /* latent side the model was trained at; 0: not known */
 } limn_unet_config;
 
 /* AutoencoderKL. encoder.down_blocks.N has channels[N]; decoder.up_blocks.N has

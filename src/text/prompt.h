@@ -142,10 +142,12 @@ typedef struct limn_prompt_encode_options {
     int32_t pad; /* id after the first eos; -1: the tokenizer's (SD1: eos). 0 for SD2, bigG */
     int comma_backtrack; /* when a chunk is full, move back to a comma at most this far; A1111: 20
                           */
+    int window;          /* tokens per chunk with bos and eos, 3..77; 0: 77 */
     bool no_emphasis;    /* brackets are text, all weights 1 (the prompt was parsed raw) */
 } limn_prompt_encode_options;
 
-/* One window of a text encoder: bos, 75 tokens, eos. */
+/* One window of a text encoder: bos, 75 tokens, eos; with a smaller opt.window the first so many
+ * entries count. */
 typedef struct limn_prompt_chunk {
     int32_t ids[LIMN_PROMPT_WINDOW];
     float weights[LIMN_PROMPT_WINDOW]; /* 1 for bos, eos and padding */

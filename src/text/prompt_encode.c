@@ -27,10 +27,15 @@ typedef struct chunker {
     limn_err *err;
 } chunker;
 
+/* Tokens of a window with bos and eos. */
+static int window_of(const limn_prompt_encode_options *opt) {
+    return opt->window > 0 ? opt->window : LIMN_PROMPT_WINDOW;
+}
+
 static limn_status open_chunk(chunker *c) {
     if (c->n == LIMN_PROMPT_MAX_CHUNKS)
         return limn_fail(c->err, LIMN_E_LIMIT, "the prompt fills more than %d chunks of %d tokens",
-                         LIMN_PROMPT_MAX_CHUNKS, LIMN_PROMPT_CHUNK);
+                         LIMN_PROMPT_MAX_CHUNKS, window_of(c->opt) - 2);
     if (c->n == c->cap) {
         size_t cap = c->cap ? c->cap * 2 : 4;
         void *p = limn_mem_realloc(c->chunk, cap * sizeof *c->chunk);
@@ -78,7 +83,7 @@ out:
 static limn_status put_token(chunker *c, int32_t id, float weight) {
     limn_status st = LIMN_OK;
     const limn_prompt_chunk *k = &c->chunk[c->n - 1];
-    bool full = k->used == LIMN_PROMPT_CHUNK;
+    bool full = k->used == window_of(c->opt) - 2;
     int back = c->opt->comma_backtrack;
     bool comma = id == c->comma;
     if (full && !comma && back > 0 && c->last_comma >= 0 && k->used - c->last_comma <= back &&
@@ -95,7 +100,7 @@ out:
 static limn_status put_embedding(chunker *c, int16_t index, float weight) {
     limn_status st = LIMN_OK;
     int vectors = c->opt->embeddings[index].vectors;
-    if (c->chunk[c->n - 1].used + vectors > LIMN_PROMPT_CHUNK) LIMN_TRY(open_chunk(c));
+    if (c->chunk[c->n - 1].used + vectors > window_of(c->opt) - 2) LIMN_TRY(open_chunk(c));
     for (int i = 0; i < vectors; i++) put(&c->chunk[c->n - 1], 0, weight, index, (int16_t)i);
 out:
     return st;
@@ -140,9 +145,8 @@ static limn_status make_triggers(chunker *c, limn_ids *ids) {
     LIMN_CHECK(c->err, c->trigger, LIMN_E_NOMEM, "no memory for embedding names");
     for (size_t i = 0; i < o->n_embeddings; i++) {
         const limn_prompt_embedding *e = &o->embeddings[i];
-        LIMN_CHECK(c->err, e->vectors >= 1 && e->vectors <= LIMN_PROMPT_CHUNK, LIMN_E_VALUE,
-                   "embedding %s has %d vectors, 1..%d fit", e->name, e->vectors,
-                   LIMN_PROMPT_CHUNK);
+        LIMN_CHECK(c->err, e->vectors >= 1 && e->vectors <= window_of(o) - 2, LIMN_E_VALUE,
+                   "embedding %s has %d vectors, 1..%d fit", e->name, e->vectors, window_of(o) - 2);
         LIMN_TRY(encode_text(c, ids, e->name, strlen(e->name)));
         LIMN_TRY(add_trigger(c, ids, i));
         limn_buf_clear(&name);
@@ -199,7 +203,7 @@ static void close_chunks(chunker *c) {
         limn_prompt_chunk *k = &c->chunk[i];
         k->ids[0] = bos;
         k->ids[1 + k->used] = eos;
-        for (int j = k->used + 2; j < LIMN_PROMPT_WINDOW; j++) k->ids[j] = pad;
+        for (int j = k->used + 2; j < window_of(c->opt); j++) k->ids[j] = pad;
     }
 }
 
@@ -216,6 +220,8 @@ limn_status limn_prompt_encode(limn_prompt_chunk **chunks, size_t *count, const 
     limn_ids_init(&ids, LIMN_PROMPT_BYTES * 8);
     LIMN_CHECK(err, limn_tokenizer_bos(t) >= 0 && limn_tokenizer_eos(t) >= 0, LIMN_E_VALUE,
                "the tokenizer has no begin and end tokens");
+    LIMN_CHECK(err, window_of(opt) >= 3 && window_of(opt) <= LIMN_PROMPT_WINDOW, LIMN_E_VALUE,
+               "a window of %d tokens: 3..%d are possible", opt->window, LIMN_PROMPT_WINDOW);
     LIMN_CHECK(err, n <= LIMN_PROMPT_BYTES * 4, LIMN_E_LIMIT, "prompt of %zu bytes is too long", n);
     if (!opt->no_emphasis) LIMN_TRY(limn_prompt_emphasis(&piece, &pieces, &arena, text, n, err));
     LIMN_TRY(encode_text(&c, &ids, ",", 1));

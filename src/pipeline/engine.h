@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine behind include/limn.h: compute backends, the loaded model and where names are looked
+ * up. One thread at a time (limn.h); the server serialises its work on it.
+ */
+#ifndef LIMN_PIPELINE_ENGINE_H
+#define LIMN_PIPELINE_ENGINE_H
+
+#include "backend/backend.h"
+#include "limn.h"
+#include "param/gen.h"
+#include "pipeline/checkpoint.h"
+
+struct limn_engine {
+    int threads;
+    unsigned cpu_flags;
+    size_t memory;    /* bytes; 0: no limit */
+    char *models_dir; /* NULL: none */
+    limn_backend *backend;
+    limn_precision precision; /* of `backend` */
+    limn_checkpoint *ckpt;
+    char *ckpt_key; /* what `ckpt` was opened with */
+    /* limn_watch.cancel mirrored for the kernels, which poll an atomic */
+    atomic_bool cancel;
+};
+
+/* The backend for a precision; a change of precision frees the model's packed weights. */
+limn_status limn_engine_backend(limn_backend **out, limn_engine *e, limn_gen_precision precision,
+                                limn_err *err);
+/* The checkpoint that `gen` names, opened or kept from the last call. `note` (256 bytes) gets a
+ * line for the user when a default was taken, else "". */
+limn_status limn_engine_checkpoint(limn_checkpoint **out, limn_engine *e, const limn_gen *gen,
+                                   char *note, limn_err *err);
+
+/* Resolves a name to a path: as it is when it exists; else below models_dir, with and without the
+ * usual endings, in `kinds` ('|'-separated subfolders, "" = models_dir itself). The caller frees.
+ * E_NOT_FOUND lists where it looked and the nearest names. */
+limn_status limn_engine_find(char **path, const limn_engine *e, const char *name, const char *kinds,
+                             limn_err *err);
+/* Folder of the models that come with limn, NULL when they are not installed. Caller frees. */
+char *limn_engine_bundled(const char *name);
+
+#endif

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/* The denoise loop; see sample_loop.h. */
+#include "pipeline/sample_loop.h"
+
+#include "sample/latent_ops.h"
+
+typedef struct loop {
+    const limn_sample_args *a;
+    limn_denoiser denoiser;
+    limn_noise *noise;
+    double *sigmas; /* of the steps that run */
+    int steps;
+    int64_t n, each; /* values of the batch, of one picture */
+    int64_t h, w, c;
+} loop;
+
+uint64_t limn_sample_seed(const limn_draw_plan *plan, int i) {
+    bool varied = limn_gen_of(plan->params)->variation_strength > 0;
+    return plan->seed + (varied ? 0 : (uint64_t)i);
+}
+
+uint64_t limn_sample_variation_seed(const limn_draw_plan *plan, int i) {
+    return plan->variation_seed + (uint64_t)i;
+}
+
+static limn_status make_noise(loop *l, limn_err *err) {
+    const limn_sample_args *a = l->a;
+    const limn_gen *g = limn_gen_of(a->plan->params);
+    uint64_t seeds[64], varied[64];
+    for (int i = 0; i < a->plan->images; i++) {
+        seeds[i] = limn_sample_seed(a->plan, a->first_image + i) + a->seed_salt;
+        varied[i] = limn_sample_variation_seed(a->plan, a->first_image + i) + a->seed_salt;
+    }
+    limn_noise_config c = {
+        .rng = g->rng == LIMN_GEN_RNG_CUDA ? LIMN_RNG_PHILOX : LIMN_RNG_TORCH,
+        .images = a->plan->images,
+        .channels = l->c,
+        .height = l->h,
+        .width = l->w,
+        .seeds = seeds,
+        .variation_seeds = g->variation_strength > 0 ? varied : NULL,
+        .variation_strength = g->variation_strength,
+        .step_reseed = g->eta_seed_delta != 0,
+        .step_rng = g->rng == LIMN_GEN_RNG_CUDA ? LIMN_RNG_PHILOX : LIMN_RNG_TORCH,
+        .step_seed_delta = g->eta_seed_delta,
+    };
+    return limn_noise_new(&l->noise, &c, err);
+}
+
+/* Sigmas of the steps that run; strength below 1 leaves the first ones out. */
+static limn_status make_sigmas(loop *l, limn_err *err) {
+    const limn_sample_args *a = l->a;
+    const limn_gen *g = limn_gen_of(a->plan->params);
+    const limn_noising *m = &a->ckpt->noising;
+    limn_strength_plan sp;
+    limn_status st =
+        limn_strength_plan_get(&sp, LIMN_STRENGTH_STEPS, a->pass->steps, a->pass->strength, err);
+    if (st != LIMN_OK) return st;
+    int room = sp.schedule_steps > LIMN_TRAIN_STEPS ? sp.schedule_steps : LIMN_TRAIN_STEPS;
+    double *all = l->sigmas = limn_mem_calloc((size_t)room + 4, sizeof *all);
+    if (!all) return limn_fail(err, LIMN_E_NOMEM, "no memory for a schedule");
+    limn_schedule_options o = limn_pass_schedule_options(g, a->ckpt);
+    const limn_schedule *chosen = a->pass->schedule ? a->pass->schedule : a->ckpt->schedule;
+    const limn_schedule *s = limn_solver_schedule(a->pass->solver, chosen, m);
+    bool discard = g->discard_penultimate || (a->pass->solver->flags & LIMN_SOLVER_DISCARD);
+    int made = 0;
+    st = discard ? limn_schedule_build_discard(all, &made, s, sp.schedule_steps, m, &o, err)
+                 : limn_schedule_build(all, &made, s, sp.schedule_steps, m, &o, err);
+    if (st != LIMN_OK) return st;
+    /* Some schedules make a step more or less than asked for: the whole of it without a strength,
+     * else the last steps of those made. */
+    l->steps = sp.run == sp.schedule_steps || sp.run > made ? made : sp.run;
+    memmove(all, all + (made - l->steps), (size_t)(l->steps + 1) * sizeof *all);
+    return LIMN_OK;
+}
+
+/* What the pictures start from: noise, or the given latents with noise on top. */
+static limn_status make_start(float *x, loop *l, limn_err *err) {
+    const limn_sample_args *a = l->a;
+    const limn_noising *m = &a->ckpt->noising;
+    limn_status st = limn_noise_first(l->noise, x, err);
+    if (st != LIMN_OK) return st;
+    double sigma = l->sigmas[0];
+    if (!a->init) {
+        float f = (float)limn_noising_initial_scale(m, sigma, true);
+        for (int64_t i = 0; i < l->n; i++) x[i] *= f;
+        return LIMN_OK;
+    }
+    float *base = limn_mem_aligned((size_t)l->each * sizeof *base);
+    if (!base) return limn_fail(err, LIMN_E_NOMEM, "no memory for a latent");
+    for (int i = 0; i < a->plan->images; i++) {
+        const float *init = a->init + (a->init_per_image ? i * l->each : 0);
+        float *xi = x + i * l->each;
+        for (int64_t k = 0; k < l->each; k++) {
+            float keep = a->mask && a->fill == LIMN_FILL_ZEROS ? 1 - a->mask[k] : 1;
+            base[k] = init[k] * keep;
+            /* "noise" below the mask: the picture there is noise of unit variance */
+            if (a->mask && a->fill == LIMN_FILL_NOISE)
+                base[k] = init[k] * (1 - a->mask[k]) + xi[k] * a->mask[k];
+        }
+        limn_latent_add_noise(xi, base, xi, l->each, m, sigma);
+    }
+    limn_mem_free(base);
+    return LIMN_OK;
+}
+
+/* The denoiser, and where the mask is 0 the original picture. */
+static limn_status denoise_masked(void *user, float *x0, const float *x, int64_t n,
+                                  const limn_denoise_at *at, limn_err *err) {
+    loop *l = user;
+    limn_status st = limn_denoiser_run(&l->denoiser, x0, x, n, at, err);
+    for (int i = 0; st == LIMN_OK && l->a->mask && i < l->a->plan->images; i++)
+        limn_latent_blend(x0 + i * l->each, l->a->mask, l->a->init, l->each);
+    return st;
+}
+
+static limn_status run_steps(float *x, loop *l, limn_err *err) {
+    const limn_sample_args *a = l->a;
+    limn_solver_options o = limn_pass_solver_options(limn_gen_of(a->plan->params), a->pass->solver);
+    limn_solver *solver = NULL;
+    limn_solver_args sa = {.row = a->pass->solver,
+                           .noising = &a->ckpt->noising,
+                           .sigmas = l->sigmas,
+                           .steps = l->steps,
+                           .n = l->n,
+                           .options = &o,
+                           .denoise = denoise_masked,
+                           .denoise_user = l,
+                           .noise = limn_noise_draw,
+                           .noise_user = l->noise};
+    limn_status st = limn_solver_new(&solver, &sa, err);
+    if (st != LIMN_OK) return st;
+    int total = limn_solver_steps(solver);
+    for (int i = 0; i < total && st == LIMN_OK; i++) {
+        st = limn_solver_step(solver, x, i, err);
+        if (st == LIMN_OK && a->done) a->done(a->user, i + 1, total, limn_solver_denoised(solver));
+    }
+    limn_solver_free(&solver);
+    return st;
+}
+
+static limn_status set_noise_range(loop *l, limn_err *err) {
+    double low = 0;
+    for (int i = 0; i <= l->steps; i++)
+        if (l->sigmas[i] > 0) low = l->sigmas[i];
+    if (low <= 0 || low >= l->sigmas[0]) return LIMN_OK; /* one step: nothing Brownian is drawn */
+    return limn_noise_set_range(l->noise, low, l->sigmas[0], err);
+}
+
+limn_status limn_sample_run(float *x, const limn_sample_args *a, limn_err *err) {
+    limn_status st = LIMN_OK;
+    loop l = {.a = a};
+    limn_predictor *net = NULL;
+    l.c = a->ckpt->unet_cfg.out_channels;
+    l.h = a->pass->height / a->ckpt->latent_scale;
+    l.w = a->pass->width / a->ckpt->latent_scale;
+    l.each = l.c * l.h * l.w;
+    l.n = l.each * a->plan->images;
+    LIMN_TRY(make_noise(&l, err));
+    LIMN_TRY(make_sigmas(&l, err));
+    if (l.steps == 0) { /* strength 0: the picture stays */
+        for (int i = 0; i < a->plan->images; i++)
+            memcpy(x + i * l.each, a->init + (a->init_per_image ? i * l.each : 0),
+                   (size_t)l.each * sizeof *x);
+        goto out;
+    }
+    LIMN_TRY(set_noise_range(&l, err));
+    limn_predictor_args pa = {.backend = a->backend,
+                              .ckpt = a->ckpt,
+                              .images = a->plan->images,
+                              .height = l.h,
+                              .width = l.w,
+                              .positive = a->positive,
+                              .negative = a->negative,
+                              .cfg_scale = a->pass->cfg_scale,
+                              .time_ids = {(float)a->pass->height, (float)a->pass->width, 0, 0,
+                                           (float)a->pass->height, (float)a->pass->width},
+                              .extra = a->extra,
+                              .extra_channels = a->extra_channels,
+                              .cancel = a->cancel};
+    if (limn_unet_time_ids(&a->ckpt->unet_cfg, a->ckpt->pooled_dim) == 5)
+        pa.time_ids[4] = 6.0f; /* aesthetic score */
+    LIMN_TRY(limn_predictor_new(&net, &pa, err));
+    l.denoiser = (limn_denoiser){.noising = &a->ckpt->noising,
+                                 .guider = a->plan->guider,
+                                 .options = a->plan->guidance,
+                                 .images = a->plan->images,
+                                 .predict = limn_predictor_run,
+                                 .predict_user = net,
+                                 .n = l.n};
+    l.denoiser.options.scale = a->pass->cfg_scale;
+    LIMN_TRY(limn_denoiser_init(&l.denoiser, err));
+    LIMN_TRY(make_start(x, &l, err));
+    LIMN_TRY(run_steps(x, &l, err));
+out:
+    limn_denoiser_deinit(&l.denoiser);
+    limn_predictor_free(&net);
+    limn_noise_free(&l.noise);
+    limn_mem_free(l.sigmas);
+    return st;
+}

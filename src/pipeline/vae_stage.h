@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The decode and encode stages: latents to pictures and back, whole or in overlapping tiles.
+ *
+ * Tiles overlap and are blended with linear ramps, so no tile edge shows; the statistics of the
+ * group norms differ a little between tiles, which is the price of bounded memory (measured in
+ * tests/test_vae_stage.c). One tile or less is exactly the whole picture.
+ */
+#ifndef LIMN_PIPELINE_VAE_STAGE_H
+#define LIMN_PIPELINE_VAE_STAGE_H
+
+#include "backend/backend.h"
+#include "pipeline/checkpoint.h"
+
+typedef enum limn_tiling { LIMN_TILING_AUTO, LIMN_TILING_ON, LIMN_TILING_OFF } limn_tiling;
+
+/* Called after each tile; done counts from 1. */
+typedef void limn_tile_done_fn(void *user, int done, int total);
+
+typedef struct limn_vae_options {
+    limn_backend *backend;
+    limn_tiling tiling;
+    int64_t tile;   /* side in pixels, multiple of 64; 0: 512 */
+    double overlap; /* share of the tile, 0..0.75 */
+    size_t memory;  /* AUTO: largest arena in bytes; 0: 4 GiB */
+    bool tiny;      /* TAESD instead of the autoencoder */
+    const atomic_bool *cancel;
+    limn_tile_done_fn *done;
+    void *user;
+} limn_vae_options;
+
+/* latent [channels, h, w] as the UNet sees it (scaled) -> image [8h, 8w, 3], nominally -1..1.
+ * E_MISSING without a decoder, E_NUMERIC when the result has NaN. */
+limn_status limn_vae_decode(float *image, limn_checkpoint *ckpt, const float *latent, int64_t h,
+                            int64_t w, const limn_vae_options *opt, limn_err *err);
+/* image [height, width, 3] in -1..1, sides multiples of 8 -> latent [channels, height/8, width/8],
+ * scaled: the mean of the posterior, not a sample, so that the same picture gives the same latent.
+ */
+limn_status limn_vae_encode(float *latent, limn_checkpoint *ckpt, const float *image,
+                            int64_t height, int64_t width, const limn_vae_options *opt,
+                            limn_err *err);
+
+#endif
