@@ -10,7 +10,7 @@ all: $(B)/build.ninja
 
 $(B)/build.ninja:
 	@sh tools/setup.sh --check
-	meson setup $(B) $(MESON_FLAGS)
+	meson setup $(B) -Demulate=true $(MESON_FLAGS)
 
 demo: all
 	@mkdir -p out
