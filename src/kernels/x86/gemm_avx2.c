@@ -6,7 +6,7 @@
  * there are always enough independent sums to hide the FMA latency.
  */
 #include "kernels/gemm_body.h"
-#include "kernels/x86/intrin.h"
+#include "kernels/x86/gemm_ymm.h"
 
 enum { NR = 16, MR = 6, ACC = 6 };
 
@@ -135,38 +135,12 @@ static void panel_bf16(const limn_gemm_panel *p) {
     panel_any(p, LIMN_STORE_BF16);
 }
 
-/* 8 x 8 f32: rows of src become columns of dst */
-LIMN_INLINE void transpose8(float *dst, const float *src, size_t stride) {
-    __m256 r[8], t[8];
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(src + (size_t)i * stride);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; i++) {
-        const __m256 *u = t + 4 * i;
-        r[4 * i] = _mm256_shuffle_ps(u[0], u[2], 0x44);
-        r[4 * i + 1] = _mm256_shuffle_ps(u[0], u[2], 0xee);
-        r[4 * i + 2] = _mm256_shuffle_ps(u[1], u[3], 0x44);
-        r[4 * i + 3] = _mm256_shuffle_ps(u[1], u[3], 0xee);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        _mm256_storeu_ps(dst + (size_t)i * NR, _mm256_permute2f128_ps(r[i], r[4 + i], 0x20));
-        _mm256_storeu_ps(dst + (size_t)(i + 4) * NR, _mm256_permute2f128_ps(r[i], r[4 + i], 0x31));
-    }
+static void transpose(float *dst, const float *src, size_t stride, size_t n) {
+    gemm_transpose(dst, NR, src, stride, n);
 }
 
-static void transpose(float *dst, const float *src, size_t stride, size_t n) {
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (size_t r = 0; r < NR; r += 8)
-            transpose8(dst + i * NR + r, src + r * stride + i, stride);
-    for (; i < n; i++)
-        for (size_t r = 0; r < NR; r++) dst[i * NR + r] = src[r * stride + i];
+static void panel_i8(const limn_gemm_panel *p) {
+    gemm_madd_panel(p, NR);
 }
 
 void limn_gemm_fill_avx2(limn_gemm_kernels *k) {
@@ -175,6 +149,8 @@ void limn_gemm_fill_avx2(limn_gemm_kernels *k) {
     k->panel[LIMN_STORE_F32] = panel_f32;
     k->panel[LIMN_STORE_F16] = panel_f16;
     k->panel[LIMN_STORE_BF16] = panel_bf16;
+    k->panel[LIMN_STORE_I8X4] = panel_i8;
+    k->int8_words = LIMN_WORDS_S16X4;
     k->f16_to_f32 = f16_to_f32;
     k->f32_to_f16 = f32_to_f16;
     k->transpose = transpose;
