@@ -63,7 +63,6 @@ typedef struct limn_cpu_options {
 /* Data of a node inside a program's arena; resolves views. For backends. */
 void *limn_program_data(const limn_program *p, const limn_node *nd);
 
-
 limn_status limn_backend_new_cpu(limn_backend **out, const limn_cpu_options *opt, limn_err *err);
 /* Plain loops in f32 with f64 sums, one thread: the specification that the others are tested with.
  */

@@ -16,6 +16,12 @@ void limn_cancel_free(limn_cancel **cancel) {
     *cancel = NULL;
 }
 
-void limn_cancel_set(limn_cancel *cancel) { atomic_store(&cancel->flag, true); }
-void limn_cancel_clear(limn_cancel *cancel) { atomic_store(&cancel->flag, false); }
-bool limn_cancel_is_set(const limn_cancel *cancel) { return atomic_load(&cancel->flag); }
+void limn_cancel_set(limn_cancel *cancel) {
+    atomic_store(&cancel->flag, true);
+}
+void limn_cancel_clear(limn_cancel *cancel) {
+    atomic_store(&cancel->flag, false);
+}
+bool limn_cancel_is_set(const limn_cancel *cancel) {
+    return atomic_load(&cancel->flag);
+}

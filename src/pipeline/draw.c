@@ -12,7 +12,7 @@
 #include "pipeline/init_stage.h"
 #include "pipeline/layout.h"
 #include "pipeline/lora_stage.h"
-#include "pipeline/progress.h"
+#include "pipeline/draw_progress.h"
 #include "pipeline/sample_loop.h"
 #include "pipeline/upscale_stage.h"
 #include "text/styles.h"

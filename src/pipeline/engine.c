@@ -2,6 +2,7 @@
 /* Engines: backends, the loaded model, and checks before work; see engine.h and limn.h. */
 #include "pipeline/engine.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,6 +90,8 @@ static int prediction_of(const limn_gen *g) {
     }
 }
 
+enum { NOTE_BYTES = 256 }; /* as limn_engine_checkpoint promises */
+
 static limn_status model_path(char **path, const limn_engine *e, const limn_gen *g, char *note,
                               limn_err *err) {
     if (g->model[0])
@@ -98,8 +101,9 @@ static limn_status model_path(char **path, const limn_engine *e, const limn_gen 
         return limn_fail(
             err, LIMN_E_NOT_FOUND,
             "no model was named and the bundled one is not installed: give --model FILE");
-    strcpy(note, "using the bundled mini-draw model; for large pictures of anything give --model "
-                 "FILE (any Stable Diffusion 1.x, 2.x or SDXL checkpoint)");
+    snprintf(note, NOTE_BYTES, "%s",
+             "using the bundled mini-draw model; for large pictures of anything give --model "
+             "FILE (any Stable Diffusion 1.x, 2.x or SDXL checkpoint)");
     return LIMN_OK;
 }
 

@@ -60,7 +60,7 @@ static limn_status wish_of_net(lora_wish *w, const limn_prompt_net *net, limn_er
                              net->name);
     if (strlen(net->name) >= sizeof w->name)
         return limn_fail(err, LIMN_E_VALUE, "a LoRA name is too long");
-    strcpy(w->name, net->name);
+    memcpy(w->name, net->name, strlen(net->name) + 1);
     float s = limn_prompt_curve_at(&net->strength, 0, 1, 1.0f);
     w->te = limn_prompt_curve_at(&net->te, 0, 1, s);
     w->unet = limn_prompt_curve_at(&net->unet, 0, 1, s);

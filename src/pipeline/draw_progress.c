@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Events and linear previews; see progress.h. */
-#include "pipeline/progress.h"
+/* Events and linear previews; see draw_progress.h. */
+#include "pipeline/draw_progress.h"
 
 #include <string.h>
 

@@ -3,8 +3,8 @@
  * From what stages do to what a front end sees: events with times left and previews. One per run,
  * on the thread that runs it.
  */
-#ifndef LIMN_PIPELINE_PROGRESS_H
-#define LIMN_PIPELINE_PROGRESS_H
+#ifndef LIMN_PIPELINE_DRAW_PROGRESS_H
+#define LIMN_PIPELINE_DRAW_PROGRESS_H
 
 #include "limn.h"
 #include "pipeline/checkpoint.h"
