@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 
 typedef struct map_impl {
     limn_fsmap pub; /* first: the public pointer is the impl pointer */
+    bool wrapped;   /* the caller's memory: neither unmapped nor advised upon */
     atomic_int refs;
 } map_impl;
 
@@ -58,6 +60,22 @@ out:
     return st;
 }
 
+limn_status limn_fsmap_wrap(limn_fsmap **out, const char *name, const void *data, size_t size,
+                            limn_err *err) {
+    map_impl *m = limn_mem_calloc(1, sizeof *m);
+    char *copy = m ? limn_mem_strdup(name) : NULL;
+    *out = NULL;
+    if (!copy) {
+        limn_mem_free(m);
+        return limn_fail(err, LIMN_E_NOMEM, "%s: no memory to open it", name);
+    }
+    m->pub = (limn_fsmap){.data = size ? data : empty_file, .size = size, .path = copy};
+    m->wrapped = true;
+    atomic_init(&m->refs, 1);
+    *out = &m->pub;
+    return LIMN_OK;
+}
+
 limn_fsmap *limn_fsmap_ref(limn_fsmap *map) {
     atomic_fetch_add(&((map_impl *)map)->refs, 1);
     return map;
@@ -68,13 +86,13 @@ void limn_fsmap_unref(limn_fsmap **map) {
     if (!m) return;
     *map = NULL;
     if (atomic_fetch_sub(&m->refs, 1) != 1) return;
-    if (m->pub.size > 0) munmap((void *)m->pub.data, m->pub.size);
+    if (m->pub.size > 0 && !m->wrapped) munmap((void *)m->pub.data, m->pub.size);
     limn_mem_free((char *)m->pub.path);
     limn_mem_free(m);
 }
 
 static void advise(const limn_fsmap *map, size_t offset, size_t size, int advice) {
-    if (offset >= map->size || size == 0) return;
+    if (offset >= map->size || size == 0 || ((const map_impl *)map)->wrapped) return;
     if (size > map->size - offset) size = map->size - offset;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t begin = offset / page * page;

@@ -21,6 +21,10 @@ typedef struct limn_fsmap {
 
 /* Maps a regular file. Errors: E_NOT_FOUND, E_IO (unreadable, a folder, a device), E_NOMEM. */
 limn_status limn_fsmap_open(limn_fsmap **out, const char *path, limn_err *err);
+/* Shows memory that the caller owns and that outlives the map (a model built into the program);
+ * `name` stands where a path would. Hints do nothing. */
+limn_status limn_fsmap_wrap(limn_fsmap **out, const char *name, const void *data, size_t size,
+                            limn_err *err);
 limn_fsmap *limn_fsmap_ref(limn_fsmap *map);
 void limn_fsmap_unref(limn_fsmap **map); /* nulls the caller's pointer */
 /* Hints: the range will be read soon / its pages may be dropped from memory (they stay readable).

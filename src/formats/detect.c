@@ -94,6 +94,14 @@ static bool facts_fit(const limn_unet_row *r, const limn_unet_facts *f) {
     return !r->deep_up || (r->deep_up == 1) == f->deep_up;
 }
 
+static void unet_why(limn_found *found, const limn_unet_facts *f) {
+    char add[64] = "";
+    if (f->add) snprintf(add, sizeof add, ", the added embedding %d", f->add);
+    snprintf(found->why, sizeof found->why,
+             "conv_in takes %d channels and attn2.to_k text states %d wide%s%s", f->in, f->context,
+             add, f->mid_attention ? "" : "; no attention in the middle");
+}
+
 static void unet_find(limn_model_info *info, const limn_weights *w) {
     const char *const *prefixes = limn_detect_prefixes(LIMN_PART_UNET);
     for (; *prefixes; prefixes++) {
@@ -104,12 +112,7 @@ static void unet_find(limn_model_info *info, const limn_weights *w) {
             if (!facts_fit(r, &f)) continue;
             limn_found *found = found_add(info, LIMN_PART_UNET, *prefixes, r->family, r->title,
                                           r->variant, r->supported);
-            if (found)
-                snprintf(found->why, sizeof found->why,
-                         "a UNet whose conv_in takes %d channels, attn2.to_k %d and the added "
-                         "embedding %d%s",
-                         f.in, f.context, f.add,
-                         f.mid_attention ? "" : ", without attention in the middle");
+            if (found) unet_why(found, &f);
             return;
         }
     }
@@ -133,10 +136,13 @@ static void rows_find(limn_model_info *info, const limn_weights *w, limn_part pa
             limn_found *f =
                 found_add(info, part, *prefixes, r->family, r->title, r->variant, r->supported);
             if (!f) return;
-            int n = snprintf(f->why, sizeof f->why, "it has '%s%s'", *prefixes, r->key[0]);
-            if (r->dim_key && n > 0 && (size_t)n < sizeof f->why)
-                snprintf(f->why + n, sizeof f->why - (size_t)n, " and %s[%d] is %lld", r->dim_key,
-                         r->dim, (long long)r->value);
+            bool vectors = r->dim_key && strstr(r->dim_key, "token_embedding");
+            if (r->dim_key)
+                snprintf(f->why, sizeof f->why, "'%s%s' %s %lld%s", *prefixes, r->dim_key,
+                         vectors ? "has vectors of" : "takes", (long long)r->value,
+                         vectors ? "" : " channels");
+            else
+                snprintf(f->why, sizeof f->why, "it has '%s%s'", *prefixes, r->key[0]);
             return;
         }
 }

@@ -33,7 +33,7 @@ static void amount(limn_buf *b, double n, const char *unit) {
     else if (n >= 1e3)
         limn_buf_addf(b, "%.1f k%s", n / 1e3, unit);
     else
-        limn_buf_addf(b, "%.0f %s", n, unit);
+        limn_buf_addf(b, "%.0f%s%s", n, unit[0] == ' ' ? "" : " ", unit);
 }
 
 static void dtypes_list(limn_buf *b, const limn_found *f) {
@@ -55,7 +55,7 @@ static void part_text(limn_buf *b, const limn_found *f) {
                   f->variant[0] ? ", " : "", f->variant,
                   f->supported ? "" : "  (recognised, not supported yet)");
     limn_buf_addf(b, "  %-12s", "");
-    amount(b, (double)f->params, "parameters in ");
+    amount(b, (double)f->params, " parameters in ");
     limn_buf_addf(b, "%zu tensors, ", f->tensors);
     dtypes_list(b, f);
     limn_buf_adds(b, ", ");

@@ -39,6 +39,8 @@ typedef struct limn_weights limn_weights;
  * E_LIMIT, E_NOMEM; the text names the file and the tensor.
  */
 limn_status limn_weights_open(limn_weights **out, const char *path, limn_err *err);
+/* The same for a map: one file, by its content (for models built into the program). */
+limn_status limn_weights_open_map(limn_weights **out, limn_fsmap *map, limn_err *err);
 limn_weights *limn_weights_ref(const limn_weights *w);
 void limn_weights_unref(limn_weights **w); /* nulls the caller's pointer; NULL-safe */
 

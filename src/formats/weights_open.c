@@ -169,7 +169,8 @@ out:
     return st;
 }
 
-static limn_status file_load(limn_weights **out, limn_fsmap *map, limn_err *err) {
+limn_status limn_weights_open_map(limn_weights **out, limn_fsmap *map, limn_err *err) {
+    *out = NULL;
     return is_json(map) ? index_load(out, map, err) : tensors_load(out, map, err);
 }
 
@@ -355,7 +356,7 @@ limn_status limn_weights_open(limn_weights **out, const char *path, limn_err *er
     }
     limn_status st = limn_fsmap_open(&map, path, err);
     if (st != LIMN_OK) return st;
-    st = file_load(out, map, err);
+    st = limn_weights_open_map(out, map, err);
     limn_fsmap_unref(&map);
     return st;
 }
