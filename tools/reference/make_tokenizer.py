@@ -111,7 +111,7 @@ PROBES = [
     "naïve café, Ünïcödé, straße",
     "cafe\u0301 and e\u0301",
     "日本語のテスト",
-    "emoji 🦊 and 👩‍🚀 flag 🇩🇪",
+    "emoji 🦊 and 👩\u200d🚀 flag 🇩🇪",
     "<|startoftext|>a cat<|endoftext|>",
     "a<|endoftext|>b",
     "under_score and-dash/slash\\back",
