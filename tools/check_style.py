@@ -49,7 +49,7 @@ def check_whitespace():
             yield f"{path}: has blanks at a line's end"
         if data and not data.endswith(b"\n"):
             yield f"{path}: does not end with a newline"
-        if re.search(rb"\xe2\x80[\x8b-\x8f\xaa-\xae]", data):
+        if re.search(rb"\xe2\x80[\x8b\x8c\x8e\x8f\xaa-\xae]", data):
             yield f"{path}: has invisible characters"
 
 

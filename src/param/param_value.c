@@ -36,6 +36,10 @@ bool limn_int_parse(int64_t *out, const char *text) {
 }
 
 void limn_real_format(limn_buf *out, double value) {
+    if (value == rint(value) && fabs(value) < 1e15) { /* 1000000 rather than 1e+06 */
+        limn_buf_addf(out, "%.0f", value);
+        return;
+    }
     char text[40], *end;
     locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     locale_t before = c ? uselocale(c) : (locale_t)0;
