@@ -245,6 +245,163 @@ static void test_cancel(void **state) {
     limn_engine_free(&e);
 }
 
+/* ---- start pictures ---- */
+/* A colour ramp, and a mask that is white in its right half. */
+static void write_pictures(char *init, char *mask, int side) {
+    limn_err err = {0};
+    limn_image *a = NULL, *m = NULL;
+    strcpy(init, "/tmp/limn_init_XXXXXX.png");
+    strcpy(mask, "/tmp/limn_mask_XXXXXX.png");
+    close(mkstemps(init, 4));
+    close(mkstemps(mask, 4));
+    GOLDEN_OK(limn_image_new(&a, side, side, 3, &err));
+    GOLDEN_OK(limn_image_new(&m, side, side, 1, &err));
+    for (int y = 0; y < side; y++)
+        for (int x = 0; x < side; x++) {
+            uint8_t *p = limn_image_pixels(a) + (y * side + x) * 3;
+            p[0] = (uint8_t)(x * 3), p[1] = (uint8_t)(y * 3), p[2] = 128;
+            limn_image_pixels(m)[y * side + x] = x >= side / 2 ? 255 : 0;
+        }
+    GOLDEN_OK(limn_image_save(a, init, NULL, NULL, &err));
+    GOLDEN_OK(limn_image_save(m, mask, NULL, NULL, &err));
+    limn_image_free(&a);
+    limn_image_free(&m);
+}
+
+/* Samples of columns [x0, x1) that differ by more than `by`. */
+static int columns_differ(const limn_image *a, const limn_image *b, int x0, int x1, int by) {
+    int n = 0, w = limn_image_width(a);
+    assert_int_equal(w, limn_image_width(b));
+    for (int y = 0; y < limn_image_height(a); y++)
+        for (int k = (y * w + x0) * 3; k < (y * w + x1) * 3; k++)
+            n += abs(limn_image_bytes(a)[k] - limn_image_bytes(b)[k]) > by;
+    return n;
+}
+
+static void test_inpainting_keeps_what_is_not_masked(void **state) {
+    (void)state;
+    limn_err err = {0};
+    char init[64], mask[64];
+    limn_image *original = NULL;
+    limn_engine *e = engine_new("2");
+    write_pictures(init, mask, 64);
+    GOLDEN_OK(limn_image_load(&original, init, &err));
+    static const char *const fills[] = {"original", "fill", "noise", "zeros"};
+    for (int i = 0; i < 4; i++) {
+        const draw_case c = {"inpaint",
+                             "sd1",
+                             {"init_image", init, "mask", mask, "mask_blur", "0", "strength", "0.8",
+                              "inpaint_fill", fills[i]},
+                             0};
+        limn_drawing *d = draw(e, &c);
+        const limn_image *out = limn_drawing_image(d, 0);
+        assert_int_equal(columns_differ(out, original, 0, 32, 0), 0);
+        assert_true(columns_differ(out, original, 32, 64, 8) > 1000);
+        limn_drawing_free(&d);
+    }
+    /* only the masked part, drawn at full size, pasted back at its place */
+    const draw_case part = {"masked",
+                            "sd1",
+                            {"init_image", init, "mask", mask, "mask_blur", "0", "inpaint_area",
+                             "masked", "inpaint_padding", "0", "width", "64", "height", "128"},
+                            0};
+    limn_drawing *d = draw(e, &part);
+    assert_int_equal(limn_image_width(limn_drawing_image(d, 0)), 64);
+    assert_int_equal(limn_image_height(limn_drawing_image(d, 0)), 64);
+    assert_int_equal(columns_differ(limn_drawing_image(d, 0), original, 0, 32, 0), 0);
+    assert_true(columns_differ(limn_drawing_image(d, 0), original, 32, 64, 8) > 1000);
+    limn_drawing_free(&d);
+    limn_image_free(&original);
+    limn_engine_free(&e);
+    unlink(init);
+    unlink(mask);
+}
+
+static void test_strength_goes_from_keeping_to_forgetting(void **state) {
+    (void)state;
+    char init[64], mask[64];
+    limn_engine *e = engine_new("2");
+    write_pictures(init, mask, 64);
+    static const char *const strengths[] = {"0", "0.4", "1"};
+    limn_drawing *d[3];
+    for (int i = 0; i < 3; i++) {
+        const draw_case c = {"img2img", "sd1", {"init_image", init, "strength", strengths[i]}, 0};
+        d[i] = draw(e, &c);
+    }
+    int some = columns_differ(limn_drawing_image(d[0], 0), limn_drawing_image(d[1], 0), 0, 64, 4);
+    int all = columns_differ(limn_drawing_image(d[0], 0), limn_drawing_image(d[2], 0), 0, 64, 4);
+    assert_true(some > 0 && all > some);
+    for (int i = 0; i < 3; i++) limn_drawing_free(&d[i]);
+    limn_engine_free(&e);
+    unlink(init);
+    unlink(mask);
+}
+
+static void test_hires_and_upscale_sizes(void **state) {
+    (void)state;
+    limn_engine *e = engine_new("2");
+    static const char *const how[] = {"Latent", "Lanczos"};
+    for (int i = 0; i < 2; i++) {
+        const draw_case c = {"hires",
+                             "sd1",
+                             {"hires_scale", "1.5", "hires_upscaler", how[i], "hires_strength",
+                              "0.6", "upscale", "2"},
+                             0};
+        limn_drawing *d = draw(e, &c);
+        assert_int_equal(limn_image_width(limn_drawing_image(d, 0)), 192);
+        assert_int_equal(limn_image_height(limn_drawing_image(d, 0)), 192);
+        limn_drawing_free(&d);
+    }
+    limn_engine_free(&e);
+}
+
+/* Tiles are the same bits when one covers all; more of them stay near the whole picture. */
+static void test_tiled_decoding(void **state) {
+    (void)state;
+    limn_engine *e = engine_new("2");
+    const draw_case whole = {
+        "whole", "sd1", {"width", "160", "height", "128", "vae_tiling", "off"}, 0};
+    const draw_case one = {
+        "one", "sd1", {"width", "160", "height", "128", "vae_tiling", "on", "vae_tile", "256"}, 0};
+    const draw_case many = {
+        "many", "sd1", {"width", "160", "height", "128", "vae_tiling", "on", "vae_tile", "64"}, 0};
+    limn_drawing *a = draw(e, &whole), *b = draw(e, &one), *c = draw(e, &many);
+    assert_int_equal(columns_differ(limn_drawing_image(a, 0), limn_drawing_image(b, 0), 0, 160, 0),
+                     0);
+    assert_int_equal(limn_image_width(limn_drawing_image(c, 0)), 160);
+    limn_drawing_free(&a);
+    limn_drawing_free(&b);
+    limn_drawing_free(&c);
+    limn_engine_free(&e);
+}
+
+/* AND, BREAK, prompt editing and long prompts reach the network. */
+static void test_prompt_syntax_changes_pictures(void **state) {
+    (void)state;
+    static const char *const prompts[] = {"a cat",
+                                          "a (cat:1.5)",
+                                          "a cat AND a dog :0.5",
+                                          "a cat BREAK on a mat",
+                                          "[a cat:a dog:0.5]",
+                                          "a cat, a cat, a cat, a cat, a cat, a cat, a cat, a cat, "
+                                          "a cat, a cat, a cat, a cat, a cat, a "
+                                          "cat, a cat, a cat, a cat, a cat, a cat, a cat, a cat, a "
+                                          "cat, a cat, a cat, a cat, a cat, a"};
+    enum { N = sizeof prompts / sizeof prompts[0] };
+    limn_engine *e = engine_new("2");
+    limn_drawing *d[N];
+    for (int i = 0; i < N; i++) {
+        const draw_case c = {"prompt", "sd1", {"prompt", prompts[i], "emphasis", "original"}, 0};
+        d[i] = draw(e, &c);
+        for (int j = 0; j < i; j++)
+            if (columns_differ(limn_drawing_image(d[i], 0), limn_drawing_image(d[j], 0), 0, 64,
+                               0) == 0)
+                fail_msg("'%s' and '%s' draw the same", prompts[i], prompts[j]);
+    }
+    for (int i = 0; i < N; i++) limn_drawing_free(&d[i]);
+    limn_engine_free(&e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_diffusers),
@@ -252,6 +409,11 @@ int main(void) {
         cmocka_unit_test(test_recipe_draws_the_same_bits),
         cmocka_unit_test(test_bad_requests_say_what_is_wrong),
         cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_inpainting_keeps_what_is_not_masked),
+        cmocka_unit_test(test_strength_goes_from_keeping_to_forgetting),
+        cmocka_unit_test(test_hires_and_upscale_sizes),
+        cmocka_unit_test(test_tiled_decoding),
+        cmocka_unit_test(test_prompt_syntax_changes_pictures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
