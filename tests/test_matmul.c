@@ -222,7 +222,9 @@ static void run_case(const kernel_table *t, const mm_case *c, uint64_t seed) {
                          .expand = c->expand,
                          .delta = c->delta ? add_delta : NULL};
     if (limn_packed_new(&p, &t->k, pools[seed % 2], &pa, &err) != LIMN_OK) fail_msg("%s", err.text);
-    apply_mode(&d, p, limn_packed_words(p, &t->k));
+    /* four rows and fewer of file blocks are multiplied in f32 on every table */
+    bool few = p->store == LIMN_STORE_ROWS && c->m <= 4;
+    apply_mode(&d, p, few ? LIMN_WORDS_F32 : limn_packed_words(p, &t->k));
     limn_matmul_args a = make_args(&d, p, d.y), ref = make_args(&d, p, d.y_ref);
     ref.y = (float *)d.y_ref + c->pad;
     ref.y_dtype = LIMN_F32;
@@ -300,6 +302,47 @@ static void test_small_rows(void **state) {
                              .scale = 1};
                 run_case(&tables[t], &c, (uint64_t)m);
             }
+}
+
+/* Every quantised type from random bytes: the bits of the plain C conversion. */
+static void test_expand(void **state) {
+    (void)state;
+    enum { N = 2048 };
+    uint8_t *bytes = xmalloc(N * 4);
+    float *want = xmalloc(N * 4), *got = xmalloc(N * 4);
+    uint64_t s = 11;
+    for (int t = 0; t < n_tables; t++)
+        for (int type = 0; type < LIMN_DTYPE_COUNT; type++) {
+            if (!limn_dtype_get((limn_dtype)type)->quantised) continue;
+            for (int i = 0; i < N * 4; i++) bytes[i] = (uint8_t)test_range(&s, 0, 255);
+            limn_dtype_to_f32(want, bytes, (limn_dtype)type, N);
+            memset(got, 0, N * 4);
+            tables[t].k.gemm.expand[type](got, bytes, N);
+            for (int i = 0; i < N; i++)
+                if (!(isnan(want[i]) && isnan(got[i])) && memcmp(want + i, got + i, 4) != 0)
+                    fail_msg("%s %s: element %d is %g, want %g", tables[t].name,
+                             limn_dtype_get((limn_dtype)type)->name, i, got[i], want[i]);
+        }
+    free(bytes);
+    free(want);
+    free(got);
+}
+
+/* A row of quantised weights longer than one piece, for few and for many rows. */
+static void test_long_quantised_rows(void **state) {
+    (void)state;
+    for (int t = 0; t < n_tables; t++)
+        for (int m = 1; m <= 6; m++) {
+            mm_case c = {.m = m,
+                         .n = 37,
+                         .k = 3104,
+                         .w_dtype = m & 1 ? LIMN_Q8_0 : LIMN_Q4_0,
+                         .x_dtype = m & 2 ? LIMN_BF16 : LIMN_F32,
+                         .compute = LIMN_COMPUTE_HALF,
+                         .bias = true,
+                         .scale = 1};
+            run_case(&tables[t], &c, (uint64_t)m);
+        }
 }
 
 static void test_overflow_becomes_bf16(void **state) {
@@ -423,6 +466,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ragged),
         cmocka_unit_test(test_small_rows),
+        cmocka_unit_test(test_expand),
+        cmocka_unit_test(test_long_quantised_rows),
         cmocka_unit_test(test_overflow_becomes_bf16),
         cmocka_unit_test(test_view),
         cmocka_unit_test(test_errors),

@@ -94,11 +94,16 @@ typedef struct limn_gemm_kernels {
     float (*max_abs)(const float *src, size_t n);
     /* dst[i][r] = src[r][i]: nr rows of n 32-bit words, `stride` words apart, to panel order */
     void (*transpose)(float *dst, const float *src, size_t stride, size_t n);
+    /* n elements of a row of a quantised dtype (and of any other) to f32 */
+    void (*expand[LIMN_DTYPE_COUNT])(float *dst, const void *src, size_t n);
+    /* out[r] += sum of w[i] * x[r][i] over n elements, for 1 to 4 rows */
+    void (*dot)(float *out, const float *w, const float *const *x, int rows, size_t n);
 } limn_gemm_kernels;
 
 /* Fillers; each leaves alone what it does not do better. */
 void limn_gemm_fill_c(limn_gemm_kernels *k);
 void limn_gemm_fill_avx2(limn_gemm_kernels *k);
+void limn_gemm_fill_expand_avx2(limn_gemm_kernels *k);
 void limn_gemm_fill_avx512(limn_gemm_kernels *k);
 void limn_gemm_fill_vnni(limn_gemm_kernels *k);
 void limn_gemm_fill_avx512bf16(limn_gemm_kernels *k);

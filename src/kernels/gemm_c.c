@@ -92,6 +92,27 @@ static void transpose(float *dst, const float *src, size_t stride, size_t n) {
         for (size_t r = 0; r < NR; r++) dst[i * NR + r] = src[r * stride + i];
 }
 
+#define EXPAND(ID)                                                                                 \
+    static void expand_##ID(float *dst, const void *src, size_t n) {                               \
+        limn_dtype_to_f32(dst, src, LIMN_##ID, (int64_t)n);                                        \
+    }
+#define X(id, name, block, bytes, quant) EXPAND(id)
+LIMN_DTYPE_LIST(X)
+#undef X
+
+/* Sixteen running sums, added up in order. */
+static void dot(float *out, const float *w, const float *const *x, int rows, size_t n) {
+    for (int r = 0; r < rows; r++) {
+        float acc[16] = {0}, all = 0;
+        size_t i = 0;
+        for (; i + 16 <= n; i += 16)
+            for (size_t j = 0; j < 16; j++) acc[j] += w[i + j] * x[r][i + j];
+        for (; i < n; i++) all += w[i] * x[r][i];
+        for (int j = 0; j < 16; j++) all += acc[j];
+        out[r] += all;
+    }
+}
+
 void limn_gemm_fill_c(limn_gemm_kernels *k) {
     set_body(k);
     k->mr = MR;
@@ -104,4 +125,8 @@ void limn_gemm_fill_c(limn_gemm_kernels *k) {
     k->f16_to_f32 = f16_to_f32;
     k->f32_to_f16 = f32_to_f16;
     k->transpose = transpose;
+#define X(id, name, block, bytes, quant) k->expand[LIMN_##id] = expand_##id;
+    LIMN_DTYPE_LIST(X)
+#undef X
+    k->dot = dot;
 }

@@ -117,8 +117,8 @@ typedef struct tile_pos {
     int rows, panels;
 } tile_pos;
 
-static void finish_panel(const run_state *s, const tile_pos *t, int64_t panel, float *c) {
-    const limn_gemm_job *job = s->job;
+void limn_gemm_finish_panel(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel,
+                            float *c) {
     const limn_packed *w = job->w;
     const limn_epilogue *e = job->epi;
     int64_t col = panel * w->nr;
@@ -126,30 +126,30 @@ static void finish_panel(const run_state *s, const tile_pos *t, int64_t panel, f
     bool res_bf16 = e->residual_dtype == LIMN_BF16;
     limn_gemm_finish f = {
         .c = c,
-        .m = t->rows,
+        .m = rows,
         .n = (int)(w->n - col < w->nr ? w->n - col : w->nr),
         .nr = w->nr,
         .bias = e->bias ? e->bias + col : NULL,
         .add = e->add ? e->add + col : NULL,
         .add_stride = w->n,
         .add_rows = e->add_rows,
-        .row0 = t->row0,
+        .row0 = row0,
         .act = e->act,
         .slope = e->slope,
         .scale = e->scale,
         .res_stride = e->residual_stride,
-        .y = (char *)job->y + (size_t)(t->row0 * job->y_stride + col) * y_size,
+        .y = (char *)job->y + (size_t)(row0 * job->y_stride + col) * y_size,
         .y_stride = job->y_stride,
         .res_bf16 = res_bf16,
         .y_bf16 = job->y_bf16,
     };
     if (e->residual)
         f.res = (const char *)e->residual +
-                (size_t)(t->row0 * e->residual_stride + col) * (res_bf16 ? 2 : 4);
+                (size_t)(row0 * e->residual_stride + col) * (res_bf16 ? 2 : 4);
     if (w->store == LIMN_STORE_I8X4) {
-        f.row_scale = job->row_scale + t->row0;
+        f.row_scale = job->row_scale + row0;
         f.col_scale = w->col_scale + col;
-        f.col_fix = s->plan.words == LIMN_WORDS_U8X4 ? w->col_sum + col : NULL;
+        f.col_fix = job->ex->k->gemm.int8_words == LIMN_WORDS_U8X4 ? w->col_sum + col : NULL;
     }
     job->ex->k->gemm.finish(&f);
 }
@@ -170,8 +170,8 @@ static void expand_block(const run_state *s, float *out, float *tmp, int64_t pan
             memset(to, 0, (size_t)n * sizeof *to);
             continue;
         }
-        limn_dtype_to_f32(row_f32, (const char *)w->data + (size_t)row * w->row_bytes + at,
-                          w->row_dtype, n);
+        g->expand[w->row_dtype](row_f32, (const char *)w->data + (size_t)row * w->row_bytes + at,
+                                (size_t)n);
         if (pairs) g->f32_to_bf16((uint16_t *)to, row_f32, (size_t)n);
     }
     g->transpose(out, tmp, stride, (size_t)(n / s->plan.word_elems));
@@ -224,7 +224,8 @@ static void run_task(void *arg, size_t task, int worker) {
             g->panel[store](&args);
             if (b + 1 < p->blocks) continue;
             for (int i = 0; i < step; i++)
-                finish_panel(s, &t, panel + i, args.c + (size_t)i * tile_floats);
+                limn_gemm_finish_panel(job, t.row0, t.rows, panel + i,
+                                       args.c + (size_t)i * tile_floats);
         }
     }
 }

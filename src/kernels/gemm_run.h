@@ -28,6 +28,18 @@ struct limn_gemm_job {
 size_t limn_gemm_scratch_bytes(const limn_kernels *k, const limn_packed *w, int64_t m, int threads);
 limn_status limn_gemm_run(const limn_gemm_job *job, limn_err *err);
 
+/* Sends the sums c [rows][nr] of one panel through the epilogue into rows [row0, row0 + rows). */
+void limn_gemm_finish_panel(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel,
+                            float *c);
+
+/* Products of few rows with weights that stay in their file (LIMN_STORE_ROWS): each weight row is
+ * expanded piece by piece in L1 and multiplied at once, at the speed of memory. */
+enum { LIMN_GEMM_FEW_ROWS = 4 };
+size_t limn_gemm_few_scratch_bytes(const limn_packed *w, int64_t m, int threads);
+/* x [m][k] f32, rows x_stride apart, m <= LIMN_GEMM_FEW_ROWS; fill_rows of the job is not used. */
+limn_status limn_gemm_few(const limn_gemm_job *job, const float *x, int64_t x_stride,
+                          limn_err *err);
+
 /* y and residual are f32 or bf16, strides hold a row, scale is finite: E_UNSUPPORTED, E_SHAPE. */
 limn_status limn_epilogue_check(const limn_epilogue *e, limn_dtype y_dtype, int64_t y_stride,
                                 int64_t n, limn_err *err);

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* Few rows times quantised weights in the file's own order; see gemm_run.h. One task per group of
+ * panels; sums run over the pieces of a row in order, whatever the number of threads. */
+#include <string.h>
+
+#include "kernels/gemm_run.h"
+
+enum { PIECE = 1024 /* elements expanded at a time, a multiple of every block */ };
+
+typedef struct few_job {
+    const limn_gemm_job *job;
+    const float *x;
+    int64_t x_stride;
+    int64_t panels; /* per task */
+    size_t tile_bytes, worker_bytes;
+} few_job;
+
+static size_t tile_bytes(const limn_packed *w, int64_t m) {
+    return limn_gemm_align((size_t)m * (size_t)w->nr * sizeof(float));
+}
+
+size_t limn_gemm_few_scratch_bytes(const limn_packed *w, int64_t m, int threads) {
+    return (tile_bytes(w, m) + PIECE * sizeof(float)) * (size_t)threads;
+}
+
+static void few_task(void *arg, size_t task, int worker) {
+    const few_job *f = arg;
+    const limn_gemm_job *job = f->job;
+    const limn_packed *w = job->w;
+    const limn_gemm_kernels *g = &job->ex->k->gemm;
+    const limn_dtype_info *info = limn_dtype_get(w->row_dtype);
+    if (limn_exec_cancelled(job->ex)) return;
+    float *tile = (float *)((char *)job->scratch + (size_t)worker * f->worker_bytes);
+    float *piece = (float *)((char *)tile + f->tile_bytes);
+    int m = (int)job->m;
+    int64_t panel = (int64_t)task * f->panels, end = panel + f->panels;
+    for (; panel < end && panel < w->panels; panel++) {
+        memset(tile, 0, f->tile_bytes);
+        int64_t row0 = panel * w->nr, rows = w->n - row0 < w->nr ? w->n - row0 : w->nr;
+        for (int64_t j = 0; j < rows; j++) {
+            const char *row = (const char *)w->data + (size_t)(row0 + j) * w->row_bytes;
+            float out[LIMN_GEMM_FEW_ROWS] = {0};
+            for (int64_t c = 0; c < w->k; c += PIECE) {
+                size_t n = (size_t)(w->k - c < PIECE ? w->k - c : PIECE);
+                const float *x[LIMN_GEMM_FEW_ROWS];
+                for (int i = 0; i < m; i++) x[i] = f->x + i * f->x_stride + c;
+                g->expand[w->row_dtype](piece, row + (size_t)(c / info->block * info->bytes), n);
+                g->dot(out, piece, x, m, n);
+            }
+            for (int i = 0; i < m; i++) tile[i * w->nr + j] = out[i];
+        }
+        limn_gemm_finish_panel(job, 0, m, panel, tile);
+    }
+}
+
+limn_status limn_gemm_few(const limn_gemm_job *job, const float *x, int64_t x_stride,
+                          limn_err *err) {
+    const limn_packed *w = job->w;
+    int threads = limn_pool_threads(job->ex->pool);
+    few_job f = {.job = job, .x = x, .x_stride = x_stride, .tile_bytes = tile_bytes(w, job->m)};
+    f.worker_bytes = f.tile_bytes + PIECE * sizeof(float);
+    f.panels = (w->panels + 8 * threads - 1) / (8 * threads); /* about eight tasks per thread */
+    limn_pool_run(job->ex->pool, few_task, &f, (size_t)((w->panels + f.panels - 1) / f.panels));
+    if (limn_exec_cancelled(job->ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");
+    return LIMN_OK;
+}
