@@ -6,6 +6,8 @@
 #include <math.h>
 
 #include "formats/canon.h"
+#include "formats/detect.h"
+#include "formats/gguf.h"
 
 static char *golden_text(const char *name) {
     size_t n;
@@ -360,6 +362,101 @@ static void test_upscaler_dialects(void **state) {
     limn_weights_unref(&w);
 }
 
+/* The tiny SD 1 as the GGUF files of city96 (UNet alone, no prefix, architecture key) and of
+ * stable-diffusion.cpp (all in one, prefixed, no key, 1x1 projections as matrices). */
+static void gguf_round(bool city96) {
+    static const char unet[] = "model.diffusion_model.";
+    limn_weights *w = open_golden("pipe/sd1.safetensors"), *x, *y;
+    limn_named_tensor *list = calloc(limn_weights_count(w), sizeof *list);
+    limn_err err = {0};
+    size_t n = 0;
+    for (size_t i = 0; i < limn_weights_count(w); i++) {
+        const char *name = limn_weights_name(w, i);
+        limn_tensor t = *limn_weights_at(w, i);
+        if (t.dtype != LIMN_F16 || (city96 && strncmp(name, unet, sizeof unet - 1) != 0)) continue;
+        if (!city96 && strstr(name, ".proj_") && t.shape.ndim == 4) t.shape.ndim = 2;
+        list[n++] = (limn_named_tensor){city96 ? name + sizeof unet - 1 : name, t};
+    }
+    limn_str_view word = {"sd1", 3};
+    limn_meta arch = {
+        .key = "general.architecture", .type = LIMN_META_STR, .count = 1, .data = &word};
+    must(limn_gguf_save(temp_path(), list, n, &arch, city96 ? 1 : 0, &err), &err);
+    limn_inspection in;
+    must(limn_inspect(&in, temp_path(), &err), &err);
+    unlink(temp_path());
+    assert_string_equal(in.info.family, "sd1");
+    assert_int_equal(in.info.n_parts, city96 ? 1 : 3);
+    assert_int_equal(in.info.n_missing, city96 ? 2 : 0);
+    limn_unet_config cx, cy;
+    limn_vae_config vx, vy;
+    char *json = golden_text("unet/sd1.json");
+    must(limn_canon_unet(&x, &cx, w, unet, json, &err), &err);
+    must(limn_canon_unet(&y, &cy, in.weights,
+                         limn_model_info_find(&in.info, LIMN_PART_UNET)->prefix, json, &err),
+         &err);
+    assert_same_set(x, y);
+    limn_weights_unref(&x);
+    limn_weights_unref(&y);
+    if (!city96) {
+        must(limn_canon_vae(&x, &vx, w, "first_stage_model.", NULL, &err), &err);
+        must(limn_canon_vae(&y, &vy, in.weights, "first_stage_model.", NULL, &err), &err);
+        assert_same_set(x, y);
+        limn_weights_unref(&x);
+        limn_weights_unref(&y);
+    }
+    free(json);
+    free(list);
+    limn_inspection_free(&in);
+    limn_weights_unref(&w);
+}
+
+static void test_gguf_dialects(void **state) {
+    (void)state;
+    gguf_round(true);
+    gguf_round(false);
+}
+
+static void test_scaled_f8(void **state) {
+    (void)state;
+    uint8_t one[64];
+    float scale = 0.5f, rows[3] = {1, 2, 4};
+    memset(one, 0x38, sizeof one); /* 1.0 in e4m3 */
+    limn_weights *w, *x;
+    limn_taesd_config c;
+    limn_err err = {0};
+    const struct {
+        const char *name;
+        limn_tensor t;
+    } list[] = {
+        {"1.weight", {LIMN_F8_E4M3, LIMN_SHAPE(2, 4, 1, 1), one}},
+        {"1.scale_weight", {LIMN_F32, {0}, &scale}},
+        {"1.scale_input", {LIMN_F32, {0}, &scale}},
+        {"3.conv.0.weight", {LIMN_F8_E4M3, LIMN_SHAPE(2, 2, 1, 1), one}},
+        {"5.weight", {LIMN_F8_E4M3, LIMN_SHAPE(3, 2, 1, 1), one}},
+        {"5.weight_scale", {LIMN_F32, LIMN_SHAPE(3, 1), rows}},
+        {"scaled_fp8", {LIMN_F8_E4M3, LIMN_SHAPE(2), one}},
+    };
+    must(limn_weights_new(&w, "scaled", "made", &err), &err);
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
+        must(limn_weights_add(w, list[i].name, &list[i].t, &err), &err);
+    must(limn_canon_taesd(&x, &c, w, "", NULL, &err), &err);
+    assert_null(limn_weights_meta_str(x, "limn.unmapped"));
+    assert_int_equal(limn_weights_count(x), 3);
+    const limn_tensor *t = limn_weights_find(x, "decoder.layers.0.weight");
+    assert_int_equal(t->dtype, LIMN_F16);
+    assert_true(element(t, 7) == 0.5f);
+    assert_int_equal(limn_weights_find(x, "decoder.layers.2.conv.0.weight")->dtype, LIMN_F8_E4M3);
+    t = limn_weights_find(x, "decoder.layers.4.weight");
+    assert_true(element(t, 1) == 1 && element(t, 2) == 2 && element(t, 5) == 4);
+    limn_weights_unref(&x);
+    static char nvfp4[] = "{\"format\": \"nvfp4\"}";
+    limn_tensor mark = {LIMN_U8, LIMN_SHAPE(sizeof nvfp4 - 1), nvfp4};
+    must(limn_weights_add(w, "1.comfy_quant", &mark, &err), &err);
+    assert_int_equal(limn_canon_taesd(&x, &c, w, "", NULL, &err), LIMN_E_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "nvfp4"));
+    limn_weights_unref(&w);
+}
+
 static void test_refuses(void **state) {
     (void)state;
     limn_weights *w = open_golden("unet/sd1.safetensors"), *x;
@@ -396,6 +493,8 @@ int main(void) {
         cmocka_unit_test(test_real_unets_map_completely),
         cmocka_unit_test(test_real_vae_maps_completely),
         cmocka_unit_test(test_upscaler_dialects),
+        cmocka_unit_test(test_scaled_f8),
+        cmocka_unit_test(test_gguf_dialects),
         cmocka_unit_test(test_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
  *   - projections that diffusers may store as 1x1 convolutions (proj_in, proj_out, the VAE's
  *     attention) are always [out, in];
  *   - fused OpenCLIP in_proj tensors are split into q/k/v row views;
+ *   - f8 weights with a scale of their own ("scaled fp8") are widened to owned f16;
  *   - text_projection.weight is always [projection, width] (OpenCLIP stores the transpose: that one
  *     small tensor is copied).
  * The config comes from `config_json` (the text of diffusers' or transformers' config.json, see

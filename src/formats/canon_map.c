@@ -57,12 +57,17 @@ limn_status limn_canon_walk(limn_canon *c, limn_canon_name_fn *fn, void *user) {
     for (size_t i = 0; i < limn_weights_count(c->src); i++) {
         const char *full = limn_weights_name(c->src, i);
         if (strncmp(full, c->prefix, n) != 0) continue;
+        const limn_tensor *t = limn_weights_at(c->src, i);
+        limn_status st = limn_canon_packed_check(c, full, t);
+        if (st != LIMN_OK) return st;
+        if (limn_canon_is_scale(full)) continue;
         limn_canon_verdict v = fn(user, full + n, name);
         if (v == LIMN_CANON_UNKNOWN) unmapped_note(c, full);
         if (v != LIMN_CANON_KEEP) continue;
-        const limn_tensor *t = limn_weights_at(c->src, i);
         limn_tensor view = limn_canon_is_linear_name(name) ? limn_canon_as_linear(t) : *t;
-        limn_status st = limn_weights_add(c->out, name, &view, c->err);
+        const limn_tensor *scale = limn_canon_scale_find(c, full, t);
+        st = scale ? limn_canon_scaled_add(c, name, &view, scale)
+                   : limn_weights_add(c->out, name, &view, c->err);
         if (st != LIMN_OK) return st;
     }
     return LIMN_OK;

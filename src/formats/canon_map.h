@@ -60,4 +60,16 @@ limn_tensor limn_canon_as_linear(const limn_tensor *t);
 /* True when names ending so are linear maps that files may store as 1x1 convolutions. */
 bool limn_canon_is_linear_name(const char *name);
 
+/* ---- scaled and packed weights (canon_quant.c) ---- */
+/* True for tensors that only describe another one (scales, marks). */
+bool limn_canon_is_scale(const char *name);
+/* E_UNSUPPORTED when the tensor tells of a packing that limn does not read. */
+limn_status limn_canon_packed_check(const limn_canon *c, const char *name, const limn_tensor *t);
+/* The scale that belongs to an f8 weight of the source; NULL when it has none. */
+const limn_tensor *limn_canon_scale_find(const limn_canon *c, const char *full,
+                                         const limn_tensor *t);
+/* Adds t * scale as an owned f16 tensor. */
+limn_status limn_canon_scaled_add(limn_canon *c, const char *name, const limn_tensor *t,
+                                  const limn_tensor *scale);
+
 #endif
