@@ -39,6 +39,7 @@ typedef struct limn_backend_vtable {
     /* Drops packed forms of a weight (before its owner goes away); NULL: of all. */
     void (*forget)(limn_backend *b, const limn_weight *w);
     size_t (*packed_bytes)(const limn_backend *b);
+    limn_status (*save_packs)(limn_backend *b, limn_err *err);
 } limn_backend_vtable;
 
 struct limn_backend {
@@ -58,6 +59,8 @@ typedef struct limn_cpu_options {
     int threads;        /* 0: all cores */
     unsigned cpu_flags; /* from limn_cpu_detect() & mask */
     limn_precision precision;
+    const char *pack_dir; /* folder for packed weights on disk; NULL or "": none */
+    uint64_t pack_limit;  /* bytes that the folder may take; 0: 16 GB */
 } limn_cpu_options;
 
 /* Data of a node inside a program's arena; resolves views. For backends. */
@@ -70,6 +73,9 @@ limn_status limn_backend_new_ref(limn_backend **out, limn_err *err);
 void limn_backend_free(limn_backend **b);
 void limn_backend_forget(limn_backend *b, const limn_weight *w);
 size_t limn_backend_packed_bytes(const limn_backend *b);
+/* Writes packed weights that are not on disk yet, if the backend keeps them there; a matter of
+ * seconds for gigabytes, so call it when nobody waits. */
+limn_status limn_backend_save_packs(limn_backend *b, limn_err *err);
 
 /* Plans the graph (taken, also on failure), reserves its arena, packs its weights. */
 limn_status limn_program_new(limn_program **out, limn_backend *b, limn_graph **graph,

@@ -16,6 +16,10 @@ size_t limn_backend_packed_bytes(const limn_backend *b) {
     return b->v->packed_bytes(b);
 }
 
+limn_status limn_backend_save_packs(limn_backend *b, limn_err *err) {
+    return b->v->save_packs(b, err);
+}
+
 limn_status limn_program_new(limn_program **out, limn_backend *b, limn_graph **graph,
                              limn_err *err) {
     limn_status st = LIMN_OK;

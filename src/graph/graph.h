@@ -74,6 +74,9 @@ typedef struct limn_weight {
     void *delta_user;
     uint64_t version;
     bool mapped; /* data is a file map: its pages may be dropped once a packed form exists */
+    /* Where the data lies on disk, for caches: a hash that names the file and its state (0: not
+     * from a file), and the place of the data in it. */
+    uint64_t source, source_place;
 } limn_weight;
 
 /* Flat attributes; each op reads only its own (op_table.h says which). */

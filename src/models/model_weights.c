@@ -2,6 +2,8 @@
 /* Parameters of a network; see model_weights.h. */
 #include "models/model_weights.h"
 
+#include <sys/stat.h>
+
 enum { MAX_ADAPTERS = 32 };
 
 typedef struct adapter {
@@ -22,7 +24,9 @@ struct limn_model_weights {
     limn_arena arena;
     adapter adapters[MAX_ADAPTERS];
     int n_adapters;
-    uint64_t version; /* grows with every change of adapters */
+    uint64_t version;           /* grows with every change of adapters */
+    const limn_fsmap *last_map; /* and the hash that names it: neighbours share a file */
+    uint64_t last_source;
 };
 
 limn_status limn_model_weights_new(limn_model_weights **out, const limn_weights *set,
@@ -77,6 +81,30 @@ static bool is_adapted(const limn_model_weights *mw, const char *name) {
     return false;
 }
 
+/* Names a file in the state it has now: path, size and time of change (FNV-1a). 0 when unknown. */
+static uint64_t source_of(const limn_fsmap *map) {
+    struct stat sb;
+    if (!map || stat(map->path, &sb) != 0 || (size_t)sb.st_size != map->size) return 0;
+    uint64_t h = 0xcbf29ce484222325u;
+    int64_t facts[] = {(int64_t)sb.st_dev, (int64_t)sb.st_ino, sb.st_size, sb.st_mtim.tv_sec,
+                       sb.st_mtim.tv_nsec};
+    for (size_t i = 0; i < sizeof facts; i++)
+        h = (h ^ ((const unsigned char *)facts)[i]) * 0x100000001b3u;
+    return h ? h : 1;
+}
+
+static void bind_source(limn_model_weights *mw, limn_weight *w, const limn_tensor *t) {
+    const limn_fsmap *map = limn_weights_map_of(mw->set, t);
+    w->mapped = map != NULL;
+    if (!map) return;
+    if (mw->last_map != map) {
+        mw->last_map = map;
+        mw->last_source = source_of(map);
+    }
+    w->source = mw->last_source;
+    w->source_place = (uint64_t)((const uint8_t *)t->data - map->data);
+}
+
 const limn_weight *limn_model_weights_find(void *user, const char *name) {
     limn_model_weights *mw = user;
     size_t i = limn_weights_index(mw->set, name);
@@ -87,7 +115,7 @@ const limn_weight *limn_model_weights_find(void *user, const char *name) {
     b->owner = mw;
     b->w.name = limn_weights_name(mw->set, i);
     b->w.t = *limn_weights_at(mw->set, i);
-    b->w.mapped = limn_weights_map_of(mw->set, limn_weights_at(mw->set, i)) != NULL;
+    bind_source(mw, &b->w, limn_weights_at(mw->set, i));
     b->w.version = 1;
     if (is_adapted(mw, name)) {
         b->w.delta = apply_adapters;

@@ -6,11 +6,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "kernels/cpu_features.h"
 #include "param/app.h"
 #include "pipeline/draw_plan.h"
 #include "pipeline/init_stage.h"
 #include "pipeline/upscale_stage.h"
+
+/* cache_dir, else $XDG_CACHE_HOME/limn, else ~/.cache/limn; "none" turns the cache off. */
+static char *pack_dir_of(const limn_app *a) {
+    const char *dir = a->cache_dir, *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    limn_buf path;
+    limn_buf_init(&path, 4096);
+    if (strcmp(dir, "none") == 0) return NULL;
+    if (dir[0])
+        limn_buf_addf(&path, "%s/packs", dir);
+    else if (xdg && xdg[0])
+        limn_buf_addf(&path, "%s/limn/packs", xdg);
+    else if (home && home[0])
+        limn_buf_addf(&path, "%s/.cache/limn/packs", home);
+    return path.len > 0 ? limn_buf_take(&path) : NULL;
+}
 
 limn_status limn_engine_new(limn_engine **out, const limn_params *app, limn_err *err) {
     *out = NULL;
@@ -28,6 +44,7 @@ limn_status limn_engine_new(limn_engine **out, const limn_params *app, limn_err 
         e->models_dir = limn_mem_strdup(dir);
         LIMN_CHECK(err, e->models_dir, LIMN_E_NOMEM, "no memory for an engine");
     }
+    e->pack_dir = pack_dir_of(a);
     *out = e;
     e = NULL;
 out:
@@ -42,12 +59,21 @@ static void drop_checkpoint(limn_engine *e) {
     e->ckpt_key = NULL;
 }
 
+/* A cache that cannot be written costs time on the next start, nothing else. */
+static void save_packs(limn_engine *e) {
+    limn_err err = {0};
+    if (e->backend && limn_backend_save_packs(e->backend, &err) != LIMN_OK)
+        limn_log(LIMN_LOG_WARN, "cache", "packed weights were not kept: %s", err.text);
+}
+
 void limn_engine_free(limn_engine **engine) {
     limn_engine *e = engine ? *engine : NULL;
     if (!e) return;
+    save_packs(e);
     drop_checkpoint(e);
     limn_backend_free(&e->backend);
     limn_mem_free(e->models_dir);
+    limn_mem_free(e->pack_dir);
     limn_mem_free(e);
     *engine = NULL;
 }
@@ -62,9 +88,12 @@ limn_status limn_engine_backend(limn_backend **out, limn_engine *e, limn_gen_pre
         return limn_fail(err, LIMN_E_UNSUPPORTED,
                          "this processor has no bf16 arithmetic; use --precision auto or exact");
     if (!e->backend || e->precision != of[precision]) {
+        save_packs(e);
         limn_backend_free(&e->backend);
-        limn_cpu_options o = {
-            .threads = e->threads, .cpu_flags = e->cpu_flags, .precision = of[precision]};
+        limn_cpu_options o = {.threads = e->threads,
+                              .cpu_flags = e->cpu_flags,
+                              .precision = of[precision],
+                              .pack_dir = e->pack_dir};
         limn_status st = limn_backend_new_cpu(&e->backend, &o, err);
         if (st != LIMN_OK) return st;
         e->precision = of[precision];
@@ -144,6 +173,7 @@ limn_status limn_engine_checkpoint(limn_checkpoint **out, limn_engine *e, const 
     limn_status st = LIMN_OK;
     note[0] = 0;
     if (!e->ckpt || strcmp(e->ckpt_key, limn_buf_text(&key)) != 0) {
+        save_packs(e);
         drop_checkpoint(e);
         st = open_checkpoint(e, g, note, err);
         if (st == LIMN_OK) e->ckpt_key = limn_buf_take(&key);

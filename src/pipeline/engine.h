@@ -16,6 +16,7 @@ struct limn_engine {
     unsigned cpu_flags;
     size_t memory;    /* bytes; 0: no limit */
     char *models_dir; /* NULL: none */
+    char *pack_dir;   /* packed weights on disk; NULL: none */
     limn_backend *backend;
     limn_precision precision; /* of `backend` */
     limn_checkpoint *ckpt;

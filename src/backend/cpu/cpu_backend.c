@@ -3,6 +3,8 @@
  * The CPU backend: a thread pool, a dispatch table, packed weights and one scratch block that is
  * shared by all its programs. See backend.h for the contract, cpu_ops.c for the ops.
  */
+#include <stdio.h>
+
 #include "backend/backend.h"
 #include "backend/cpu/cpu_ops.h"
 #include "base/clock.h"
@@ -113,6 +115,10 @@ static size_t cpu_packed_bytes(const limn_backend *backend) {
     return limn_weight_cache_bytes(((const cpu_backend *)backend)->weights);
 }
 
+static limn_status cpu_save_packs(limn_backend *backend, limn_err *err) {
+    return limn_weight_cache_save(((cpu_backend *)backend)->weights, err);
+}
+
 static const limn_backend_vtable cpu_vtable = {
     .name = "cpu",
     .free = cpu_free,
@@ -121,6 +127,7 @@ static const limn_backend_vtable cpu_vtable = {
     .run = cpu_run,
     .forget = cpu_forget,
     .packed_bytes = cpu_packed_bytes,
+    .save_packs = cpu_save_packs,
 };
 
 static const limn_compute compute_of[] = {
@@ -129,6 +136,21 @@ static const limn_compute compute_of[] = {
     [LIMN_PRECISION_INT8] = LIMN_COMPUTE_INT8,
 };
 
+/* "avx2-half": instruction sets and compute type decide the layout of packed weights. */
+static limn_status store_new(limn_pack_store **out, const limn_cpu_options *opt, limn_err *err) {
+    static const char *const names[] = {
+        [LIMN_COMPUTE_EXACT] = "exact", [LIMN_COMPUTE_HALF] = "half", [LIMN_COMPUTE_INT8] = "int8"};
+    char cpu[64], variant[96];
+    *out = NULL;
+    if (!opt->pack_dir || !opt->pack_dir[0]) return LIMN_OK;
+    limn_cpu_describe(opt->cpu_flags, cpu, sizeof cpu);
+    for (char *p = cpu; *p; p++)
+        if (*p == ' ') *p = '-';
+    snprintf(variant, sizeof variant, "%s-%s", cpu, names[compute_of[opt->precision]]);
+    uint64_t limit = opt->pack_limit ? opt->pack_limit : (uint64_t)16 << 30;
+    return limn_pack_store_new(out, opt->pack_dir, variant, limit, err);
+}
+
 limn_status limn_backend_new_cpu(limn_backend **out, const limn_cpu_options *opt, limn_err *err) {
     *out = NULL;
     cpu_backend *b = limn_mem_calloc(1, sizeof *b);
@@ -136,10 +158,12 @@ limn_status limn_backend_new_cpu(limn_backend **out, const limn_cpu_options *opt
     b->base.v = &cpu_vtable;
     b->precision = opt->precision;
     limn_kernels_init(&b->kernels, opt->cpu_flags);
+    limn_pack_store *store = NULL;
     limn_status st = limn_pool_new(&b->pool, opt->threads, err);
+    if (st == LIMN_OK) st = store_new(&store, opt, err);
     if (st == LIMN_OK)
         st = limn_weight_cache_new(&b->weights, &b->kernels, b->pool, compute_of[opt->precision],
-                                   err);
+                                   store, err);
     if (st == LIMN_OK)
         *out = &b->base;
     else

@@ -13,14 +13,19 @@ struct limn_weight_cache {
     const limn_kernels *k;
     limn_pool *pool;
     limn_compute compute;
+    limn_pack_store *store;
     size_t bytes;
     limn_weight_entry *buckets[BUCKETS];
 };
 
 limn_status limn_weight_cache_new(limn_weight_cache **out, const limn_kernels *k, limn_pool *pool,
-                                  limn_compute compute, limn_err *err) {
+                                  limn_compute compute, limn_pack_store *store, limn_err *err) {
     *out = limn_mem_calloc(1, sizeof **out);
-    if (!*out) return limn_fail(err, LIMN_E_NOMEM, "no memory for a weight cache");
+    if (!*out) {
+        limn_pack_store_free(&store);
+        return limn_fail(err, LIMN_E_NOMEM, "no memory for a weight cache");
+    }
+    (*out)->store = store;
     (*out)->k = k;
     (*out)->pool = pool;
     (*out)->compute = compute;
@@ -34,6 +39,7 @@ static void entry_clear(limn_weight_cache *c, limn_weight_entry *e) {
     c->bytes -= e->bytes;
     e->bytes = 0;
     e->version = 0;
+    e->stored = false;
 }
 
 static size_t bucket_of(const limn_weight *w, limn_weight_use use) {
@@ -60,6 +66,7 @@ void limn_weight_cache_forget(limn_weight_cache *c, const limn_weight *w) {
 void limn_weight_cache_free(limn_weight_cache **cache) {
     if (!cache || !*cache) return;
     limn_weight_cache_forget(*cache, NULL);
+    limn_pack_store_free(&(*cache)->store);
     limn_mem_free(*cache);
     *cache = NULL;
 }
@@ -87,8 +94,24 @@ static limn_status make_vector(limn_weight_cache *c, limn_weight_entry *e, limn_
     return limn_weight_read(e->vector, e->w, 0, limn_weight_rows(e->w), err);
 }
 
+/* A view of the stored form; false when there is none that fits this machine. */
+static bool view_stored(limn_weight_cache *c, limn_weight_entry *e) {
+    size_t size = 0;
+    const void *bytes = c->store ? limn_pack_store_find(c->store, e->w, (int)e->use, &size) : NULL;
+    if (!bytes || limn_packed_view(&e->packed, c->k, bytes, size, NULL) != LIMN_OK) return false;
+    if (e->packed->n != limn_weight_rows(e->w) || e->packed->k != limn_weight_row_size(e->w)) {
+        limn_packed_free(&e->packed);
+        return false;
+    }
+    e->stored = true;
+    e->bytes = size;
+    c->bytes += size;
+    return true;
+}
+
 static limn_status make_packed(limn_weight_cache *c, limn_weight_entry *e, limn_err *err) {
     const limn_weight *w = e->w;
+    if (view_stored(c, e)) return LIMN_OK;
     bool conv = e->use == LIMN_USE_CONV;
     limn_pack_args a = {
         .data = w->t.data,
@@ -139,4 +162,32 @@ limn_status limn_weight_cache_get(limn_weight_entry **out, limn_weight_cache *c,
     }
     *out = e;
     return limn_weight_cache_refresh(c, e, err);
+}
+
+enum { WORTH_STORING = 64 << 20 };
+
+limn_status limn_weight_cache_save(limn_weight_cache *c, limn_err *err) {
+    size_t n = 0, fresh = 0, room = 0;
+    if (!c->store) return LIMN_OK;
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (limn_weight_entry *e = c->buckets[i]; e; e = e->next) room++;
+    limn_pack_item *items = limn_mem_calloc(room + 1, sizeof *items);
+    if (!items) return limn_fail(err, LIMN_E_NOMEM, "no memory to store packed weights");
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (limn_weight_entry *e = c->buckets[i]; e; e = e->next) {
+            limn_pack_item *it = &items[n];
+            if (!e->packed || e->stored || e->version != e->w->version || e->w->delta) continue;
+            *it = (limn_pack_item){.w = e->w, .use = (int)e->use};
+            it->bytes = limn_packed_bytes(e->packed, &it->size);
+            if (!it->bytes) continue;
+            fresh += it->size;
+            n++;
+        }
+    limn_status st =
+        fresh >= WORTH_STORING ? limn_pack_store_save(c->store, items, n, err) : LIMN_OK;
+    for (size_t i = 0; i < BUCKETS && st == LIMN_OK && fresh >= WORTH_STORING; i++)
+        for (limn_weight_entry *e = c->buckets[i]; e; e = e->next)
+            if (e->packed && !e->w->delta) e->stored = true;
+    limn_mem_free(items);
+    return st;
 }

@@ -9,6 +9,7 @@
 #ifndef LIMN_BACKEND_WEIGHT_CACHE_H
 #define LIMN_BACKEND_WEIGHT_CACHE_H
 
+#include "backend/cpu/pack_store.h"
 #include "graph/graph.h"
 #include "kernels/pack.h"
 
@@ -25,13 +26,17 @@ typedef struct limn_weight_entry {
     limn_packed *packed;
     float *vector;
     size_t bytes;
+    bool stored; /* the store has it */
     struct limn_weight_entry *next;
 } limn_weight_entry;
 
 typedef struct limn_weight_cache limn_weight_cache;
 
+/* `store` (taken, also on failure; may be NULL) keeps packed forms on disk. */
 limn_status limn_weight_cache_new(limn_weight_cache **out, const limn_kernels *k, limn_pool *pool,
-                                  limn_compute compute, limn_err *err);
+                                  limn_compute compute, limn_pack_store *store, limn_err *err);
+/* Writes what was packed anew to the store; small models are not worth a file. */
+limn_status limn_weight_cache_save(limn_weight_cache *c, limn_err *err);
 void limn_weight_cache_free(limn_weight_cache **c);
 /* The entry, packed and up to date. */
 limn_status limn_weight_cache_get(limn_weight_entry **out, limn_weight_cache *c,

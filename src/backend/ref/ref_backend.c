@@ -54,6 +54,12 @@ static size_t ref_packed_bytes(const limn_backend *b) {
     return 0;
 }
 
+static limn_status ref_save_packs(limn_backend *b, limn_err *err) {
+    (void)b;
+    (void)err;
+    return LIMN_OK;
+}
+
 static const limn_backend_vtable ref_vtable = {
     .name = "ref",
     .free = ref_free,
@@ -62,6 +68,7 @@ static const limn_backend_vtable ref_vtable = {
     .run = ref_run,
     .forget = ref_forget,
     .packed_bytes = ref_packed_bytes,
+    .save_packs = ref_save_packs,
 };
 
 limn_status limn_backend_new_ref(limn_backend **out, limn_err *err) {
