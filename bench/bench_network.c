@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Times one network of a checkpoint in its real shape, with a profile per op class and the share of
+ * the multiply-add rate that this machine reaches in the same run.
+ *
+ *     bench_network FILE [--part unet|vae-decode|vae-encode] [--px 512] [--runs 3] [--batch 1]
+ *                        [--threads 0] [--cpu-mask native] [--precision fast|exact|int8]
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/backend.h"
+#include "formats/canon.h"
+#include "kernels/cpu_features.h"
+#include "machine.h"
+#include "models/autoencoder.h"
+#include "models/model_weights.h"
+#include "models/unet.h"
+
+typedef struct options {
+    const char *file, *part, *mask, *precision;
+    int px, runs, batch, threads;
+} options;
+
+static int die(const limn_err *err) {
+    fprintf(stderr, "bench_network: %s\n", err->text);
+    return limn_status_exit(err->status);
+}
+
+static bool parse(options *o, int argc, char **argv) {
+    *o = (options){NULL, "unet", "native", "fast", 512, 3, 1, 0};
+    for (int i = 1; i < argc; i++) {
+        const char *v = i + 1 < argc ? argv[i + 1] : "";
+        if (strncmp(argv[i], "--", 2) != 0)
+            o->file = argv[i];
+        else if (strcmp(argv[i], "--part") == 0)
+            o->part = v, i++;
+        else if (strcmp(argv[i], "--px") == 0)
+            o->px = atoi(v), i++;
+        else if (strcmp(argv[i], "--runs") == 0)
+            o->runs = atoi(v), i++;
+        else if (strcmp(argv[i], "--batch") == 0)
+            o->batch = atoi(v), i++;
+        else if (strcmp(argv[i], "--threads") == 0)
+            o->threads = atoi(v), i++;
+        else if (strcmp(argv[i], "--cpu-mask") == 0)
+            o->mask = v, i++;
+        else if (strcmp(argv[i], "--precision") == 0)
+            o->precision = v, i++;
+        else
+            return false;
+    }
+    return o->file && o->px >= 8 && o->runs > 0 && o->batch > 0;
+}
+
+static limn_status build(limn_graph *g, limn_model_weights **mw, const options *o,
+                         const limn_weights *w, limn_err *err) {
+    limn_weights *set = NULL;
+    bool unet = strcmp(o->part, "unet") == 0;
+    limn_unet_config uc;
+    limn_vae_config vc;
+    const char *prefix = unet ? "model.diffusion_model." : "first_stage_model.";
+    if (limn_weights_has_prefix(w, "unet.")) prefix = unet ? "unet." : "vae.";
+    limn_status st = unet ? limn_canon_unet(&set, &uc, w, prefix, NULL, err)
+                          : limn_canon_vae(&set, &vc, w, prefix, NULL, err);
+    if (st == LIMN_OK) st = limn_model_weights_new(mw, set, err);
+    limn_weights_unref(&set);
+    if (st != LIMN_OK) return st;
+    limn_nn nn = {g, limn_model_weights_find, *mw};
+    limn_vae_request vr = {o->batch, o->px, o->px};
+    if (unet) {
+        limn_unet_request r = {o->batch, o->px / 8, o->px / 8, 77, 1280};
+        limn_unet_build(&nn, &uc, &r);
+    } else if (strcmp(o->part, "vae-decode") == 0) {
+        vr.height = vr.width = o->px / 8;
+        limn_vae_build_decoder(&nn, &vc, &vr);
+    } else {
+        limn_vae_build_encoder(&nn, &vc, &vr);
+    }
+    return LIMN_OK;
+}
+
+static void fill_inputs(limn_program *p) {
+    static const char *const names[] = {"sample", "context",     "timestep", "latent",
+                                        "image",  "text_embeds", "time_ids"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        limn_shape s;
+        if (!limn_plan_find_input(p->plan, names[i])) continue;
+        float *x = limn_program_input(p, names[i], &s);
+        for (int64_t k = 0; k < limn_shape_count(&s); k++) x[k] = (float)((k * 37) % 101) / 50 - 1;
+    }
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+int main(int argc, char **argv) {
+    options o;
+    limn_err err = {0};
+    if (!parse(&o, argc, argv)) {
+        fprintf(stderr, "usage: bench_network FILE [--part unet|vae-decode|vae-encode] [--px N] "
+                        "[--runs N] [--batch N] [--threads N] [--cpu-mask M] [--precision P]\n");
+        return 2;
+    }
+    unsigned mask;
+    limn_weights *w;
+    limn_backend *b;
+    limn_graph *g;
+    limn_program *p;
+    limn_model_weights *mw = NULL;
+    if (limn_cpu_mask_parse(&mask, o.mask, &err) != LIMN_OK) return die(&err);
+    limn_cpu_options co = {.threads = o.threads, .cpu_flags = limn_cpu_detect() & mask};
+    co.precision = strcmp(o.precision, "exact") == 0  ? LIMN_PRECISION_EXACT
+                   : strcmp(o.precision, "int8") == 0 ? LIMN_PRECISION_INT8
+                                                      : LIMN_PRECISION_FAST;
+    int threads = o.threads > 0 ? o.threads : limn_cpu_count();
+    double begin = bench_clock(threads);
+    if (limn_weights_open(&w, o.file, &err) != LIMN_OK) return die(&err);
+    if (limn_backend_new_cpu(&b, &co, &err) != LIMN_OK) return die(&err);
+    if (limn_graph_new(&g, &err) != LIMN_OK) return die(&err);
+    if (build(g, &mw, &o, w, &err) != LIMN_OK) return die(&err);
+    if (limn_program_new(&p, b, &g, &err) != LIMN_OK) return die(&err);
+    char cpu[64];
+    printf("%s, %s, %d px, batch %d, %s, %s; ready in %.2f s\n", o.file, o.part, o.px, o.batch,
+           limn_cpu_describe(co.cpu_flags, cpu, sizeof cpu), o.precision,
+           bench_clock(threads) - begin);
+    fill_inputs(p);
+    if (limn_program_run(p, NULL, &err) != LIMN_OK) return die(&err); /* warm-up */
+    if (limn_program_profile(p, &err) != LIMN_OK) return die(&err);
+    p->runs = 0;
+    double *t = calloc((size_t)o.runs, sizeof *t);
+    for (int i = 0; i < o.runs; i++) {
+        double t0 = bench_clock(threads);
+        if (limn_program_run(p, NULL, &err) != LIMN_OK) return die(&err);
+        t[i] = bench_clock(threads) - t0;
+    }
+    qsort(t, (size_t)o.runs, sizeof *t, by_value);
+    limn_pool *pool = NULL;
+    if (limn_pool_new(&pool, threads, &err) != LIMN_OK) return die(&err);
+    bench_unit unit = BENCH_FMA_SSE;
+    for (int u = BENCH_FMA_SSE; u <= BENCH_FMA_ZMM; u++)
+        if (bench_unit_has((bench_unit)u, co.cpu_flags)) unit = (bench_unit)u;
+    if (co.precision == LIMN_PRECISION_FAST && bench_unit_has(BENCH_BF16_ZMM, co.cpu_flags))
+        unit = BENCH_BF16_ZMM;
+    double peak = bench_peak(unit, pool, 0.5);
+    limn_pool_free(&pool);
+    limn_buf out;
+    limn_buf_init(&out, 1 << 20);
+    limn_program_print_profile(p, &out);
+    fputs(limn_buf_text(&out), stdout);
+    printf("median %.3f s (least %.3f, most %.3f of %d): %.1f GFLOP/s, %.0f%% of %.0f (%s); arena "
+           "%.0f MB, packed weights "
+           "%.0f MB, peak memory %.0f MB\n",
+           t[o.runs / 2], t[0], t[o.runs - 1], o.runs, p->plan->flops / t[o.runs / 2] / 1e9,
+           100 * p->plan->flops / t[o.runs / 2] / 1e9 / peak, peak, bench_unit_name(unit),
+           (double)p->plan->arena_bytes / 1e6, (double)limn_backend_packed_bytes(b) / 1e6,
+           (double)limn_mem_peak_rss() / 1e6);
+    return 0;
+}
