@@ -9,12 +9,11 @@ all: $(B)/build.ninja
 	ninja -C $(B) -j $(JOBS)
 
 $(B)/build.ninja:
-	@sh tools/setup.sh --check
+	sh tools/setup.sh
 	meson setup $(B) -Demulate=true $(MESON_FLAGS)
 
 demo: all
-	@mkdir -p out
-	$(B)/limn draw "a lighthouse at dusk, oil painting" -o out/demo.png --seed 7 --overwrite
+	sh tools/demo.sh $(B)/limn out
 
 test: all
 	meson test -C $(B) --print-errorlogs --num-processes $(JOBS)

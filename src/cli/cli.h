@@ -30,6 +30,7 @@ typedef struct cli_command {
 limn_status cmd_draw(cli *c, limn_err *err);
 limn_status cmd_redo(cli *c, limn_err *err);
 limn_status cmd_upscale(cli *c, limn_err *err);
+limn_status cmd_sheet(cli *c, limn_err *err);
 limn_status cmd_info(cli *c, limn_err *err);
 limn_status cmd_samplers(cli *c, limn_err *err);
 limn_status cmd_upscalers(cli *c, limn_err *err);

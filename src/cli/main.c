@@ -18,6 +18,8 @@ static const cli_command commands[] = {
      cmd_draw},
     {"redo", "PICTURE", "draw a picture again from the recipe inside it", 1, 1, true, cmd_redo},
     {"upscale", "PICTURE", "enlarge a picture", 1, 1, true, cmd_upscale},
+    {"sheet", "PICTURE...", "put pictures on one sheet with their prompts below", 1, 256, true,
+     cmd_sheet},
     {"info", "FILE", "say what a model or picture is and what is inside", 1, 1, false, cmd_info},
     {"samplers", "", "list solvers and noise schedules", 0, 0, false, cmd_samplers},
     {"upscalers", "", "list ways to enlarge pictures", 0, 0, false, cmd_upscalers},

@@ -219,13 +219,22 @@ static bool schedule_choice(limn_choice *out, int i) {
     return true;
 }
 
+static bool model_choice(limn_choice *out, int i) {
+    char *path = i == 0 ? limn_engine_bundled("mini-draw") : NULL;
+    if (!path) return false;
+    limn_mem_free(path);
+    *out = (limn_choice){"mini-draw", NULL, "comes with limn: small pictures of everyday things"};
+    return true;
+}
+
 bool limn_engine_choice(limn_choice *out, const char *list, int index) {
     static const struct {
         const char *list;
         bool (*get)(limn_choice *out, int i);
     } rows[] = {{"sampler", sampler_choice},
                 {"schedule", schedule_choice},
-                {"upscaler", limn_upscaler_choice}};
+                {"upscaler", limn_upscaler_choice},
+                {"model", model_choice}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         if (strcmp(rows[i].list, list) == 0) return index >= 0 && rows[i].get(out, index);
     return false;
