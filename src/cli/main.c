@@ -43,7 +43,8 @@ static void catch_signals(limn_cancel *cancel) {
     signal_cancel = cancel;
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe or a file-size limit is an error of the write, not */
+    signal(SIGXFSZ, SIG_IGN); /* the end of the program */
 }
 
 limn_status cli_fail(limn_err *err, limn_status st, const char *fmt, ...) {
