@@ -246,6 +246,10 @@ static cv_case random_case(uint64_t *s, int round) {
     if (h->h < need_h) h->h = need_h;
     if (h->w < need_w) h->w = need_w;
     c.w_dtype = types[test_range(s, 0, 2)];
+    if (h->kh == 1 && h->kw == 1 && test_range(s, 0, 1)) { /* the file's own blocks */
+        h->ic = 64;
+        c.w_dtype = LIMN_Q8_0;
+    }
     c.x_dtype = test_range(s, 0, 2) ? LIMN_F32 : LIMN_BF16;
     c.y_dtype = test_range(s, 0, 2) ? LIMN_F32 : LIMN_BF16;
     c.compute = (limn_compute)test_range(s, 0, 2);
