@@ -22,9 +22,11 @@ struct limn_pool {
     int started; /* helper threads running */
     pthread_t handles[MAX_THREADS];
     pthread_mutex_t lock;
-    pthread_cond_t wake;
+    pthread_cond_t wake;    /* a job for the workers */
+    pthread_cond_t done;    /* a job's end for its caller */
     atomic_uint generation; /* odd or even, changes with every job */
     atomic_int sleeping;
+    atomic_bool waiting; /* the caller sleeps until pending is 0 */
     bool stop;
     limn_task_fn *fn;
     void *arg;
@@ -71,6 +73,28 @@ static bool wait_job(limn_pool *p, unsigned seen) {
     return !p->stop;
 }
 
+/* The last worker wakes the caller if it sleeps. Sequentially consistent on both sides: either the
+ * caller sees pending 0 or the worker sees that it waits. */
+static void finish_job(limn_pool *p) {
+    if (atomic_fetch_sub(&p->pending, 1) != 1 || !atomic_load(&p->waiting)) return;
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_signal(&p->done);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* Spins a moment, as jobs are short, then sleeps: a machine with other work gets its core back. */
+static void wait_workers(limn_pool *p) {
+    for (int i = 0; i < SPIN_ROUNDS; i++) {
+        if (atomic_load_explicit(&p->pending, memory_order_acquire) == 0) return;
+        cpu_relax();
+    }
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->waiting, true);
+    while (atomic_load(&p->pending) > 0) pthread_cond_wait(&p->done, &p->lock);
+    atomic_store(&p->waiting, false);
+    pthread_mutex_unlock(&p->lock);
+}
+
 static void *worker_main(void *argp) {
     start_arg a = *(start_arg *)argp;
     limn_mem_free(argp);
@@ -80,7 +104,7 @@ static void *worker_main(void *argp) {
         if (!wait_job(p, seen)) return NULL;
         seen = atomic_load_explicit(&p->generation, memory_order_acquire);
         take_tasks(p, a.worker);
-        atomic_fetch_sub_explicit(&p->pending, 1, memory_order_release);
+        finish_job(p);
     }
 }
 
@@ -117,6 +141,7 @@ limn_status limn_pool_new(limn_pool **out, int threads, limn_err *err) {
     p->threads = threads;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
+    pthread_cond_init(&p->done, NULL);
     for (int i = 1; i < threads; i++) {
         start_arg *a = limn_mem_alloc(sizeof *a);
         if (a) *a = (start_arg){p, i};
@@ -144,6 +169,7 @@ void limn_pool_free(limn_pool **pool) {
     for (int i = 0; i < p->started; i++) pthread_join(p->handles[i], NULL);
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->wake);
+    pthread_cond_destroy(&p->done);
     limn_mem_free(p);
 }
 
@@ -169,9 +195,5 @@ void limn_pool_run(limn_pool *p, limn_task_fn *fn, void *arg, size_t count) {
         pthread_mutex_unlock(&p->lock);
     }
     take_tasks(p, 0);
-    unsigned spins = 0;
-    while (atomic_load_explicit(&p->pending, memory_order_acquire) > 0) {
-        cpu_relax();
-        if (++spins > SPIN_ROUNDS) sched_yield();
-    }
+    wait_workers(p);
 }
