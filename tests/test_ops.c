@@ -19,6 +19,8 @@ typedef struct fixture {
     uint32_t state;
     limn_weight weights[16];
     int n_weights;
+    limn_tensor states[2];
+    int n_states;
 } fixture;
 
 static float next(fixture *f) {
@@ -128,6 +130,23 @@ static void case_rest(fixture *f, int v) {
     limn_g_output(f->g, r, "y");
 }
 
+/* Two sequences of different length, in a cache of each type; the last chunk is not full. */
+static void case_cache(fixture *f, int v) {
+    static const limn_dtype types[] = {LIMN_F32, LIMN_F16, LIMN_BF16, LIMN_Q8_0, LIMN_F16};
+    static const int64_t len[] = {5, 1, 3, 40, 130};
+    int heads = 4, kv = v % 2 ? 2 : 1;
+    int64_t dim = 32, rows = 200;
+    limn_node *x = input(f, "x", LIMN_SHAPE(2, len[v], kv * dim));
+    limn_node *span = limn_g_input(f->g, "span", LIMN_I32, LIMN_SHAPE(2, 2));
+    limn_shape s = LIMN_SHAPE(2, rows, kv * dim);
+    limn_node *k = limn_g_store(f->g, limn_g_state(f->g, "k", types[v], s),
+                                limn_g_affine(f->g, x, 0.5f, 0), span);
+    limn_node *w = limn_g_store(f->g, limn_g_state(f->g, "v", types[v], s), x, span);
+    limn_node *q = input(f, "q", LIMN_SHAPE(2, len[v], heads * dim));
+    limn_attr a = {.heads = heads, .kv_heads = kv};
+    limn_g_output(f->g, limn_g_cached_attention(f->g, q, k, w, span, &a), "y");
+}
+
 typedef struct case_row {
     const char *name;
     op_case *build;
@@ -140,10 +159,25 @@ static const case_row cases[] = {
     {"attention", case_attention},
     {"elementwise", case_elementwise},
     {"rest", case_rest},
+    {"cache", case_cache},
 };
 enum { N_CASES = sizeof cases / sizeof cases[0], VARIANTS = 5 };
 
 /* ---- running ---- */
+/* Random memory for a state, the same for every program of a case: what an earlier run left. */
+static void state_fill(fixture *f, limn_program *p, const limn_node *n) {
+    limn_err err = {0};
+    fixture own = {.state = 77};
+    limn_tensor *t = &f->states[f->n_states++];
+    GOLDEN_OK(limn_tensor_new(t, n->dtype, &n->shape, &err));
+    int64_t count = limn_shape_count(&n->shape);
+    float *x = malloc((size_t)count * sizeof *x);
+    for (int64_t i = 0; i < count; i++) x[i] = next(&own);
+    assert_true(limn_dtype_from_f32(t->data, x, n->dtype, count));
+    free(x);
+    GOLDEN_OK(limn_program_bind(p, n->name, t->data, &err));
+}
+
 static limn_program *program_of(const case_row *c, int variant, limn_backend *b, fixture *f) {
     limn_err err = {0};
     limn_program *p = NULL;
@@ -155,8 +189,14 @@ static limn_program *program_of(const case_row *c, int variant, limn_backend *b,
         fail_msg("%s %d: %s", c->name, variant, err.text);
     for (int i = 0; i < p->plan->n_nodes; i++) {
         limn_node *n = limn_graph_node(p->plan->graph, i);
+        if (n->op == LIMN_OP_STATE) state_fill(f, p, n);
         if (n->op != LIMN_OP_INPUT) continue;
         float *x = limn_program_data(p, n);
+        if (n->dtype == LIMN_I32) { /* {first, used} of two sequences */
+            int32_t len = (int32_t)limn_plan_find_output(p->plan, "y")->shape.dim[1];
+            memcpy(x, (int32_t[]){17, len, 0, len - len / 3}, 16);
+            continue;
+        }
         for (int64_t k = 0; k < limn_shape_count(&n->shape); k++) x[k] = next(f) * 2;
     }
     /* twice: a plan must leave its inputs alone */
@@ -167,6 +207,7 @@ static limn_program *program_of(const case_row *c, int variant, limn_backend *b,
 
 static void fixture_free(fixture *f) {
     for (int i = 0; i < f->n_weights; i++) limn_tensor_free(&f->weights[i].t);
+    for (int i = 0; i < f->n_states; i++) limn_tensor_free(&f->states[i]);
 }
 
 static double outputs_error(const limn_program *a, const limn_program *b, bool bitwise) {
@@ -303,6 +344,44 @@ static void test_narrow_marks_only_product_inputs(void **state) {
     fixture_free(&f);
 }
 
+/* ---- states ---- */
+static void test_states_are_guarded(void **state) {
+    (void)state;
+    limn_err err = {0};
+    fixture f = {.state = 3};
+    limn_program *p = NULL;
+    limn_backend *b = golden_backend_new(&golden_backends[2]);
+    GOLDEN_OK(limn_graph_new(&f.g, &err));
+    case_cache(&f, 0);
+    GOLDEN_OK(limn_program_new(&p, b, &f.g, &err));
+    assert_int_equal(limn_program_run(p, NULL, &err), LIMN_E_INTERNAL); /* nothing bound */
+    assert_int_equal(limn_program_bind(p, "w", NULL, &err), LIMN_E_MISSING);
+    state_fill(&f, p, limn_plan_find_state(p->plan, "k"));
+    state_fill(&f, p, limn_plan_find_state(p->plan, "v"));
+    int32_t *span = limn_program_input(p, "span", NULL);
+    static const int32_t bad[][4] = {{196, 5, 0, 1}, {0, 6, 0, 1}, {0, 1, -1, 1}, {0, 1, 0, -1}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        memcpy(span, bad[i], sizeof bad[i]);
+        assert_int_equal(limn_program_run(p, NULL, &err), LIMN_E_LIMIT);
+    }
+    memcpy(span, (int32_t[]){195, 5, 0, 0}, 16);
+    GOLDEN_OK(limn_program_run(p, NULL, &err));
+    limn_program_free(&p);
+    /* a state is no tensor: other ops refuse it, and it is no output */
+    for (int i = 0; i < 2; i++) {
+        GOLDEN_OK(limn_graph_new(&f.g, &err));
+        limn_node *s = limn_g_state(f.g, "s", LIMN_F16, LIMN_SHAPE(1, 4, 8));
+        if (i)
+            limn_g_output(f.g, limn_g_affine(f.g, s, 1, 0), "y");
+        else
+            limn_g_output(f.g, s, "y");
+        assert_int_equal(limn_graph_check(f.g, &err), LIMN_E_INTERNAL);
+        limn_graph_free(&f.g);
+    }
+    limn_backend_free(&b);
+    fixture_free(&f);
+}
+
 /* ---- errors ---- */
 static void test_shape_errors_name_both_shapes(void **state) {
     (void)state;
@@ -374,6 +453,7 @@ int main(void) {
         cmocka_unit_test(test_fusion_shortens_plans),
         cmocka_unit_test(test_slots_never_overlap),
         cmocka_unit_test(test_narrow_marks_only_product_inputs),
+        cmocka_unit_test(test_states_are_guarded),
         cmocka_unit_test(test_shape_errors_name_both_shapes),
         cmocka_unit_test(test_out_of_memory_is_a_status),
         cmocka_unit_test(test_cancel_stops),

@@ -50,6 +50,8 @@ struct limn_program {
     limn_backend *backend;
     limn_plan *plan; /* owned */
     uint8_t *arena;  /* owned, plan->arena_bytes */
+    void **states;   /* owned, by node id: where each state is bound; NULL without states */
+    bool rebound;    /* states changed since the backend last looked */
     double *seconds; /* per step, summed over runs; NULL unless profiling was asked for */
     int runs;
     void *data; /* the backend's own, one block of limn_mem_*; freed with the program */
@@ -63,7 +65,8 @@ typedef struct limn_cpu_options {
     uint64_t pack_limit;  /* bytes that the folder may take; 0: 16 GB */
 } limn_cpu_options;
 
-/* Data of a node inside a program's arena; resolves views. For backends. */
+/* Data of a node: in the program's arena, or where its state is bound; resolves views. NULL for a
+ * state that is not bound yet. For backends. */
 void *limn_program_data(const limn_program *p, const limn_node *nd);
 
 limn_status limn_backend_new_cpu(limn_backend **out, const limn_cpu_options *opt, limn_err *err);
@@ -86,6 +89,10 @@ void limn_program_free(limn_program **p);
  * dtype are those of the node. */
 void *limn_program_input(limn_program *p, const char *name, limn_shape *shape);
 const float *limn_program_output(limn_program *p, const char *name, limn_shape *shape);
+/* Where a state of the graph is: memory of its dtype and shape, which the caller owns and which
+ * must outlive the runs that use it. May be called again between runs. E_MISSING: no such state. A
+ * run with a state that was never bound is E_INTERNAL. */
+limn_status limn_program_bind(limn_program *p, const char *name, void *data, limn_err *err);
 /* E_CANCELLED when *cancel became true (it is polled between ops and inside long ones). */
 limn_status limn_program_run(limn_program *p, const atomic_bool *cancel, limn_err *err);
 /* Turns per-step timing on; limn_program_print_profile sums it up per op. */

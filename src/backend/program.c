@@ -33,6 +33,11 @@ limn_status limn_program_new(limn_program **out, limn_backend *b, limn_graph **g
     p->arena = limn_mem_aligned(p->plan->arena_bytes ? p->plan->arena_bytes : 64);
     LIMN_CHECK(err, p->arena, LIMN_E_NOMEM, "no memory for %.0f MB of intermediate results",
                (double)p->plan->arena_bytes / 1e6);
+    if (limn_plan_has_states(p->plan)) {
+        p->states = limn_mem_calloc((size_t)p->plan->n_nodes, sizeof *p->states);
+        LIMN_CHECK(err, p->states, LIMN_E_NOMEM, "no memory for a program");
+        p->rebound = true;
+    }
     LIMN_TRY(b->v->prepare(b, p, err));
     *out = p;
     p = NULL;
@@ -46,6 +51,7 @@ void limn_program_free(limn_program **program) {
     if (!p) return;
     limn_plan_free(&p->plan);
     limn_mem_free(p->arena);
+    limn_mem_free(p->states);
     limn_mem_free(p->seconds);
     limn_mem_free(p->data);
     limn_mem_free(p);
@@ -53,7 +59,8 @@ void limn_program_free(limn_program **program) {
 }
 
 void *limn_program_data(const limn_program *p, const limn_node *nd) {
-    while (nd->op == LIMN_OP_RESHAPE) nd = nd->src[0];
+    while (nd->op == LIMN_OP_RESHAPE || nd->op == LIMN_OP_STORE) nd = nd->src[0];
+    if (nd->op == LIMN_OP_STATE) return p->states[nd->id];
     return p->arena + p->plan->slots[p->plan->slot[nd->id]].offset;
 }
 
@@ -71,7 +78,26 @@ const float *limn_program_output(limn_program *p, const char *name, limn_shape *
     return node_data(p, limn_plan_find_output(p->plan, name), shape);
 }
 
+limn_status limn_program_bind(limn_program *p, const char *name, void *data, limn_err *err) {
+    const limn_node *nd = limn_plan_find_state(p->plan, name);
+    if (!nd) return limn_fail(err, LIMN_E_MISSING, "the program has no state '%s'", name);
+    p->states[nd->id] = data;
+    p->rebound = true;
+    return LIMN_OK;
+}
+
+static limn_status states_check(const limn_program *p, limn_err *err) {
+    for (int k = 0; p->rebound && k < p->plan->n_steps; k++) {
+        const limn_node *nd = p->plan->steps[k];
+        if (nd->op == LIMN_OP_STORE && !limn_program_data(p, nd))
+            return limn_fail(err, LIMN_E_INTERNAL, "state '%s' is not bound", nd->src[0]->name);
+    }
+    return LIMN_OK;
+}
+
 limn_status limn_program_run(limn_program *p, const atomic_bool *cancel, limn_err *err) {
+    limn_status st = states_check(p, err);
+    if (st != LIMN_OK) return st;
     return p->backend->v->run(p->backend, p, cancel, err);
 }
 

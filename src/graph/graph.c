@@ -85,6 +85,11 @@ static limn_node *node_add(limn_graph *g, const limn_node *t) {
         if (!t->src[i])
             return limn_graph_fail(g, LIMN_E_INTERNAL, "%s: a source is missing",
                                    limn_op_get(t->op)->name);
+    for (int i = 0; i < t->n_src; i++) /* a state is read by the two ops made for it only */
+        if ((limn_op_get(t->src[i]->op)->flags & LIMN_OPF_STATE) && t->op != LIMN_OP_STORE &&
+            t->op != LIMN_OP_CACHED_ATTENTION)
+            return limn_graph_fail(g, LIMN_E_INTERNAL, "%s: a state cannot be read like a tensor",
+                                   limn_op_get(t->op)->name);
     limn_node *n = limn_arena_alloc(&g->arena, sizeof *n);
     if (!n || !nodes_reserve(g)) return NULL;
     *n = *t;
@@ -104,8 +109,17 @@ limn_node *limn_g_input(limn_graph *g, const char *name, limn_dtype t, limn_shap
     return node_add(g, &n);
 }
 
+limn_node *limn_g_state(limn_graph *g, const char *name, limn_dtype t, limn_shape shape) {
+    limn_node n = {.op = LIMN_OP_STATE, .dtype = t, .shape = shape};
+    n.name = limn_arena_strdup(&g->arena, name);
+    return node_add(g, &n);
+}
+
 limn_node *limn_g_output(limn_graph *g, limn_node *x, const char *name) {
     if (!x || g->err.status != LIMN_OK) return NULL;
+    if (limn_op_get(x->op)->flags & LIMN_OPF_STATE)
+        return limn_graph_fail(g, LIMN_E_INTERNAL, "output '%s': a state cannot be an output",
+                               name);
     /* A view or an input cannot be kept by itself: its storage belongs to another node. */
     if (x->op == LIMN_OP_INPUT || x->op == LIMN_OP_RESHAPE) x = limn_g_affine(g, x, 1.0f, 0.0f);
     if (!x) return NULL;
@@ -237,6 +251,19 @@ limn_node *limn_g_slice(limn_graph *g, limn_node *x, int64_t offset, int64_t wid
 limn_node *limn_g_prelu(limn_graph *g, limn_node *x, const limn_weight *slope) {
     if (!slope) return limn_graph_fail(g, LIMN_E_MISSING, "prelu: the slopes are missing");
     limn_node n = {.op = LIMN_OP_PRELU, .n_src = 1, .src = {x}, .w = slope};
+    return node_add(g, &n);
+}
+
+limn_node *limn_g_store(limn_graph *g, limn_node *state, limn_node *x, limn_node *span) {
+    limn_node n = {.op = LIMN_OP_STORE, .n_src = 3, .src = {state, x, span}};
+    return node_add(g, &n);
+}
+
+limn_node *limn_g_cached_attention(limn_graph *g, limn_node *q, limn_node *k, limn_node *v,
+                                   limn_node *span, const limn_attr *a) {
+    limn_node n = {.op = LIMN_OP_CACHED_ATTENTION, .n_src = 4, .src = {q, k, v, span}, .attr = *a};
+    if (n.attr.scale == 0 && q && a->heads > 0 && q->shape.ndim == 3)
+        n.attr.scale = (float)(1.0 / sqrt((double)q->shape.dim[2] / a->heads));
     return node_add(g, &n);
 }
 

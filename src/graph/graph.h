@@ -53,6 +53,9 @@ typedef enum limn_op {
     LIMN_OP_PRELU,
     LIMN_OP_PIXEL_SHUFFLE,
     LIMN_OP_PIXEL_UNSHUFFLE,
+    LIMN_OP_STATE,
+    LIMN_OP_STORE,
+    LIMN_OP_CACHED_ATTENTION,
     LIMN_OP_COUNT
 } limn_op;
 
@@ -89,7 +92,7 @@ typedef struct limn_attr {
     int stride, pad_l, pad_r, pad_t, pad_b; /* CONV2D */
     int factor;                             /* PIXEL_SHUFFLE, PIXEL_UNSHUFFLE */
     bool upsample2;                         /* CONV2D: input is read as if nearest-upsampled by 2 */
-    int heads, kv_heads;                    /* ATTENTION, ROPE */
+    int heads, kv_heads;                    /* ATTENTION, CACHED_ATTENTION, ROPE */
     bool causal;                            /* ATTENTION */
     float scale;                            /* ATTENTION: factor on q.k */
     int64_t offset;             /* SLICE along the last dimension; causal offset of ATTENTION */
@@ -133,6 +136,11 @@ void limn_graph_set_label(limn_graph *g, const char *label);
 limn_node *limn_g_input(limn_graph *g, const char *name, limn_dtype t, limn_shape shape);
 /* Marks a node as a result that is kept until the next run; returns it. */
 limn_node *limn_g_output(limn_graph *g, limn_node *x, const char *name);
+
+/* Memory that outlives a run and may be shared by programs, such as a KV cache: it has no place in
+ * the arena and is bound with limn_program_bind(). f32, f16, bf16 or q8_0, shape [n, rows, c].
+ * Only limn_g_store takes it. */
+limn_node *limn_g_state(limn_graph *g, const char *name, limn_dtype t, limn_shape shape);
 
 /* ---- ops ---- */
 /* x [..., k], w [n, k] (or [n, k, 1, 1]), bias [n] or NULL -> [..., n] */
@@ -181,5 +189,16 @@ limn_node *limn_g_pixel_shuffle(limn_graph *g, limn_node *x, int factor);
 limn_node *limn_g_pixel_unshuffle(limn_graph *g, limn_node *x, int factor);
 /* columns [offset, offset + width) of the last dimension */
 limn_node *limn_g_slice(limn_graph *g, limn_node *x, int64_t offset, int64_t width);
+
+/* Writing into a state: row first + i of sequence b becomes x[b, i] for i < used, where
+ * span i32 [n, 2] holds {first, used} of each sequence, 0 <= used <= len. The result stands for the
+ * state from then on, and only limn_g_cached_attention reads it. A run fails with E_LIMIT when the
+ * rows do not fit. x [n, len, c] */
+limn_node *limn_g_store(limn_graph *g, limn_node *state, limn_node *x, limn_node *span);
+/* Causal attention over what a state holds: q [n, len, heads*d], k and v stored states
+ * [n, rows, kv_heads*d] with the same span. Query i < used of sequence b sees the rows
+ * 0 .. first + i; results from used on are 0. */
+limn_node *limn_g_cached_attention(limn_graph *g, limn_node *q, limn_node *k, limn_node *v,
+                                   limn_node *span, const limn_attr *a);
 
 #endif

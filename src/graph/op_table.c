@@ -200,6 +200,53 @@ static limn_status infer_rope(limn_node *n, limn_err *err) {
     return LIMN_OK;
 }
 
+static bool is_span(const limn_node *span, int64_t n) {
+    return span->dtype == LIMN_I32 && span->shape.ndim == 2 && span->shape.dim[0] == n &&
+           span->shape.dim[1] == 2;
+}
+
+static limn_status infer_state(limn_node *n, limn_err *err) {
+    bool type = n->dtype == LIMN_F32 || n->dtype == LIMN_F16 || n->dtype == LIMN_BF16 ||
+                n->dtype == LIMN_Q8_0;
+    size_t bytes;
+    if (type && n->shape.ndim == 3 && limn_shape_count(&n->shape) > 0 &&
+        limn_tensor_bytes(&bytes, n->dtype, &n->shape))
+        return LIMN_OK;
+    return limn_fail(err, LIMN_E_SHAPE, "state '%s': cannot be %s %s", n->name ? n->name : "?",
+                     limn_dtype_get(n->dtype)->name, shape_text(&n->shape).s);
+}
+
+static limn_status infer_store(limn_node *n, limn_err *err) {
+    const limn_node *s = n->src[0];
+    const limn_shape *x = &n->src[1]->shape;
+    bool ok = s->op == LIMN_OP_STATE && x->ndim == 3 && x->dim[0] == s->shape.dim[0] &&
+              x->dim[2] == s->shape.dim[2] && is_span(n->src[2], x->dim[0]);
+    if (!ok)
+        return limn_fail(err, LIMN_E_SHAPE, "store: %s does not fit the state %s", shape_text(x).s,
+                         shape_text(&s->shape).s);
+    n->shape = s->shape;
+    n->dtype = s->dtype;
+    return LIMN_OK;
+}
+
+static limn_status infer_cached_attention(limn_node *n, limn_err *err) {
+    const limn_node *kn = n->src[1], *vn = n->src[2];
+    const limn_shape *q = &n->src[0]->shape, *k = &kn->shape;
+    limn_attr *a = &n->attr;
+    if (a->kv_heads == 0) a->kv_heads = a->heads;
+    bool ok = kn->op == LIMN_OP_STORE && vn->op == LIMN_OP_STORE && q->ndim == 3 &&
+              limn_shape_equal(k, &vn->shape) && q->dim[0] == k->dim[0] && a->heads > 0 &&
+              a->kv_heads > 0 && a->heads % a->kv_heads == 0 && q->dim[2] % a->heads == 0 &&
+              k->dim[2] % a->kv_heads == 0 && q->dim[2] / a->heads == k->dim[2] / a->kv_heads &&
+              is_span(n->src[3], q->dim[0]);
+    if (!ok)
+        return limn_fail(err, LIMN_E_SHAPE,
+                         "attention of %d heads (%d for keys): q %s and the state %s do not fit",
+                         a->heads, a->kv_heads, shape_text(q).s, shape_text(k).s);
+    n->shape = *q;
+    return LIMN_OK;
+}
+
 /* The wanted width is in n->shape's last dimension. */
 static limn_status infer_slice(limn_node *n, limn_err *err) {
     const limn_shape *x = &n->src[0]->shape;
@@ -284,6 +331,10 @@ static const limn_op_info rows[LIMN_OP_COUNT] = {
     [LIMN_OP_PRELU] = {"prelu", 1, 1, LIMN_OPF_INPLACE, infer_prelu, flops_each},
     [LIMN_OP_PIXEL_SHUFFLE] = {"pixel_shuffle", 1, 1, 0, infer_shuffle, flops_none},
     [LIMN_OP_PIXEL_UNSHUFFLE] = {"pixel_unshuffle", 1, 1, 0, infer_shuffle, flops_none},
+    [LIMN_OP_STATE] = {"state", 0, 0, LIMN_OPF_STATE, infer_state, flops_none},
+    [LIMN_OP_STORE] = {"store", 3, 3, LIMN_OPF_STATE, infer_store, flops_none},
+    [LIMN_OP_CACHED_ATTENTION] = {"cached_attention", 4, 4, LIMN_OPF_NARROW_OUT,
+                                  infer_cached_attention, flops_attention},
     /* clang-format on */
 };
 

@@ -14,6 +14,7 @@ typedef enum limn_op_flags {
     LIMN_OPF_VIEW = 2,       /* output is source 0's storage */
     LIMN_OPF_NARROW_OUT = 4, /* the CPU kernels can write this op's result as bf16 */
     LIMN_OPF_NARROW_IN = 8,  /* source 0 may be bf16 */
+    LIMN_OPF_STATE = 16,     /* output is a state's storage, outside the arena */
 } limn_op_flags;
 
 typedef struct limn_op_info {

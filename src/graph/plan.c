@@ -32,6 +32,11 @@ static void mark_live(planner *pl) {
     }
 }
 
+/* A state lives outside the arena, and so does what was stored into it. */
+static bool is_outside(const limn_node *nd) {
+    return (limn_op_get(nd->op)->flags & LIMN_OPF_STATE) != 0;
+}
+
 static limn_node *storage_root(limn_node *nd) {
     while (nd->op == LIMN_OP_RESHAPE) nd = nd->src[0];
     return nd;
@@ -89,7 +94,9 @@ static limn_status steps_pass(planner *pl, limn_err *err) {
     for (int i = 0; i < pl->n; i++) {
         limn_node *nd = limn_graph_node(p->graph, i);
         pl->step_of[i] = -1;
-        if (!pl->live[i] || nd->op == LIMN_OP_INPUT || nd->op == LIMN_OP_RESHAPE) continue;
+        if (!pl->live[i] || nd->op == LIMN_OP_INPUT || nd->op == LIMN_OP_RESHAPE ||
+            nd->op == LIMN_OP_STATE)
+            continue;
         pl->step_of[i] = p->n_steps;
         p->steps[p->n_steps++] = nd;
         p->flops += limn_op_get(nd->op)->flops(nd);
@@ -99,7 +106,9 @@ static limn_status steps_pass(planner *pl, limn_err *err) {
 
 /* ---- placement ---- */
 static void slot_touch(limn_plan *p, const limn_node *reader_src, int step) {
-    limn_plan_slot *s = &p->slots[p->slot[storage_root((limn_node *)reader_src)->id]];
+    int at = p->slot[storage_root((limn_node *)reader_src)->id];
+    if (at < 0) return;
+    limn_plan_slot *s = &p->slots[at];
     if (step > s->last) s->last = step;
 }
 
@@ -122,7 +131,7 @@ static limn_status slots_pass(planner *pl, limn_err *err) {
     for (int i = 0; i < pl->n; i++) {
         limn_node *nd = limn_graph_node(p->graph, i);
         p->slot[i] = -1;
-        if (!pl->live[i] || nd->op == LIMN_OP_RESHAPE) continue;
+        if (!pl->live[i] || nd->op == LIMN_OP_RESHAPE || is_outside(nd)) continue;
         size_t bytes;
         if (!limn_tensor_bytes(&bytes, nd->dtype, &nd->shape) || bytes > SIZE_MAX / 4)
             return limn_fail(err, LIMN_E_LIMIT, "%s: a result is too large to hold",
@@ -139,6 +148,7 @@ static limn_status slots_pass(planner *pl, limn_err *err) {
     /* In place: the node joins its source's slot, which lives on as long as the node. */
     for (int k = 0; k < p->n_steps; k++) {
         limn_node *nd = p->steps[k];
+        if (is_outside(nd)) continue;
         limn_plan_slot *own = &p->slots[p->slot[nd->id]];
         if (!can_reuse(pl, nd, k, own->bytes)) continue;
         int shared = p->slot[storage_root(nd->src[0])->id];
@@ -256,14 +266,34 @@ limn_node *limn_plan_find_output(const limn_plan *plan, const char *name) {
     return node_find(plan, name, true);
 }
 
+/* Only stores take states, and a store runs only when it is live. */
+static limn_node *state_of(const limn_plan *plan, int step) {
+    limn_node *nd = plan->steps[step];
+    return nd->op == LIMN_OP_STORE ? nd->src[0] : NULL;
+}
+
+limn_node *limn_plan_find_state(const limn_plan *plan, const char *name) {
+    for (int k = 0; k < plan->n_steps; k++) {
+        limn_node *nd = state_of(plan, k);
+        if (nd && strcmp(nd->name, name) == 0) return nd;
+    }
+    return NULL;
+}
+
+bool limn_plan_has_states(const limn_plan *plan) {
+    for (int k = 0; k < plan->n_steps; k++)
+        if (state_of(plan, k)) return true;
+    return false;
+}
+
 void limn_plan_print(const limn_plan *p, limn_buf *out) {
     char text[96];
     for (int k = 0; k < p->n_steps; k++) {
         const limn_node *nd = p->steps[k];
-        const limn_plan_slot *s = &p->slots[p->slot[nd->id]];
+        const limn_plan_slot *s = is_outside(nd) ? NULL : &p->slots[p->slot[nd->id]];
         limn_buf_addf(out, "%5d %-10s %-5s %-22s @%-10zu %s%s%s%s %s\n", k,
                       limn_op_get(nd->op)->name, limn_dtype_get(nd->dtype)->name,
-                      limn_shape_format(&nd->shape, text, sizeof text), s->offset,
+                      limn_shape_format(&nd->shape, text, sizeof text), s ? s->offset : 0,
                       nd->attr.channel_add ? " +channel" : "", nd->attr.act ? " +act" : "",
                       nd->attr.residual ? " +residual" : "", nd->attr.upsample2 ? " +upsample" : "",
                       nd->w      ? nd->w->name

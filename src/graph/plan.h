@@ -33,7 +33,7 @@ typedef struct limn_plan {
     limn_node **steps; /* execution order, without inputs and views */
     int n_steps;
     int n_nodes; /* size of `slot` = limn_graph_count(graph) */
-    int *slot;   /* node id -> index into slots, -1 for nodes that do not run */
+    int *slot;   /* node id -> index into slots; -1: does not run, or lives in a state */
     limn_plan_slot *slots;
     int n_slots;
     size_t arena_bytes;
@@ -49,6 +49,10 @@ void limn_plan_free(limn_plan **plan);
 /* Inputs and outputs by name; NULL when there is none. */
 limn_node *limn_plan_find_input(const limn_plan *plan, const char *name);
 limn_node *limn_plan_find_output(const limn_plan *plan, const char *name);
+/* A live state by name; NULL when there is none. */
+limn_node *limn_plan_find_state(const limn_plan *plan, const char *name);
+/* True when some step reads the state. */
+bool limn_plan_has_states(const limn_plan *plan);
 
 /* One line per step: op, shapes, what was fused, where it lives. For `limn info --plan` and tests.
  */

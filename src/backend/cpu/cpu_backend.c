@@ -34,6 +34,11 @@ static limn_plan_options cpu_plan_options(const limn_backend *backend) {
     return (limn_plan_options){.narrow = bf16};
 }
 
+static void step_point(const limn_program *p, cpu_step *s) {
+    s->y = limn_program_data(p, s->n);
+    for (int i = 0; i < s->n->n_src; i++) s->x[i] = limn_program_data(p, s->n->src[i]);
+}
+
 static limn_status step_bind(cpu_backend *b, limn_program *p, cpu_step *s, const limn_node *nd,
                              limn_err *err) {
     const cpu_op *op = &limn_cpu_ops[nd->op];
@@ -42,8 +47,7 @@ static limn_status step_bind(cpu_backend *b, limn_program *p, cpu_step *s, const
                limn_op_get(nd->op)->name);
     s->n = nd;
     s->exact = b->precision == LIMN_PRECISION_EXACT;
-    s->y = limn_program_data(p, nd);
-    for (int i = 0; i < nd->n_src; i++) s->x[i] = limn_program_data(p, nd->src[i]);
+    step_point(p, s);
     if (nd->w) LIMN_TRY(limn_weight_cache_get(&s->w, b->weights, nd->w, op->w_use, err));
     if (nd->bias)
         LIMN_TRY(limn_weight_cache_get(&s->bias, b->weights, nd->bias, LIMN_USE_VECTOR, err));
@@ -96,6 +100,8 @@ static limn_status cpu_run(limn_backend *backend, limn_program *p, const atomic_
                     .scratch_bytes = b->scratch_bytes,
                     .cancel = cancel};
     LIMN_TRY(steps_refresh(b, steps, p->plan->n_steps, err));
+    for (int i = 0; p->rebound && i < p->plan->n_steps; i++) step_point(p, &steps[i]);
+    p->rebound = false;
     for (int i = 0; i < p->plan->n_steps; i++) {
         LIMN_CHECK(err, !limn_exec_cancelled(&ex), LIMN_E_CANCELLED, "cancelled");
         double t = p->seconds ? limn_clock_now() : 0;

@@ -389,6 +389,122 @@ static limn_status attention_run(const cpu_step *s, const limn_exec *ex, limn_er
     return LIMN_OK;
 }
 
+/* ---- states ---- */
+typedef struct cache_span {
+    int64_t first, used;
+} cache_span;
+
+/* Checks {first, used} of sequence b against the rows that were planned. */
+static limn_status span_get(cache_span *out, const cpu_step *s, int span, int64_t b, int64_t len,
+                            int64_t rows, limn_err *err) {
+    const int32_t *at = (const int32_t *)s->x[span] + 2 * b;
+    *out = (cache_span){at[0], at[1]};
+    if (at[0] >= 0 && at[1] >= 0 && at[1] <= len && out->first + out->used <= rows) return LIMN_OK;
+    return limn_fail(err, LIMN_E_LIMIT, "%d positions from %d on do not fit a context of %lld",
+                     at[1], at[0], (long long)rows);
+}
+
+typedef struct store_job {
+    const cpu_step *s;
+    char *to;
+    const float *from;
+    size_t row_bytes;
+    int64_t width;
+} store_job;
+
+static void store_task(void *arg, size_t task, int worker) {
+    const store_job *j = arg;
+    (void)worker;
+    limn_dtype_from_f32(j->to + task * j->row_bytes, j->from + (int64_t)task * j->width,
+                        j->s->n->dtype, j->width);
+}
+
+static limn_status store_run(const cpu_step *s, const limn_exec *ex, limn_err *err) {
+    const int64_t *x = s->n->src[1]->shape.dim;
+    int64_t rows = s->n->shape.dim[1];
+    limn_status st = LIMN_OK;
+    for (int64_t b = 0; b < x[0] && st == LIMN_OK; b++) {
+        cache_span span;
+        store_job j = {.s = s, .from = (const float *)s->x[1] + b * x[1] * x[2], .width = x[2]};
+        st = span_get(&span, s, 2, b, x[1], rows, err);
+        if (st != LIMN_OK) break;
+        (void)limn_dtype_row_bytes(&j.row_bytes, s->n->dtype, x[2]);
+        j.to = (char *)s->y + (size_t)(b * rows + span.first) * j.row_bytes;
+        limn_pool_run(ex->pool, store_task, &j, (size_t)span.used);
+    }
+    return st;
+}
+
+/* `used` queries of sequence b over `keys` rows of its state. */
+static limn_attention_args cached_args(const cpu_step *s, int64_t b, int64_t used, int64_t keys) {
+    const limn_attr *a = &s->n->attr;
+    const limn_node *kn = s->n->src[1];
+    const int64_t *q = s->n->src[0]->shape.dim;
+    int64_t width = kn->shape.dim[2];
+    size_t q_size = (size_t)limn_dtype_get(s->n->src[0]->dtype)->bytes;
+    size_t y_size = (size_t)limn_dtype_get(s->n->dtype)->bytes, row_bytes = 0;
+    (void)limn_dtype_row_bytes(&row_bytes, kn->dtype, width);
+    size_t q_at = (size_t)(b * q[1] * q[2]), k_at = (size_t)(b * kn->shape.dim[1]) * row_bytes;
+    limn_attn_view view = {
+        .type = kn->dtype, .batch = keys * width, .row = width, .head = width / a->kv_heads};
+    limn_attention_args args = {.q = {.data = (const char *)s->x[0] + q_at * q_size,
+                                      .type = s->n->src[0]->dtype,
+                                      .batch = q[1] * q[2],
+                                      .row = q[2],
+                                      .head = q[2] / a->heads},
+                                .k = view,
+                                .v = view,
+                                .out = (char *)s->y + q_at * y_size,
+                                .out_type = s->n->dtype,
+                                .out_batch = q[1] * q[2],
+                                .out_row = q[2],
+                                .out_head = q[2] / a->heads,
+                                .n = 1,
+                                .len_q = used,
+                                .len_k = keys,
+                                .heads = a->heads,
+                                .kv_heads = a->kv_heads,
+                                .dim = q[2] / a->heads,
+                                .scale = a->scale,
+                                .causal = true,
+                                .offset = keys - used,
+                                .exact = s->exact};
+    /* unbound while the program is prepared: only the shape counts then */
+    if (s->x[1]) args.k.data = (const char *)s->x[1] + k_at;
+    if (s->x[2]) args.v.data = (const char *)s->x[2] + k_at;
+    return args;
+}
+
+/* The most that any number of queries takes: the longest chunk, or few rows over all keys. */
+static size_t cached_scratch(const cpu_step *s, const limn_kernels *k, int threads) {
+    int64_t len = s->n->shape.dim[1], rows = s->n->src[1]->shape.dim[1];
+    size_t most = 0;
+    for (int64_t used = 1; used <= len; used = used < LIMN_ATTENTION_FEW_ROWS ? used + 1 : len) {
+        limn_attention_args a = cached_args(s, 0, used, rows);
+        size_t bytes = limn_attention_scratch_bytes(k, &a, threads);
+        if (bytes > most) most = bytes;
+        if (used == len) break;
+    }
+    return most;
+}
+
+static limn_status cached_run(const cpu_step *s, const limn_exec *ex, limn_err *err) {
+    const int64_t *q = s->n->shape.dim;
+    size_t row = (size_t)q[2] * (size_t)limn_dtype_get(s->n->dtype)->bytes;
+    for (int64_t b = 0; b < q[0]; b++) {
+        cache_span span;
+        limn_status st = span_get(&span, s, 3, b, q[1], s->n->src[1]->shape.dim[1], err);
+        if (st != LIMN_OK) return st;
+        memset((char *)s->y + (size_t)(b * q[1] + span.used) * row, 0,
+               (size_t)(q[1] - span.used) * row);
+        if (span.used == 0) continue;
+        limn_attention_args a = cached_args(s, b, span.used, span.first + span.used);
+        limn_attention_run(ex, &a);
+        if (limn_exec_cancelled(ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");
+    }
+    return LIMN_OK;
+}
+
 /* ---- upscalers: a row of pixels per task ---- */
 static void prelu_task(void *arg, size_t task, int worker) {
     (void)worker;
@@ -461,5 +577,7 @@ const cpu_op limn_cpu_ops[LIMN_OP_COUNT] = {
     [LIMN_OP_PRELU]      = {true, LIMN_USE_VECTOR, NULL,               prelu_run},
     [LIMN_OP_PIXEL_SHUFFLE]   = {true, LIMN_USE_VECTOR, NULL,          shuffle_run},
     [LIMN_OP_PIXEL_UNSHUFFLE] = {true, LIMN_USE_VECTOR, NULL,          shuffle_run},
+    [LIMN_OP_STORE]           = {true, LIMN_USE_VECTOR, NULL,          store_run},
+    [LIMN_OP_CACHED_ATTENTION] = {true, LIMN_USE_VECTOR, cached_scratch, cached_run},
     /* clang-format on */
 };

@@ -368,6 +368,58 @@ static limn_status ref_shuffle(const ref_step *s, limn_err *err) {
     return LIMN_OK;
 }
 
+static limn_status span_check(const int32_t *at, int64_t len, int64_t rows, limn_err *err) {
+    if (at[0] >= 0 && at[1] >= 0 && at[1] <= len && (int64_t)at[0] + at[1] <= rows) return LIMN_OK;
+    return limn_fail(err, LIMN_E_LIMIT, "%d positions from %d on do not fit a context of %lld",
+                     at[1], at[0], (long long)rows);
+}
+
+static limn_status ref_store(const ref_step *s, limn_err *err) {
+    const int64_t *x = s->n->src[1]->shape.dim;
+    int64_t rows = s->n->shape.dim[1];
+    const int32_t *span = s->x[2];
+    size_t row;
+    (void)limn_dtype_row_bytes(&row, s->n->dtype, x[2]);
+    for (int64_t b = 0; b < x[0]; b++, span += 2) {
+        limn_status st = span_check(span, x[1], rows, err);
+        if (st != LIMN_OK) return st;
+        for (int64_t i = 0; i < span[1]; i++)
+            limn_dtype_from_f32((char *)s->y + (size_t)(b * rows + span[0] + i) * row,
+                                (const float *)s->x[1] + (b * x[1] + i) * x[2], s->n->dtype, x[2]);
+    }
+    return LIMN_OK;
+}
+
+static limn_status ref_cached_attention(const ref_step *s, limn_err *err) {
+    const limn_attr *a = &s->n->attr;
+    const limn_node *kn = s->n->src[1];
+    const int64_t *q = s->n->shape.dim, *kd = kn->shape.dim;
+    int64_t dim = q[2] / a->heads, per = a->heads / a->kv_heads;
+    size_t row, all = (size_t)(kd[1] * kd[2]);
+    limn_status st = LIMN_OK;
+    const int32_t *span = s->x[3];
+    float *k = limn_mem_alloc((2 * all + (size_t)kd[1]) * sizeof *k), *v = k + all, *p = v + all;
+    LIMN_CHECK(err, k, LIMN_E_NOMEM, "no memory for attention scores");
+    (void)limn_dtype_row_bytes(&row, kn->dtype, kd[2]);
+    memset(s->y, 0, (size_t)count_of(s->n) * sizeof *s->y);
+    for (int64_t b = 0; b < q[0]; b++, span += 2) {
+        LIMN_TRY(span_check(span, q[1], kd[1], err));
+        int64_t seen = span[0] + span[1];
+        size_t at = (size_t)(b * kd[1]) * row;
+        limn_dtype_to_f32(k, (const char *)s->x[1] + at, kn->dtype, seen * kd[2]);
+        limn_dtype_to_f32(v, (const char *)s->x[2] + at, kn->dtype, seen * kd[2]);
+        for (int64_t i = 0; i < span[1]; i++)
+            for (int64_t h = 0; h < a->heads; h++) {
+                int64_t to = (b * q[1] + i) * q[2] + h * dim, kv = h / per * dim;
+                attend(s->y + to, (const float *)s->x[0] + to, k + kv, v + kv, NULL, p, seen,
+                       span[0] + i + 1, dim, kd[2], a->scale);
+            }
+    }
+out:
+    limn_mem_free(k);
+    return st;
+}
+
 ref_op_fn *const limn_ref_ops[LIMN_OP_COUNT] = {
     [LIMN_OP_LINEAR] = ref_linear,
     [LIMN_OP_CONV2D] = ref_conv2d,
@@ -389,4 +441,6 @@ ref_op_fn *const limn_ref_ops[LIMN_OP_COUNT] = {
     [LIMN_OP_PRELU] = ref_prelu,
     [LIMN_OP_PIXEL_SHUFFLE] = ref_shuffle,
     [LIMN_OP_PIXEL_UNSHUFFLE] = ref_shuffle,
+    [LIMN_OP_STORE] = ref_store,
+    [LIMN_OP_CACHED_ATTENTION] = ref_cached_attention,
 };
