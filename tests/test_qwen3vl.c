@@ -1,0 +1,922 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Qwen3-VL and the text decoders against transformers, on every backend: host tables, every stage
+ * of the vision tower, every layer of the decoder, logits, 32 greedy tokens with and without a
+ * cache. The mutation tests break one rule at a time in what is given to the graphs and demand that
+ * the comparison notices.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "formats/canon.h"
+#include "golden_net.h"
+#include "models/decoder.h"
+#include "models/kv_cache.h"
+#include "models/model_weights.h"
+#include "models/qwen3vl_host.h"
+#include "models/qwen3vl_vision.h"
+#include "models/rope_table.h"
+
+enum { TOKENS = 32, MEDIA = 4, DEEP = 3 };
+
+static const char *const cases[] = {"text", "square", "wide",   "tall",   "large", "two",
+                                    "last", "video1", "video2", "video3", "mixed"};
+enum { N_CASES = sizeof cases / sizeof cases[0] };
+
+/* ---- fixtures ---- */
+typedef struct model {
+    limn_vl_config cfg;
+    limn_weights *file, *text, *vision;
+    limn_model_weights *text_weights, *vision_weights;
+} model;
+
+static void model_open(model *m, const char *weights, const char *config) {
+    limn_err err = {0};
+    char *json = golden_text(config);
+    assert_non_null(json);
+    *m = (model){.file = golden_open(weights)};
+    GOLDEN_OK(limn_vl_config_parse(&m->cfg, json, &err));
+    GOLDEN_OK(limn_canon_llm(&m->text, m->file, &err));
+    GOLDEN_OK(limn_model_weights_new(&m->text_weights, m->text, &err));
+    if (m->cfg.has_vision) {
+        GOLDEN_OK(limn_canon_vision(&m->vision, m->file, &err));
+        assert_null(limn_weights_meta_str(m->vision, "limn.unmapped"));
+        GOLDEN_OK(limn_model_weights_new(&m->vision_weights, m->vision, &err));
+    }
+    free(json);
+}
+
+static void model_close(model *m) {
+    limn_model_weights_free(&m->text_weights);
+    limn_model_weights_free(&m->vision_weights);
+    limn_weights_unref(&m->text);
+    limn_weights_unref(&m->vision);
+    limn_weights_unref(&m->file);
+}
+
+/* What may be done wrong, one at a time; 0: nothing. */
+typedef enum mutation {
+    RIGHT,
+    NO_ALIGN_CORNERS,
+    MEAN_STD_CLIP,
+    RASTER_ORDER,
+    ROW_COL_SWAPPED,
+    NO_SECOND_FRAME,
+    DEEPSTACK_OFF,
+    DEEPSTACK_SHIFTED,
+    SECTIONED_ROPE,
+    ADVANCE_BY_AREA,
+    MUTATIONS
+} mutation;
+
+/* A prompt ready for the decoder. */
+typedef struct prompt {
+    int64_t n, width;
+    int32_t *ids, *pos, next; /* pos [3, n] */
+    float *embeds, *deep[DEEP];
+} prompt;
+
+static void prompt_free(prompt *p) {
+    free(p->ids);
+    free(p->pos);
+    free(p->embeds);
+    for (int i = 0; i < DEEP; i++) free(p->deep[i]);
+}
+
+static const limn_tensor *part(const limn_weights *io, const char *name, const char *key) {
+    char text[96];
+    snprintf(text, sizeof text, "%s/%s", name, key);
+    return golden_get(io, text, "");
+}
+
+static const limn_tensor *medium(const limn_weights *io, const char *name, int i, const char *key) {
+    return limn_weights_findf(io, "%s/media.%d/%s", name, i, key);
+}
+
+static void compare(const char *what, const golden_backend *b, const float *y,
+                    const limn_tensor *want, int64_t row0, int64_t rows, double tolerance) {
+    int64_t cols = want->shape.dim[1];
+    limn_tensor t = {.dtype = LIMN_F32,
+                     .shape = LIMN_SHAPE(rows, cols),
+                     .data = (float *)want->data + row0 * cols};
+    double e = golden_error(y, &t);
+    if (!(e <= tolerance)) fail_msg("%s on %s: error %g > %g", what, b->name, e, tolerance);
+}
+
+/* ---- the tower ---- */
+typedef struct encoded {
+    int64_t rows; /* merged, of all slices */
+    float *merged, *deep[DEEP];
+} encoded;
+
+static void encoded_free(encoded *e) {
+    free(e->merged);
+    for (int i = 0; i < DEEP; i++) free(e->deep[i]);
+}
+
+static float *output_copy(limn_program *p, const char *name) {
+    limn_shape s;
+    const float *y = limn_program_output(p, name, &s);
+    if (!y) fail_msg("no output %s", name);
+    size_t bytes = (size_t)limn_shape_count(&s) * sizeof *y;
+    float *copy = malloc(bytes);
+    memcpy(copy, y, bytes);
+    return copy;
+}
+
+static void swap_inputs(float *a, float *b, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        float t = a[i];
+        a[i] = b[i];
+        b[i] = t;
+    }
+}
+
+/* What the named mistakes do to the inputs of the tower. */
+static void spoil_inputs(limn_program *p, mutation m, const model *mod, int rows, int cols,
+                         int slices) {
+    limn_err err = {0};
+    const limn_vision_config *v = &mod->cfg.vision;
+    int n = rows * cols, half = v->width / v->heads / 2;
+    float *px = limn_program_input(p, "patches", NULL), *pos = limn_program_input(p, "pos", NULL);
+    float *cosines = limn_program_input(p, "cos", NULL),
+          *sines = limn_program_input(p, "sin", NULL);
+    int64_t values = (int64_t)slices * n * 1536;
+    if (m == MEAN_STD_CLIP)
+        for (int64_t i = 0; i < values; i++) px[i] = (px[i] * 0.5f + 0.5f - 0.48f) / 0.27f;
+    if (m == NO_SECOND_FRAME)
+        for (int64_t i = 0; i < values; i++)
+            if (i % 512 >= 256) px[i] = 0;
+    if (m == RASTER_ORDER) /* patches 1 and 2 of the first block: what a raster of width 2 gives */
+        for (int i = 0; i + 3 < n; i += 4)
+            swap_inputs(px + (i + 1) * 1536, px + (i + 2) * 1536, 1536);
+    if (m == ROW_COL_SWAPPED)
+        for (int i = 0; i < n; i++) {
+            swap_inputs(cosines + i * half, cosines + i * half + half / 2, (size_t)half / 2);
+            swap_inputs(sines + i * half, sines + i * half + half / 2, (size_t)half / 2);
+        }
+    if (m == NO_ALIGN_CORNERS) { /* half-pixel centres: as if the grid lay half a step inside */
+        float *a = malloc((size_t)(rows + 2) * (size_t)(cols + 2) * (size_t)v->width * sizeof *a);
+        GOLDEN_OK(limn_vision_positions(a, limn_weights_find(mod->vision, "pos_embed.weight"),
+                                        rows + 2, cols + 2, v, &err));
+        memcpy(pos, a, (size_t)n * (size_t)v->width * sizeof *a);
+        free(a);
+    }
+}
+
+static void tower_compare(limn_program *p, const golden_backend *b, const limn_vision_config *v,
+                          const limn_weights *io, const char *name, int64_t patch0,
+                          int64_t patches) {
+    char out[64], key[64];
+    if (!limn_weights_findf(io, "%s/vision/merger", name)) return;
+    compare("patch embedding", b, limn_program_output(p, "patch_embed", NULL),
+            part(io, name, "vision/patch_embed"), patch0, patches, b->tolerance);
+    for (int i = 0; i < v->depth; i++) {
+        snprintf(out, sizeof out, "block.%d", i);
+        snprintf(key, sizeof key, "vision/blocks.%d", i);
+        compare(key, b, limn_program_output(p, out, NULL), part(io, name, key), patch0, patches,
+                b->tolerance);
+    }
+    for (int i = 0; i < v->n_deepstack; i++) {
+        snprintf(out, sizeof out, "deepstack.%d", i);
+        snprintf(key, sizeof key, "vision/deepstack_merger_list.%d", i);
+        compare(key, b, limn_program_output(p, out, NULL), part(io, name, key), patch0 / 4,
+                patches / 4, b->tolerance);
+    }
+    compare("merger", b, limn_program_output(p, "merged", NULL), part(io, name, "vision/merger"),
+            patch0 / 4, patches / 4, b->tolerance);
+}
+
+/* Encodes medium i; with `io` rows compared from patch0 of the joined goldens on. */
+static encoded encode(const model *m, limn_backend *backend, const golden_backend *b,
+                      const limn_weights *io, const char *name, int i, int64_t patch0,
+                      mutation mut) {
+    limn_err err = {0};
+    limn_graph *g = NULL;
+    limn_program *p = NULL;
+    const limn_vision_config *v = &m->cfg.vision;
+    const int32_t *grid = medium(io, name, i, "grid")->data;
+    const limn_tensor *pixels = medium(io, name, i, "pixels");
+    int slices = grid[1], rows = grid[2], cols = grid[3], n = rows * cols;
+    int64_t frame = pixels->shape.dim[1] * pixels->shape.dim[2] * 3,
+            last = pixels->shape.dim[0] - 1;
+    GOLDEN_OK(limn_graph_new(&g, &err));
+    limn_nn nn = {g, limn_model_weights_find, m->vision_weights};
+    limn_vision_request r = {slices, rows, cols, true};
+    limn_vision_build(&nn, v, &r);
+    GOLDEN_OK(limn_program_new(&p, backend, &g, &err));
+    float *px = limn_program_input(p, "patches", NULL), *pos = limn_program_input(p, "pos", NULL);
+    for (int t = 0; t < slices; t++) {
+        const uint8_t *frames = pixels->data;
+        int64_t first = 2 * t <= last ? 2 * t : last, second = 2 * t + 1 <= last ? 2 * t + 1 : last;
+        limn_vision_patchify(px + (int64_t)t * n * 1536, frames + first * frame,
+                             frames + second * frame, rows, cols, v);
+        GOLDEN_OK(limn_vision_positions(pos + (int64_t)t * n * v->width,
+                                        limn_weights_find(m->vision, "pos_embed.weight"), rows,
+                                        cols, v, &err));
+    }
+    GOLDEN_OK(limn_vision_rope(limn_program_input(p, "cos", NULL),
+                               limn_program_input(p, "sin", NULL), rows, cols, v, &err));
+    spoil_inputs(p, mut, m, rows, cols, slices);
+    GOLDEN_OK(limn_program_run(p, NULL, &err));
+    if (b) tower_compare(p, b, v, io, name, patch0, (int64_t)slices * n);
+    encoded e = {.rows = slices * n / 4, .merged = output_copy(p, "merged")};
+    for (int k = 0; k < v->n_deepstack; k++) {
+        char out[32];
+        snprintf(out, sizeof out, "deepstack.%d", k);
+        e.deep[k] = output_copy(p, out);
+    }
+    limn_program_free(&p);
+    return e;
+}
+
+/* Goldens hold images first, then videos: patches before medium i. */
+static int64_t patches_before(const limn_weights *io, const char *name, int i) {
+    const int32_t *mine = medium(io, name, i, "grid")->data;
+    int64_t n = 0;
+    for (int k = 0; k < MEDIA; k++) {
+        const limn_tensor *t = medium(io, name, k, "grid");
+        const int32_t *grid = t ? t->data : NULL;
+        if (grid && (grid[0] < mine[0] || (grid[0] == mine[0] && k < i)))
+            n += (int64_t)grid[1] * grid[2] * grid[3];
+    }
+    return n;
+}
+
+/* ---- prompts ---- */
+/* Places of a case, from its ids: runs of picture tokens, a slice of a video each. */
+static size_t places_of(limn_vision_place *places, const model *m, const limn_weights *io,
+                        const char *name) {
+    const limn_tensor *ids = part(io, name, "ids");
+    const int32_t *id = ids->data;
+    size_t n = 0;
+    for (int64_t i = 0; i < ids->shape.dim[0]; i++) {
+        bool video = id[i] == m->cfg.video_token;
+        if (id[i] != m->cfg.image_token && !video) continue;
+        for (int k = 0, left = 0; k < MEDIA; k++) { /* the n-th place of its kind */
+            const limn_tensor *t = medium(io, name, k, "grid");
+            if (!t) break;
+            const int32_t *grid = t->data;
+            left += grid[1];
+            if ((int)n >= left) continue;
+            assert_int_equal(grid[0], video ? 2 : 1);
+            places[n] = (limn_vision_place){i, grid[2] / 2, grid[3] / 2};
+            break;
+        }
+        i += (int64_t)places[n].rows * places[n].cols - 1;
+        n++;
+    }
+    return n;
+}
+
+static prompt prompt_make(const model *m, limn_backend *backend, const golden_backend *b,
+                          const limn_weights *io, const char *name, mutation mut) {
+    limn_err err = {0};
+    limn_vision_place places[16];
+    const limn_tensor *ids = part(io, name, "ids");
+    int64_t width = m->cfg.text.width, n = ids->shape.dim[0];
+    size_t row = (size_t)width * sizeof(float), n_places = places_of(places, m, io, name), at = 0;
+    prompt p = {.n = n, .width = width, .ids = malloc((size_t)n * 4)};
+    memcpy(p.ids, ids->data, (size_t)n * 4);
+    p.pos = malloc((size_t)n * 12);
+    p.embeds = malloc((size_t)n * row);
+    for (int k = 0; k < DEEP; k++) p.deep[k] = calloc((size_t)n, row);
+    GOLDEN_OK(limn_vision_text_positions(p.pos, n, places, n_places, 0, &p.next, &err));
+    limn_nn nn = {NULL, limn_model_weights_find, m->text_weights};
+    GOLDEN_OK(limn_decoder_embed(p.embeds, &nn, &m->cfg.text, p.ids, n, &err));
+    for (int i = 0; i < MEDIA && medium(io, name, i, "grid"); i++) {
+        const int32_t *grid = medium(io, name, i, "grid")->data;
+        encoded e = encode(m, backend, b, io, name, i, patches_before(io, name, i), mut);
+        int64_t per = e.rows / grid[1];
+        for (int t = 0; t < grid[1]; t++, at++) {
+            memcpy(p.embeds + places[at].at * width, e.merged + t * per * width, (size_t)per * row);
+            for (int k = 0; k < DEEP && mut != DEEPSTACK_OFF; k++)
+                memcpy(p.deep[(k + (mut == DEEPSTACK_SHIFTED)) % DEEP] + places[at].at * width,
+                       e.deep[k] + t * per * width, (size_t)per * row);
+        }
+        encoded_free(&e);
+    }
+    assert_int_equal(at, n_places);
+    if (mut == ADVANCE_BY_AREA) /* what follows the first picture counts its tokens */
+        for (int64_t i = places[0].at + (int64_t)places[0].rows * places[0].cols; i < n; i++)
+            for (int axis = 0; axis < 3; axis++)
+                p.pos[axis * n + i] += places[0].rows * places[0].cols - places[0].rows;
+    return p;
+}
+
+/* ---- the decoder ---- */
+static limn_program *decoder_program(const limn_decoder_config *cfg, limn_model_weights *w,
+                                     limn_backend *backend, const limn_decoder_request *r) {
+    limn_err err = {0};
+    limn_graph *g = NULL;
+    limn_program *p = NULL;
+    GOLDEN_OK(limn_graph_new(&g, &err));
+    limn_nn nn = {g, limn_model_weights_find, w};
+    limn_decoder_build(&nn, cfg, r);
+    GOLDEN_OK(limn_program_new(&p, backend, &g, &err));
+    return p;
+}
+
+/* Writes rows [from, from + n) of a prompt into sequence b of a program of chunks of len. */
+static void chunk_fill(limn_program *p, const limn_decoder_config *cfg, const prompt *pr,
+                       int64_t from, int64_t n, int64_t b, int64_t len) {
+    size_t row = (size_t)pr->width;
+    int64_t half = cfg->rope.dim / 2;
+    float *cosines = limn_program_input(p, "cos", NULL),
+          *sines = limn_program_input(p, "sin", NULL);
+    float *embeds = limn_program_input(p, "embeds", NULL);
+    memcpy(embeds + b * len * pr->width, pr->embeds + from * pr->width, (size_t)n * row * 4);
+    limn_rope_table(cosines + b * len * half, sines + b * len * half, &cfg->rope, pr->pos + from,
+                    pr->n, n);
+    for (int k = 0; k < DEEP; k++) {
+        char name[32];
+        snprintf(name, sizeof name, "deepstack.%d", k);
+        float *d = limn_program_input(p, name, NULL);
+        if (d) memcpy(d + b * len * pr->width, pr->deep[k] + from * pr->width, (size_t)n * row * 4);
+    }
+    int32_t *span = limn_program_input(p, "span", NULL),
+            *last = limn_program_input(p, "last", NULL);
+    if (span) span[2 * b] = (int32_t)from, span[2 * b + 1] = (int32_t)n;
+    if (last) last[b] = (int32_t)n - 1;
+}
+
+static int32_t argmax(const float *x, int64_t n) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < n; i++)
+        if (x[i] > x[best]) best = i;
+    return (int32_t)best;
+}
+
+/* Appends one token at the prompt's next position. */
+static void prompt_push(prompt *p, const limn_decoder_config *cfg, limn_model_weights *w,
+                        int32_t id) {
+    limn_err err = {0};
+    int64_t n = p->n + 1;
+    size_t row = (size_t)p->width * sizeof(float);
+    int32_t *pos = malloc((size_t)n * 12);
+    for (int a = 0; a < 3; a++) {
+        memcpy(pos + a * n, p->pos + a * p->n, (size_t)p->n * 4);
+        pos[a * n + p->n] = p->next;
+    }
+    free(p->pos);
+    p->pos = pos;
+    p->ids = realloc(p->ids, (size_t)n * 4);
+    p->ids[p->n] = id;
+    p->embeds = realloc(p->embeds, (size_t)n * row);
+    limn_nn nn = {NULL, limn_model_weights_find, w};
+    GOLDEN_OK(limn_decoder_embed(p->embeds + p->n * p->width, &nn, cfg, &id, 1, &err));
+    for (int k = 0; k < DEEP; k++) {
+        p->deep[k] = realloc(p->deep[k], (size_t)n * row);
+        memset(p->deep[k] + p->n * p->width, 0, row);
+    }
+    p->n = n;
+    p->next++;
+}
+
+/* All layers and logits without a cache. */
+static void whole_compare(const model *m, limn_backend *backend, const golden_backend *b,
+                          const limn_weights *io, const char *name, const prompt *pr) {
+    limn_err err = {0};
+    const limn_decoder_config *cfg = &m->cfg.text;
+    static const int taps[] = {1, 2, 3, 4};
+    limn_decoder_request r = {.batch = 1,
+                              .len = pr->n,
+                              .deepstack = true,
+                              .head = LIMN_HEAD_ALL,
+                              .norm = true,
+                              .taps = taps,
+                              .n_taps = 4};
+    limn_program *p = decoder_program(cfg, m->text_weights, backend, &r);
+    chunk_fill(p, cfg, pr, 0, pr->n, 0, pr->n);
+    GOLDEN_OK(limn_program_run(p, NULL, &err));
+    bool stages = limn_weights_findf(io, "%s/text/norm", name) != NULL;
+    for (int i = 0; stages && i < cfg->layers; i++) {
+        char key[32], out[32];
+        snprintf(key, sizeof key, "text/layers.%d", i);
+        snprintf(out, sizeof out, "hidden.%d", i + 1);
+        compare(key, b, limn_program_output(p, out, NULL), part(io, name, key), 0, pr->n,
+                b->tolerance);
+    }
+    if (stages)
+        compare("norm", b, limn_program_output(p, "norm", NULL), part(io, name, "text/norm"), 0,
+                pr->n, b->tolerance);
+    const limn_tensor *want = part(io, name, "logits");
+    int64_t rows = want->shape.dim[0];
+    compare("logits", b,
+            limn_program_output(p, "logits", NULL) + (pr->n - rows) * want->shape.dim[1], want, 0,
+            rows, 10 * b->tolerance);
+    limn_program_free(&p);
+}
+
+static void test_stages(void **state) {
+    (void)state;
+    model m;
+    limn_weights *io = golden_open("qwen3vl/vl.io.safetensors");
+    model_open(&m, "qwen3vl/vl.safetensors", "qwen3vl/vl.json");
+    for (int i = 0; i < GOLDEN_BACKENDS; i++) {
+        const golden_backend *b = &golden_backends[i];
+        limn_backend *backend = golden_backend_new(b);
+        for (int c = 0; c < N_CASES; c++) {
+            prompt pr = prompt_make(&m, backend, b, io, cases[c], RIGHT);
+            whole_compare(&m, backend, b, io, cases[c], &pr);
+            prompt_free(&pr);
+        }
+        limn_backend_free(&backend);
+    }
+    model_close(&m);
+    limn_weights_unref(&io);
+}
+
+/* Prefill in chunks, then one token at a time from the same cache; the logits of the last step go
+ * to `last` [vocab]. */
+static void generate(int32_t *tokens, float *last, const limn_decoder_config *cfg,
+                     limn_model_weights *w, limn_backend *backend, prompt *pr, limn_dtype type,
+                     int64_t chunk) {
+    limn_err err = {0};
+    enum { ROWS = 96 };
+    limn_kv_cache *cache = NULL;
+    GOLDEN_OK(limn_kv_cache_new(&cache, cfg, type, 1, ROWS, &err));
+    limn_decoder_request r = {.batch = 1,
+                              .len = chunk,
+                              .rows = ROWS,
+                              .cache = type,
+                              .deepstack = cfg->deepstack > 0,
+                              .head = LIMN_HEAD_LAST};
+    limn_program *many = decoder_program(cfg, w, backend, &r), *one;
+    r.len = 1;
+    r.deepstack = false;
+    one = decoder_program(cfg, w, backend, &r);
+    GOLDEN_OK(limn_kv_cache_bind(cache, many, 0, &err));
+    GOLDEN_OK(limn_kv_cache_bind(cache, one, 0, &err));
+    for (int64_t at = 0; at < pr->n; at += chunk) {
+        chunk_fill(many, cfg, pr, at, pr->n - at < chunk ? pr->n - at : chunk, 0, chunk);
+        GOLDEN_OK(limn_program_run(many, NULL, &err));
+    }
+    const float *logits = limn_program_output(many, "logits", NULL);
+    for (int i = 0; i < TOKENS; i++) {
+        tokens[i] = argmax(logits, cfg->vocab);
+        if (i == TOKENS - 1) break;
+        prompt_push(pr, cfg, w, tokens[i]);
+        chunk_fill(one, cfg, pr, pr->n - 1, 1, 0, 1);
+        GOLDEN_OK(limn_program_run(one, NULL, &err));
+        logits = limn_program_output(one, "logits", NULL);
+    }
+    memcpy(last, logits, (size_t)cfg->vocab * sizeof *last);
+    limn_program_free(&many);
+    limn_program_free(&one);
+    limn_kv_cache_free(&cache);
+}
+
+/* 32 tokens from f32 caches on exact backends, prefilled whole and in chunks that cut pictures;
+ * the logits of the last step equal those of one uncached run over everything. */
+static void test_greedy(void **state) {
+    (void)state;
+    model m;
+    limn_err err = {0};
+    limn_weights *io = golden_open("qwen3vl/vl.io.safetensors");
+    model_open(&m, "qwen3vl/vl.safetensors", "qwen3vl/vl.json");
+    const limn_decoder_config *cfg = &m.cfg.text;
+    float *last = malloc((size_t)cfg->vocab * sizeof *last);
+    for (int i = 0; i < 4; i++) {
+        limn_backend *backend = golden_backend_new(&golden_backends[i]);
+        for (int c = 0; c < N_CASES; c++)
+            for (int64_t chunk = 7; chunk <= 64; chunk += 57) {
+                int32_t tokens[TOKENS];
+                prompt pr = prompt_make(&m, backend, NULL, io, cases[c], RIGHT);
+                generate(tokens, last, cfg, m.text_weights, backend, &pr, LIMN_F32, chunk);
+                assert_memory_equal(tokens, part(io, cases[c], "tokens")->data, sizeof tokens);
+                limn_decoder_request r = {
+                    .batch = 1, .len = pr.n, .deepstack = true, .head = LIMN_HEAD_LAST};
+                limn_program *p = decoder_program(cfg, m.text_weights, backend, &r);
+                chunk_fill(p, cfg, &pr, 0, pr.n, 0, pr.n);
+                GOLDEN_OK(limn_program_run(p, NULL, &err));
+                limn_tensor t = {.shape = LIMN_SHAPE(1, cfg->vocab), .data = last};
+                double e = golden_error(limn_program_output(p, "logits", NULL), &t);
+                if (!(e <= 1e-5)) fail_msg("%s: cached and whole differ by %g", cases[c], e);
+                limn_program_free(&p);
+                prompt_free(&pr);
+            }
+        limn_backend_free(&backend);
+    }
+    free(last);
+    model_close(&m);
+    limn_weights_unref(&io);
+}
+
+/* Narrow caches and the fast precision stay near: first-step logits of every case. */
+static void test_narrow_caches(void **state) {
+    (void)state;
+    static const struct {
+        limn_dtype type;
+        double tolerance;
+    } rows[] = {{LIMN_F16, 1e-3}, {LIMN_BF16, 2e-2}, {LIMN_Q8_0, 4e-2}};
+    model m;
+    limn_weights *io = golden_open("qwen3vl/vl.io.safetensors");
+    model_open(&m, "qwen3vl/vl.safetensors", "qwen3vl/vl.json");
+    const limn_decoder_config *cfg = &m.cfg.text;
+    limn_backend *backend = golden_backend_new(&golden_backends[2]);
+    for (size_t t = 0; t < sizeof rows / sizeof rows[0]; t++)
+        for (int c = 0; c < N_CASES; c++) {
+            limn_err err = {0};
+            limn_kv_cache *cache = NULL;
+            prompt pr = prompt_make(&m, backend, NULL, io, cases[c], RIGHT);
+            GOLDEN_OK(limn_kv_cache_new(&cache, cfg, rows[t].type, 1, 64, &err));
+            limn_decoder_request r = {.batch = 1,
+                                      .len = 8,
+                                      .rows = 64,
+                                      .cache = rows[t].type,
+                                      .deepstack = true,
+                                      .head = LIMN_HEAD_LAST};
+            limn_program *p = decoder_program(cfg, m.text_weights, backend, &r);
+            GOLDEN_OK(limn_kv_cache_bind(cache, p, 0, &err));
+            for (int64_t at = 0; at < pr.n; at += 8) {
+                chunk_fill(p, cfg, &pr, at, pr.n - at < 8 ? pr.n - at : 8, 0, 8);
+                GOLDEN_OK(limn_program_run(p, NULL, &err));
+            }
+            const limn_tensor *want = part(io, cases[c], "logits");
+            compare(limn_dtype_get(rows[t].type)->name, &golden_backends[2],
+                    limn_program_output(p, "logits", NULL), want, want->shape.dim[0] - 1, 1,
+                    rows[t].tolerance);
+            limn_program_free(&p);
+            limn_kv_cache_free(&cache);
+            prompt_free(&pr);
+        }
+    limn_backend_free(&backend);
+    model_close(&m);
+    limn_weights_unref(&io);
+}
+
+/* Two texts with different pictures side by side, then a third that shares a beginning. */
+static void test_sequences_together(void **state) {
+    (void)state;
+    model m;
+    limn_err err = {0};
+    enum { ROWS = 64, LEN = 40 };
+    limn_weights *io = golden_open("qwen3vl/vl.io.safetensors");
+    model_open(&m, "qwen3vl/vl.safetensors", "qwen3vl/vl.json");
+    const limn_decoder_config *cfg = &m.cfg.text;
+    limn_backend *backend = golden_backend_new(&golden_backends[2]);
+    limn_kv_cache *cache = NULL;
+    GOLDEN_OK(limn_kv_cache_new(&cache, cfg, LIMN_F32, 3, ROWS, &err));
+    limn_decoder_request r = {.batch = 2,
+                              .len = LEN,
+                              .rows = ROWS,
+                              .cache = LIMN_F32,
+                              .deepstack = true,
+                              .head = LIMN_HEAD_LAST};
+    limn_program *p = decoder_program(cfg, m.text_weights, backend, &r);
+    static const char *const names[] = {"two", "mixed"};
+    prompt pr[2];
+    assert_int_equal(limn_kv_cache_bind(cache, p, 2, &err), LIMN_E_INTERNAL); /* past the end */
+    GOLDEN_OK(limn_kv_cache_bind(cache, p, 0, &err));
+    for (int b = 0; b < 2; b++) {
+        pr[b] = prompt_make(&m, backend, NULL, io, names[b], RIGHT);
+        chunk_fill(p, cfg, &pr[b], 0, pr[b].n, b, LEN);
+    }
+    GOLDEN_OK(limn_program_run(p, NULL, &err));
+    for (int b = 0; b < 2; b++)
+        compare(names[b], &golden_backends[2],
+                limn_program_output(p, "logits", NULL) + b * cfg->vocab,
+                part(io, names[b], "logits"), 0, 1, 1e-4);
+    limn_program_free(&p);
+    /* sequence 2 takes all but the last token of "mixed" from sequence 1 */
+    limn_kv_cache_copy(cache, 2, 1, pr[1].n - 1);
+    r.batch = r.len = 1;
+    p = decoder_program(cfg, m.text_weights, backend, &r);
+    GOLDEN_OK(limn_kv_cache_bind(cache, p, 2, &err));
+    chunk_fill(p, cfg, &pr[1], pr[1].n - 1, 1, 0, 1);
+    GOLDEN_OK(limn_program_run(p, NULL, &err));
+    compare("a copied beginning", &golden_backends[2], limn_program_output(p, "logits", NULL),
+            part(io, "mixed", "logits"), 0, 1, 1e-4);
+    limn_program_free(&p);
+    for (int b = 0; b < 2; b++) prompt_free(&pr[b]);
+    limn_kv_cache_free(&cache);
+    limn_backend_free(&backend);
+    model_close(&m);
+    limn_weights_unref(&io);
+}
+
+/* ---- host ---- */
+static void test_positions_are_exact(void **state) {
+    (void)state;
+    model m;
+    limn_err err = {0};
+    limn_weights *io = golden_open("qwen3vl/vl.io.safetensors");
+    model_open(&m, "qwen3vl/vl.safetensors", "qwen3vl/vl.json");
+    for (int c = 0; c < N_CASES; c++) {
+        limn_vision_place places[16];
+        int64_t n = part(io, cases[c], "ids")->shape.dim[0];
+        size_t count = places_of(places, &m, io, cases[c]);
+        int32_t pos[3 * 128], next, delta;
+        assert_true(n <= 128);
+        GOLDEN_OK(limn_vision_text_positions(pos, n, places, count, 0, &next, &err));
+        assert_memory_equal(pos, part(io, cases[c], "position_ids")->data, (size_t)n * 12);
+        memcpy(&delta, part(io, cases[c], "delta")->data, 4);
+        assert_int_equal(next - n, delta);
+        /* a later turn begins where this one ended */
+        GOLDEN_OK(limn_vision_text_positions(pos, n, places, count, 1000, &next, &err));
+        assert_int_equal(next - n, delta + 1000);
+    }
+    int32_t pos[30], next;
+    limn_vision_place bad[] = {{8, 2, 2}}, over[] = {{1, 2, 2}, {3, 1, 1}};
+    assert_int_equal(limn_vision_text_positions(pos, 10, bad, 1, 0, &next, &err), LIMN_E_VALUE);
+    assert_int_equal(limn_vision_text_positions(pos, 10, over, 2, 0, &next, &err), LIMN_E_VALUE);
+    model_close(&m);
+    limn_weights_unref(&io);
+}
+
+static int64_t at(json_t *row, size_t i) {
+    return json_integer_value(json_array_get(row, i));
+}
+
+static void sizes_check(json_t *row, bool video) {
+    limn_err err = {0};
+    int h = 0, w = 0;
+    size_t k = video ? 1 : 0;
+    limn_pixel_limits limits = {at(row, k + 2), at(row, k + 3)};
+    limn_status st =
+        video ? limn_vision_fit_video(&h, &w, (int)at(row, 0), (int)at(row, 1), (int)at(row, 2), 32,
+                                      &limits, at(row, 5) != 0, &err)
+              : limn_vision_fit(&h, &w, (int)at(row, 0), (int)at(row, 1), 32, &limits, &err);
+    size_t to = video ? 6 : 4;
+    if (at(row, to) == 0) {
+        assert_int_equal(st, LIMN_E_VALUE);
+        return;
+    }
+    assert_int_equal(st, LIMN_OK);
+    if (h != at(row, to) || w != at(row, to + 1))
+        fail_msg("%lld x %lld became %d x %d, not %lld x %lld", (long long)at(row, k),
+                 (long long)at(row, k + 1), h, w, (long long)at(row, to),
+                 (long long)at(row, to + 1));
+}
+
+static void test_preprocessing(void **state) {
+    (void)state;
+    char *text = golden_text("qwen3vl/preprocess.json");
+    json_t *root = json_loads(text, 0, NULL), *row;
+    size_t i;
+    assert_non_null(root);
+    assert_true(json_array_size(json_object_get(root, "images")) > 100);
+    json_array_foreach(json_object_get(root, "images"), i, row) sizes_check(row, false);
+    json_array_foreach(json_object_get(root, "videos"), i, row) sizes_check(row, true);
+    json_array_foreach(json_object_get(root, "frames"), i, row) {
+        int64_t index[768], total = json_integer_value(json_object_get(row, "total"));
+        double fps = json_number_value(json_object_get(row, "fps")), seconds[384];
+        json_t *want = json_object_get(row, "indices"), *times = json_object_get(row, "times");
+        int n = limn_vision_frame_count(total, fps, 2);
+        assert_int_equal(n, json_array_size(want));
+        limn_vision_frame_indices(index, n, total);
+        for (size_t k = 0; k < (size_t)n; k++) assert_int_equal(index[k], at(want, k));
+        limn_vision_slice_times(seconds, index, n, fps);
+        assert_int_equal(json_array_size(times), (n + 1) / 2);
+        for (size_t k = 0; k < json_array_size(times); k++) {
+            char stamp[64];
+            snprintf(stamp, sizeof stamp, "<%.1f seconds>", seconds[k]);
+            assert_string_equal(stamp, json_string_value(json_array_get(times, k)));
+        }
+    }
+    assert_int_equal(limn_vision_frame_count(10, 0, 2), 0);
+    json_decref(root);
+    free(text);
+}
+
+static void test_patches(void **state) {
+    (void)state;
+    limn_weights *io = golden_open("qwen3vl/patches.safetensors");
+    limn_vision_config v = {.patch = 16, .merge = 2, .temporal = 2, .channels = 3};
+    const limn_tensor *px = golden_get(io, "pixels", ""), *want = golden_get(io, "patches", "");
+    int64_t n = limn_shape_count(&want->shape);
+    float *y = malloc((size_t)n * sizeof *y);
+    limn_vision_patchify(y, px->data, px->data, 4, 6, &v);
+    for (int64_t i = 0; i < n; i++) /* the reference scales and shifts in another order */
+        if (!(fabsf(y[i] - ((const float *)want->data)[i]) <= 3e-7f))
+            fail_msg("value %lld is %g, not %g", (long long)i, (double)y[i],
+                     (double)((const float *)want->data)[i]);
+    free(y);
+    limn_weights_unref(&io);
+}
+
+/* ---- text models ---- */
+static void text_file(const char *name) {
+    char path[3][64];
+    model m;
+    snprintf(path[0], 64, "qwen3vl/%s.safetensors", name);
+    snprintf(path[1], 64, "qwen3vl/%s.json", name);
+    snprintf(path[2], 64, "qwen3vl/%s.io.safetensors", name);
+    limn_weights *io = golden_open(path[2]);
+    model_open(&m, path[0], path[1]);
+    const limn_decoder_config *cfg = &m.cfg.text;
+    const limn_tensor *ids = golden_get(io, "ids", "");
+    int64_t n = ids->shape.dim[0];
+    float *last = malloc((size_t)cfg->vocab * sizeof *last);
+    for (int i = 0; i < GOLDEN_BACKENDS; i++) {
+        limn_err err = {0};
+        const golden_backend *b = &golden_backends[i];
+        limn_backend *backend = golden_backend_new(b);
+        static const int taps[] = {0, 1, 2};
+        prompt pr = {.width = cfg->width};
+        for (int64_t k = 0; k < n; k++)
+            prompt_push(&pr, cfg, m.text_weights, ((const int32_t *)ids->data)[k]);
+        limn_decoder_request r = {
+            .batch = 1, .len = n, .head = LIMN_HEAD_ALL, .norm = true, .taps = taps, .n_taps = 3};
+        limn_program *p = decoder_program(cfg, m.text_weights, backend, &r);
+        chunk_fill(p, cfg, &pr, 0, n, 0, n);
+        GOLDEN_OK(limn_program_run(p, NULL, &err));
+        static const char *const outs[] = {"hidden.0", "hidden.1", "hidden.2", "norm"};
+        for (int k = 0; k < 4; k++) {
+            char key[32];
+            snprintf(key, sizeof key, "hidden_states.%d", k);
+            compare(key, b, limn_program_output(p, outs[k], NULL), golden_get(io, key, ""), 0, n,
+                    b->tolerance);
+        }
+        compare(name, b, limn_program_output(p, "logits", NULL), golden_get(io, "logits", ""), 0, n,
+                10 * b->tolerance);
+        limn_program_free(&p);
+        if (b->precision == LIMN_PRECISION_EXACT) {
+            int32_t tokens[TOKENS];
+            generate(tokens, last, cfg, m.text_weights, backend, &pr, LIMN_F32, 16);
+            assert_memory_equal(tokens, golden_get(io, "tokens", "")->data, sizeof tokens);
+        }
+        limn_backend_free(&backend);
+        prompt_free(&pr);
+    }
+    free(last);
+    model_close(&m);
+    limn_weights_unref(&io);
+}
+
+static void test_qwen3(void **state) {
+    (void)state;
+    text_file("qwen3");
+}
+static void test_qwen2(void **state) {
+    (void)state;
+    text_file("qwen2");
+}
+static void test_llama(void **state) {
+    (void)state;
+    text_file("llama");
+}
+
+/* A file with an output layer of its own, whose config says that the embedding is used. */
+static void test_tied(void **state) {
+    (void)state;
+    model m;
+    limn_err err = {0};
+    limn_weights *io = golden_open("qwen3vl/vl.io.safetensors");
+    model_open(&m, "qwen3vl/vl.safetensors", "qwen3vl/vl_tied.json");
+    limn_backend *backend = golden_backend_new(&golden_backends[2]);
+    prompt pr = prompt_make(&m, backend, NULL, io, "text", RIGHT);
+    limn_decoder_request r = {.batch = 1, .len = pr.n, .head = LIMN_HEAD_ALL};
+    limn_program *p = decoder_program(&m.cfg.text, m.text_weights, backend, &r);
+    chunk_fill(p, &m.cfg.text, &pr, 0, pr.n, 0, pr.n);
+    GOLDEN_OK(limn_program_run(p, NULL, &err));
+    compare("tied", &golden_backends[2], limn_program_output(p, "logits", NULL),
+            golden_get(io, "tied/logits", ""), 0, pr.n, 1e-4);
+    limn_program_free(&p);
+    prompt_free(&pr);
+    limn_backend_free(&backend);
+    model_close(&m);
+    limn_weights_unref(&io);
+}
+
+/* ---- mutations ---- */
+/* Error of the last logits of a case under a mistake. */
+static double mistaken(const model *m, limn_backend *backend, const limn_weights *io,
+                       const char *name, mutation mut) {
+    limn_err err = {0};
+    limn_decoder_config cfg = m->cfg.text;
+    prompt pr = prompt_make(m, backend, NULL, io, name, mut);
+    limn_decoder_request r = {.batch = 1, .len = pr.n, .deepstack = true, .head = LIMN_HEAD_LAST};
+    limn_program *p = decoder_program(&cfg, m->text_weights, backend, &r);
+    chunk_fill(p, &cfg, &pr, 0, pr.n, 0, pr.n);
+    if (mut == SECTIONED_ROPE) { /* t t t .. h h .. w w instead of t h w t h w */
+        float *tables[2] = {limn_program_input(p, "cos", NULL), limn_program_input(p, "sin", NULL)};
+        float freq[16];
+        limn_rope_frequencies(freq, &cfg.rope);
+        for (int64_t t = 0; t < pr.n; t++)
+            for (int i = 0; i < 16; i++) {
+                int axis = i < 8 ? 0 : i < 12 ? 1 : 2;
+                double angle = (double)pr.pos[axis * pr.n + t] * (double)freq[i];
+                tables[0][t * 16 + i] = (float)cos(angle);
+                tables[1][t * 16 + i] = (float)sin(angle);
+            }
+    }
+    GOLDEN_OK(limn_program_run(p, NULL, &err));
+    const limn_tensor *all = part(io, name, "logits");
+    int64_t rows = all->shape.dim[0], vocab = all->shape.dim[1];
+    limn_tensor want = {.shape = LIMN_SHAPE(1, vocab),
+                        .data = (float *)all->data + (rows - 1) * vocab};
+    double e = golden_error(limn_program_output(p, "logits", NULL), &want);
+    limn_program_free(&p);
+    prompt_free(&pr);
+    return e;
+}
+
+static void test_mistakes_are_noticed(void **state) {
+    (void)state;
+    model m;
+    limn_weights *io = golden_open("qwen3vl/vl.io.safetensors");
+    model_open(&m, "qwen3vl/vl.safetensors", "qwen3vl/vl.json");
+    limn_backend *backend = golden_backend_new(&golden_backends[2]);
+    double right = mistaken(&m, backend, io, "wide", RIGHT);
+    assert_true(right <= 1e-4);
+    for (int mut = RIGHT + 1; mut < MUTATIONS; mut++) {
+        double e = mistaken(&m, backend, io, "wide", (mutation)mut);
+        if (!(e > 1e-3)) fail_msg("mistake %d changes the logits by %g only", mut, e);
+    }
+    limn_backend_free(&backend);
+    model_close(&m);
+    limn_weights_unref(&io);
+}
+
+/* ---- refusals ---- */
+static void test_configs_are_checked(void **state) {
+    (void)state;
+    static const char *const refused[] = {
+        "[]",
+        "{",
+        "{}",
+        "{\"hidden_size\": 64, \"num_experts\": 8}",
+        "{\"hidden_size\": 64, \"hidden_act\": \"gelu\"}",
+        "{\"vocab_size\": 9, \"hidden_size\": 64, \"num_hidden_layers\": 1, "
+        "\"num_attention_heads\": 3, \"num_key_value_heads\": 2, \"head_dim\": 16, "
+        "\"intermediate_size\": 4, \"max_position_embeddings\": 8}",
+        "{\"vocab_size\": 9, \"hidden_size\": 64, \"num_hidden_layers\": 1, "
+        "\"num_attention_heads\": 4, \"head_dim\": 16, \"intermediate_size\": 4, "
+        "\"max_position_embeddings\": 8, \"rope_scaling\": {\"mrope_interleaved\": true, "
+        "\"mrope_section\": [2, 4, 2]}}",
+        "{\"vocab_size\": 9, \"hidden_size\": 64, \"num_hidden_layers\": 1, "
+        "\"num_attention_heads\": 4, \"head_dim\": 16, \"intermediate_size\": 4, "
+        "\"max_position_embeddings\": 8, \"rope_scaling\": {\"type\": \"longrope\"}}",
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        limn_vl_config cfg;
+        limn_err err = {0};
+        limn_status st = limn_vl_config_parse(&cfg, refused[i], &err);
+        assert_true(st == LIMN_E_FORMAT || st == LIMN_E_UNSUPPORTED);
+        assert_true(err.text[0] != 0);
+    }
+}
+
+static void test_builders_refuse(void **state) {
+    (void)state;
+    model m;
+    limn_err err = {0};
+    model_open(&m, "qwen3vl/vl.safetensors", "qwen3vl/vl.json");
+    static const int far[] = {5};
+    const limn_decoder_request bad[] = {
+        {.batch = 1, .len = 4, .layers = 5},
+        {.batch = 1, .len = 4, .layers = 2, .head = LIMN_HEAD_LAST},
+        {.batch = 1, .len = 4, .taps = far, .n_taps = 1},
+    };
+    for (size_t i = 0; i < 3; i++) {
+        limn_graph *g = NULL;
+        GOLDEN_OK(limn_graph_new(&g, &err));
+        limn_nn nn = {g, limn_model_weights_find, m.text_weights};
+        limn_decoder_build(&nn, &m.cfg.text, &bad[i]);
+        assert_int_equal(limn_graph_check(g, &err), LIMN_E_VALUE);
+        limn_graph_free(&g);
+    }
+    limn_graph *g = NULL;
+    GOLDEN_OK(limn_graph_new(&g, &err));
+    limn_nn nn = {g, limn_model_weights_find, m.vision_weights};
+    limn_vision_build(&nn, &m.cfg.vision, &(limn_vision_request){1, 3, 4, false});
+    assert_int_equal(limn_graph_check(g, &err), LIMN_E_VALUE);
+    limn_graph_free(&g);
+    int32_t id = m.cfg.text.vocab;
+    float row[64];
+    assert_int_equal(limn_decoder_embed(row, &nn, &m.cfg.text, &id, 1, &err), LIMN_E_MISSING);
+    nn.user = m.text_weights;
+    assert_int_equal(limn_decoder_embed(row, &nn, &m.cfg.text, &id, 1, &err), LIMN_E_VALUE);
+    limn_kv_cache *cache = NULL;
+    assert_int_equal(limn_kv_cache_new(&cache, &m.cfg.text, LIMN_Q4_0, 1, 8, &err),
+                     LIMN_E_UNSUPPORTED);
+    assert_int_equal(limn_kv_cache_new(&cache, &m.cfg.text, LIMN_F16, 1 << 30, INT64_MAX, &err),
+                     LIMN_E_LIMIT);
+    model_close(&m);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_preprocessing),
+        cmocka_unit_test(test_patches),
+        cmocka_unit_test(test_positions_are_exact),
+        cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_narrow_caches),
+        cmocka_unit_test(test_sequences_together),
+        cmocka_unit_test(test_qwen3),
+        cmocka_unit_test(test_qwen2),
+        cmocka_unit_test(test_llama),
+        cmocka_unit_test(test_tied),
+        cmocka_unit_test(test_mistakes_are_noticed),
+        cmocka_unit_test(test_configs_are_checked),
+        cmocka_unit_test(test_builders_refuse),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
