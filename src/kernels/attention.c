@@ -80,6 +80,11 @@ static attention_job plan(const limn_kernels *k, const limn_attention_args *a, i
 
 size_t limn_attention_scratch_bytes(const limn_kernels *k, const limn_attention_args *a,
                                     int threads) {
+    int64_t queries, keys;
+    if (!limn_mul_i64(&queries, a->n, a->heads) || !limn_mul_i64(&queries, queries, a->len_q) ||
+        !limn_mul_i64(&keys, a->n, a->heads) || !limn_mul_i64(&keys, keys, a->len_k) ||
+        !limn_add_i64(&keys, keys, SPLIT_KEYS))
+        return SIZE_MAX;
     attention_job j = plan(k, a, threads);
     size_t all, parts = (size_t)(j.rows * (2 + limn_attention_dim_v(a)) * 4);
     bool ok = limn_mul_size(&all, j.worker_bytes, (size_t)(threads > 1 ? threads : 1)) &&

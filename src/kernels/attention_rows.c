@@ -19,14 +19,14 @@ static size_t round64(size_t n) {
     return (n + 63) & ~(size_t)63;
 }
 
-/* Takes `floats` from the scratch. */
-static float *take(char **at, int64_t floats) {
+/* Takes `floats` from the scratch; addresses are numbers, so that sizing can start from 0. */
+static float *take(uintptr_t *at, int64_t floats) {
     float *p = (float *)*at;
     *at += round64((size_t)floats * 4);
     return p;
 }
 
-static limn_attention_state lay_out(const limn_attention_args *a, int64_t rows, char **at) {
+static limn_attention_state lay_out(const limn_attention_args *a, int64_t rows, uintptr_t *at) {
     int64_t dv = limn_attention_dim_v(a);
     limn_attention_state s;
     s.m = take(at, rows);
@@ -40,9 +40,9 @@ static limn_attention_state lay_out(const limn_attention_args *a, int64_t rows, 
 }
 
 size_t limn_attention_rows_bytes(const limn_attention_args *a, int64_t rows) {
-    char *at = NULL;
+    uintptr_t at = 0;
     lay_out(a, rows, &at);
-    return (size_t)at;
+    return at;
 }
 
 /* Keys or values [j, j + keys) of a kv head: in place when the micro-kernels read the type, else as
@@ -104,7 +104,7 @@ limn_attention_state limn_attention_rows(const limn_attention_block *b, int64_t 
                                          void *scratch) {
     const limn_attention_args *a = b->a;
     int64_t rows = b->heads * b->q_count, dv = limn_attention_dim_v(a);
-    char *at = scratch;
+    uintptr_t at = (uintptr_t)scratch;
     limn_attention_state s = lay_out(a, rows, &at);
     for (int64_t r = 0; r < rows; r++) s.m[r] = -INFINITY, s.l[r] = 0;
     memset(s.acc, 0, (size_t)(rows * dv) * 4);

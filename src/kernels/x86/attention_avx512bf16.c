@@ -11,7 +11,13 @@ enum { ROWS_MAIN = 12, ROWS_PAD = 4 };
 #define PAIRS 2
 
 static inline vf dot_words(vf acc, vf e, vf w) {
+#if defined(__clang__) && __clang_major__ <= 16 && !defined(LIMN_SIMDE)
+    /* clang 16 crashes when a broadcast becomes a vector of bf16 */
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(w), "v"(e));
+    return acc;
+#else
     return _mm512_dpbf16_ps(acc, (__m512bh)e, (__m512bh)w);
+#endif
 }
 
 /* Words of bf16(low), bf16(high); ties round away from zero, which only the last bit of a number

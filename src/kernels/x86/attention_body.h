@@ -54,13 +54,13 @@ typedef struct tile_memory {
     int64_t keys, k_stride, v_stride, panels;
 } tile_memory;
 
-static float *take(char **at, int64_t floats) {
+static float *take(uintptr_t *at, int64_t floats) {
     float *p = (float *)*at;
     *at += ((size_t)floats * 4 + 63) & ~(size_t)63;
     return p;
 }
 
-static tile_memory lay_out(const limn_attention_args *a, int64_t queries, char **at) {
+static tile_memory lay_out(const limn_attention_args *a, int64_t queries, uintptr_t *at) {
     int64_t dv = limn_attention_dim_v(a);
     tile_memory t = {.keys = key_tile(a),
                      .k_stride = round8(a->dim + PAIRS - 1),
@@ -80,9 +80,9 @@ static tile_memory lay_out(const limn_attention_args *a, int64_t queries, char *
 }
 
 static size_t tile_bytes_v(const limn_attention_args *a, int64_t queries) {
-    char *at = NULL;
+    uintptr_t at = 0;
     lay_out(a, queries, &at);
-    return (size_t)at;
+    return at;
 }
 
 static int64_t word_count(int64_t n) {
@@ -93,18 +93,18 @@ static int64_t word_count(int64_t n) {
 ALWAYS_INLINE void score_block(const int R, float *s, const float *q, const float *k,
                                int64_t k_stride, int64_t words, vf *top0, vf *top1) {
     vf acc[ROWS_MAIN][2];
-#pragma GCC unroll 16
+    LIMN_UNROLL
     for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = vf_zero();
     for (int64_t d = 0; d < words; d++) {
         vf q0 = vf_load(q + d * QW), q1 = vf_load(q + d * QW + VF);
-#pragma GCC unroll 16
+        LIMN_UNROLL
         for (int r = 0; r < R; r++) {
             vf e = vf_set1(k[r * k_stride + d]);
             acc[r][0] = dot_words(acc[r][0], e, q0);
             acc[r][1] = dot_words(acc[r][1], e, q1);
         }
     }
-#pragma GCC unroll 16
+    LIMN_UNROLL
     for (int r = 0; r < R; r++) {
         vf_store(s + r * QW, acc[r][0]);
         vf_store(s + r * QW + VF, acc[r][1]);
@@ -117,7 +117,7 @@ ALWAYS_INLINE void score_block(const int R, float *s, const float *q, const floa
 ALWAYS_INLINE void mix_block(const int R, float *o, const float *s, const float *v,
                              int64_t v_stride, int64_t rows, vf keep0, vf keep1) {
     vf acc[ROWS_MAIN][2];
-#pragma GCC unroll 16
+    LIMN_UNROLL
     for (int r = 0; r < R; r++) {
         acc[r][0] = vf_mul(vf_load(o + r * QW), keep0);
         acc[r][1] = vf_mul(vf_load(o + r * QW + VF), keep1);
@@ -125,14 +125,14 @@ ALWAYS_INLINE void mix_block(const int R, float *o, const float *s, const float 
     for (int64_t j = 0; j < rows; j++) {
         vf p0 = vf_load(s + j * QW), p1 = vf_load(s + j * QW + VF);
         const float *row = v + j * v_stride;
-#pragma GCC unroll 16
+        LIMN_UNROLL
         for (int r = 0; r < R; r++) {
             vf e = vf_set1(row[r]);
             acc[r][0] = dot_words(acc[r][0], e, p0);
             acc[r][1] = dot_words(acc[r][1], e, p1);
         }
     }
-#pragma GCC unroll 16
+    LIMN_UNROLL
     for (int r = 0; r < R; r++) {
         vf_store(o + r * QW, acc[r][0]);
         vf_store(o + r * QW + VF, acc[r][1]);
@@ -335,7 +335,7 @@ static void load_keys(const limn_attention_block *b, const tile_memory *t, int64
 
 static void tile_v(const limn_attention_block *b, void *scratch) {
     const limn_attention_args *a = b->a;
-    char *at = scratch;
+    uintptr_t at = (uintptr_t)scratch;
     tile_memory t = lay_out(a, b->q_count, &at);
     int64_t dv = pad_rows(limn_attention_dim_v(a));
     int64_t last = limn_attention_visible(a, b->q0 + b->q_count - 1);

@@ -5,6 +5,7 @@
  * share them), since their traffic is what decoding costs.
  */
 #include "kernels/attention.h"
+#include "kernels/x86/intrin.h"
 
 #define ROWS_INLINE static inline __attribute__((always_inline))
 
@@ -26,22 +27,22 @@ ROWS_INLINE void dots_block(const int R, const int K, const limn_dtype type, flo
                             int64_t j) {
     vf acc[4][4];
     const char *row[4];
-#pragma GCC unroll 4
+    LIMN_UNROLL
     for (int k = 0; k < K; k++) {
         int64_t key = j + k < x->keys ? j + k : x->keys - 1;
         row[k] = (const char *)x->data + key * x->stride * (type == LIMN_F32 ? 4 : 2);
-#pragma GCC unroll 4
+        LIMN_UNROLL
         for (int r = 0; r < R; r++) acc[r][k] = vf_zero();
     }
     int64_t d = 0;
     for (; d + VF <= x->dim; d += VF) {
         vf e[4];
-#pragma GCC unroll 4
+        LIMN_UNROLL
         for (int k = 0; k < K; k++) e[k] = load_typed(row[k], d, type, VF);
-#pragma GCC unroll 4
+        LIMN_UNROLL
         for (int r = 0; r < R; r++) {
             vf w = vf_load(q + r * x->dim + d);
-#pragma GCC unroll 4
+            LIMN_UNROLL
             for (int k = 0; k < K; k++) acc[r][k] = vf_fma(w, e[k], acc[r][k]);
         }
     }
@@ -81,35 +82,33 @@ ROWS_INLINE void mix_cols(const int R, const int W, const limn_dtype type, float
                           int64_t p_stride, const limn_attention_rows_in *x, int64_t d,
                           const int64_t n) {
     vf acc[4][4];
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int w = 0; w < W; w++) {
-            const float *from = o + r * x->dim + d + w * VF;
-            acc[r][w] = n == VF ? vf_load(from) : vf_load_n(from, n);
-        }
+    LIMN_UNROLL
+    for (int r = 0; r < R; r++) LIMN_UNROLL
+    for (int w = 0; w < W; w++) {
+        const float *from = o + r * x->dim + d + w * VF;
+        acc[r][w] = n == VF ? vf_load(from) : vf_load_n(from, n);
+    }
     const char *row = x->data;
     for (int64_t j = 0; j < x->keys; j++, row += x->stride * (type == LIMN_F32 ? 4 : 2)) {
         vf e[4];
-#pragma GCC unroll 4
+        LIMN_UNROLL
         for (int w = 0; w < W; w++) e[w] = load_typed(row, d + w * VF, type, n);
-#pragma GCC unroll 4
+        LIMN_UNROLL
         for (int r = 0; r < R; r++) {
             vf weight = vf_set1(p[r * p_stride + j]);
-#pragma GCC unroll 4
+            LIMN_UNROLL
             for (int w = 0; w < W; w++) acc[r][w] = vf_fma(weight, e[w], acc[r][w]);
         }
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int w = 0; w < W; w++) {
-            float *to = o + r * x->dim + d + w * VF;
-            if (n == VF)
-                vf_store(to, acc[r][w]);
-            else
-                vf_store_n(to, acc[r][w], n);
-        }
+    LIMN_UNROLL
+    for (int r = 0; r < R; r++) LIMN_UNROLL
+    for (int w = 0; w < W; w++) {
+        float *to = o + r * x->dim + d + w * VF;
+        if (n == VF)
+            vf_store(to, acc[r][w]);
+        else
+            vf_store_n(to, acc[r][w], n);
+    }
 }
 
 ROWS_INLINE void mix_rows(const int R, const int W, const limn_dtype type, float *o, const float *p,

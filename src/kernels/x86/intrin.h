@@ -8,6 +8,13 @@
 #ifndef LIMN_KERNELS_X86_INTRIN_H
 #define LIMN_KERNELS_X86_INTRIN_H
 
+/* Before a loop of constant length whose counter must vanish, since it indexes registers. */
+#ifdef __clang__
+#define LIMN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define LIMN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 #ifdef LIMN_SIMDE
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #pragma GCC diagnostic push
