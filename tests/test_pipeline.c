@@ -402,6 +402,38 @@ static void test_prompt_syntax_changes_pictures(void **state) {
     limn_engine_free(&e);
 }
 
+/* A refiner that is the model itself changes nothing; another one changes the picture. */
+static void test_refiner_takes_over(void **state) {
+    (void)state;
+    limn_err err = {0};
+    char same[1024], other[1024];
+    limn_engine *e = engine_new("2");
+    const draw_case alone = {"alone", "sd1", {"sampler", "euler"}, 0};
+    const draw_case itself = {"itself",
+                              "sd1",
+                              {"sampler", "euler", "refiner", golden_path(same, sizeof same, "sd1"),
+                               "refiner_switch", "0.5"},
+                              0};
+    limn_drawing *a = draw(e, &alone), *b = draw(e, &itself), *d = NULL;
+    assert_int_equal(columns_differ(limn_drawing_image(a, 0), limn_drawing_image(b, 0), 0, 64, 0),
+                     0);
+    limn_drawing_free(&b);
+    const draw_case xl = {"xl",
+                          "sd1",
+                          {"sampler", "euler", "refiner", golden_path(other, sizeof other, "sdxl"),
+                           "refiner_switch", "0.5"},
+                          0};
+    b = draw(e, &xl);
+    assert_true(columns_differ(limn_drawing_image(a, 0), limn_drawing_image(b, 0), 0, 64, 2) > 0);
+    limn_params *gen = request(&alone);
+    set(gen, "refiner", "no-such-refiner");
+    assert_int_equal(limn_draw(&d, e, gen, NULL, &err), LIMN_E_NOT_FOUND);
+    limn_params_free(&gen);
+    limn_drawing_free(&a);
+    limn_drawing_free(&b);
+    limn_engine_free(&e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_diffusers),
@@ -414,6 +446,7 @@ int main(void) {
         cmocka_unit_test(test_hires_and_upscale_sizes),
         cmocka_unit_test(test_tiled_decoding),
         cmocka_unit_test(test_prompt_syntax_changes_pictures),
+        cmocka_unit_test(test_refiner_takes_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

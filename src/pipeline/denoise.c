@@ -31,6 +31,7 @@ typedef struct batch_row {
     const limn_text_state *text;
     bool with_image;
     float *out; /* [channels, pixels] */
+    const float *time_ids;
 } batch_row;
 
 limn_status limn_predictor_new(limn_predictor **out, const limn_predictor_args *args,
@@ -111,7 +112,7 @@ static limn_status fill_added(limn_predictor *p, limn_program *prog, int64_t i,
                          "encoder gives none");
     float *t = limn_program_input(prog, "text_embeds", NULL);
     memcpy(t + i * pooled, row->text->pooled, (size_t)pooled * sizeof *t);
-    memcpy((float *)limn_program_input(prog, "time_ids", NULL) + i * ids, p->a.time_ids,
+    memcpy((float *)limn_program_input(prog, "time_ids", NULL) + i * ids, row->time_ids,
            (size_t)ids * sizeof(float));
     return LIMN_OK;
 }
@@ -187,7 +188,7 @@ static limn_status compose_parts(limn_predictor *p, float *out, const float *bas
     for (int k = 0; k < parts && st == LIMN_OK; k++) {
         for (int i = 0; i < images; i++)
             rows[i] = (batch_row){x + i * p->each, limn_conditioning_at(c, k, at->at->step), true,
-                                  p->part + i * p->each};
+                                  p->part + i * p->each, p->a.time_ids};
         st = run_rows(p, rows, images, at->timestep, err);
         float w = limn_conditioning_weight(c, k);
         if (!base) w = sum != 0 ? (float)(w / sum) : 1.0f / (float)parts;
@@ -216,7 +217,9 @@ limn_status limn_predictor_run(void *user, float *const *outs, const limn_cond *
         if (conds[k] == LIMN_COND_NEGATIVE) base = outs[k];
         for (int i = 0; i < images; i++)
             rows[n_rows++] = (batch_row){x + i * p->each, limn_conditioning_at(c, 0, at->at->step),
-                                         keeps_image(p, conds[k]), outs[k] + i * p->each};
+                                         keeps_image(p, conds[k]), outs[k] + i * p->each,
+                                         conds[k] == LIMN_COND_POSITIVE ? p->a.time_ids
+                                                                        : p->a.negative_time_ids};
     }
     limn_status st = n_rows > 0 ? run_rows(p, rows, n_rows, at->timestep, err) : LIMN_OK;
     if (st == LIMN_OK && composed >= 0) st = compose_parts(p, outs[composed], base, x, at, err);

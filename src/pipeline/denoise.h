@@ -21,8 +21,9 @@ typedef struct limn_predictor_args {
     int images;
     int64_t height, width;                        /* of the latent */
     const limn_conditioning *positive, *negative; /* negative may be NULL when cfg is 1 */
-    double cfg_scale;   /* the LCM guidance embedding, where a model has one */
-    float time_ids[6];  /* SDXL: original h, w, crop top, left, target h, w (refiner: score last) */
+    double cfg_scale; /* the LCM guidance embedding, where a model has one */
+    /* SDXL: original h, w, crop top, left, target h, w; refiner: original, crop, aesthetic score */
+    float time_ids[6], negative_time_ids[6];
     const float *extra; /* [extra_channels, h, w] appended to each latent, or NULL */
     int extra_channels; /* 5: mask + masked latent (inpaint), 4: picture (edit) */
     const atomic_bool *cancel;

@@ -20,7 +20,7 @@
 typedef struct draw_run {
     limn_engine *engine;
     limn_backend *backend;
-    limn_checkpoint *ckpt;
+    limn_checkpoint *ckpt, *refiner; /* refiner: NULL when none was asked for */
     const limn_watch *watch;
     const atomic_bool *cancel;
     limn_draw_plan plan;
@@ -28,6 +28,7 @@ typedef struct draw_run {
     limn_vae_options vae;
     limn_prompt *positive, *negative;
     limn_conditioning *cond, *uncond;
+    limn_conditioning *refiner_cond, *refiner_uncond;
     limn_init init;
     double eval_work; /* of one step of the current pass, for the time left */
     int64_t h, w;     /* latent of the current pass */
@@ -80,26 +81,34 @@ out:
     return st;
 }
 
-static limn_status encode_prompts(draw_run *r, limn_err *err) {
+/* Both prompts by the text encoders of one checkpoint. */
+static limn_status encode_for(limn_conditioning **cond, limn_conditioning **uncond, draw_run *r,
+                              limn_checkpoint *ckpt, bool guided, limn_err *err) {
     const limn_gen *g = limn_gen_of(r->plan.params);
-    bool guided = r->plan.first.cfg_scale != 1 ||
-                  (r->plan.wants_hires && r->plan.hires.cfg_scale != 1) ||
-                  r->init.extra_channels == 4;
-    limn_progress_stage(&r->progress, "encode", guided ? 2 : 1);
     limn_conditioning_args a = {
         .backend = r->backend,
-        .ckpt = r->ckpt,
+        .ckpt = ckpt,
         .prompt = r->positive,
         .steps = r->plan.first.steps,
         .clip_skip = limn_gen_has(g, "clip_skip") ? (int)g->clip_skip : 0,
         .emphasis = (limn_gen_emphasis)g->emphasis,
         .cancel = r->cancel,
     };
-    limn_status st = limn_conditioning_new(&r->cond, &a, err);
+    limn_status st = limn_conditioning_new(cond, &a, err);
     if (st != LIMN_OK || !guided) return st;
     a.prompt = r->negative;
-    a.zero_empty = r->ckpt->unet_cfg.add_embed_dim > 0;
-    return limn_conditioning_new(&r->uncond, &a, err);
+    a.zero_empty = ckpt->unet_cfg.add_embed_dim > 0;
+    return limn_conditioning_new(uncond, &a, err);
+}
+
+static limn_status encode_prompts(draw_run *r, limn_err *err) {
+    bool guided = r->plan.first.cfg_scale != 1 ||
+                  (r->plan.wants_hires && r->plan.hires.cfg_scale != 1) ||
+                  r->init.extra_channels == 4;
+    limn_progress_stage(&r->progress, "encode", guided ? 2 : 1);
+    limn_status st = encode_for(&r->cond, &r->uncond, r, r->ckpt, guided, err);
+    if (st != LIMN_OK || !r->refiner) return st;
+    return encode_for(&r->refiner_cond, &r->refiner_uncond, r, r->refiner, guided, err);
 }
 
 /* ---- decoding ---- */
@@ -160,6 +169,10 @@ static limn_sample_args sample_args(draw_run *r, const limn_pass *pass, int firs
                               .pass = pass,
                               .positive = r->cond,
                               .negative = r->uncond,
+                              .refiner = r->refiner,
+                              .refiner_positive = r->refiner_cond,
+                              .refiner_negative = r->refiner_uncond,
+                              .refiner_switch = limn_gen_of(r->plan.params)->refiner_switch,
                               .first_image = first_image,
                               .cancel = r->cancel,
                               .done = step_done,
@@ -315,6 +328,8 @@ static limn_status decode_batch(limn_drawing *d, draw_run *r, const float *x, in
 static void batch_clear(draw_run *r) {
     limn_conditioning_free(&r->cond);
     limn_conditioning_free(&r->uncond);
+    limn_conditioning_free(&r->refiner_cond);
+    limn_conditioning_free(&r->refiner_uncond);
     limn_prompt_free(&r->positive);
     limn_prompt_free(&r->negative);
 }
@@ -361,6 +376,7 @@ limn_status limn_draw(limn_drawing **out, limn_engine *engine, const limn_params
     limn_progress_stage(&r.progress, "load", 0);
     LIMN_TRY(limn_engine_backend(&r.backend, engine, (limn_gen_precision)g->precision, err));
     LIMN_TRY(limn_engine_checkpoint(&r.ckpt, engine, g, note, err));
+    LIMN_TRY(limn_engine_refiner(&r.refiner, engine, g, err));
     if (note[0]) limn_progress_note(&r.progress, note);
     LIMN_TRY(limn_draw_plan_make(&r.plan, g, r.ckpt, err));
     g = limn_gen_of(r.plan.params);

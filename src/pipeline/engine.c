@@ -52,11 +52,12 @@ out:
     return st;
 }
 
-static void drop_checkpoint(limn_engine *e) {
-    if (e->backend) limn_backend_forget(e->backend, NULL);
-    limn_checkpoint_free(&e->ckpt);
-    limn_mem_free(e->ckpt_key);
-    e->ckpt_key = NULL;
+/* All packed weights go; those of a model that stays are packed (or mapped) again when it runs. */
+static void drop_checkpoint(limn_engine *e, limn_checkpoint **ckpt, char **key) {
+    if (e->backend && *ckpt) limn_backend_forget(e->backend, NULL);
+    limn_checkpoint_free(ckpt);
+    limn_mem_free(*key);
+    *key = NULL;
 }
 
 /* A cache that cannot be written costs time on the next start, nothing else. */
@@ -70,7 +71,8 @@ void limn_engine_free(limn_engine **engine) {
     limn_engine *e = engine ? *engine : NULL;
     if (!e) return;
     save_packs(e);
-    drop_checkpoint(e);
+    drop_checkpoint(e, &e->ckpt, &e->ckpt_key);
+    drop_checkpoint(e, &e->refiner, &e->refiner_key);
     limn_backend_free(&e->backend);
     limn_mem_free(e->models_dir);
     limn_mem_free(e->pack_dir);
@@ -174,16 +176,42 @@ limn_status limn_engine_checkpoint(limn_checkpoint **out, limn_engine *e, const 
     note[0] = 0;
     if (!e->ckpt || strcmp(e->ckpt_key, limn_buf_text(&key)) != 0) {
         save_packs(e);
-        drop_checkpoint(e);
+        drop_checkpoint(e, &e->ckpt, &e->ckpt_key);
         st = open_checkpoint(e, g, note, err);
         if (st == LIMN_OK) e->ckpt_key = limn_buf_take(&key);
         if (st == LIMN_OK && !e->ckpt_key) {
-            drop_checkpoint(e);
+            drop_checkpoint(e, &e->ckpt, &e->ckpt_key);
             st = limn_fail(err, LIMN_E_NOMEM, "no memory for a model");
         }
     }
     limn_buf_deinit(&key);
     *out = e->ckpt;
+    return st;
+}
+
+limn_status limn_engine_refiner(limn_checkpoint **out, limn_engine *e, const limn_gen *g,
+                                limn_err *err) {
+    limn_status st = LIMN_OK;
+    char *path = NULL;
+    *out = NULL;
+    if (!g->refiner[0]) return LIMN_OK;
+    if (!e->refiner || strcmp(e->refiner_key, g->refiner) != 0) {
+        limn_checkpoint_options o = {.prediction = -1};
+        save_packs(e);
+        drop_checkpoint(e, &e->refiner, &e->refiner_key);
+        LIMN_TRY(limn_engine_find(&path, e, g->refiner, "|checkpoints|Stable-diffusion", err));
+        LIMN_TRY(limn_checkpoint_open(&e->refiner, path, &o, err));
+        e->refiner_key = limn_mem_strdup(g->refiner);
+        LIMN_CHECK(err, e->refiner_key, LIMN_E_NOMEM, "no memory for a model");
+    }
+    LIMN_CHECK(err,
+               e->refiner->unet_cfg.in_channels == e->ckpt->unet_cfg.in_channels &&
+                   e->refiner->latent_scale == e->ckpt->latent_scale,
+               LIMN_E_SHAPE, "%s: its latents are not those of %s", g->refiner, e->ckpt->path);
+    *out = e->refiner;
+out:
+    limn_mem_free(path);
+    if (st != LIMN_OK) drop_checkpoint(e, &e->refiner, &e->refiner_key);
     return st;
 }
 
@@ -197,6 +225,10 @@ limn_status limn_draw_check(limn_engine *e, const limn_params *gen, limn_err *er
     limn_mem_free(path);
     path = NULL;
     if (g->vae[0]) LIMN_TRY(limn_engine_find(&path, e, g->vae, "vae|VAE|", err));
+    limn_mem_free(path);
+    path = NULL;
+    if (g->refiner[0])
+        LIMN_TRY(limn_engine_find(&path, e, g->refiner, "|checkpoints|Stable-diffusion", err));
     if (g->upscale > 1) LIMN_TRY(limn_upscaler_check(e, g->upscaler, err));
     if (limn_gen_wants_hires(g)) LIMN_TRY(limn_upscaler_check(e, g->hires_upscaler, err));
 out:

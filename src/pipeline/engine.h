@@ -21,6 +21,8 @@ struct limn_engine {
     limn_precision precision; /* of `backend` */
     limn_checkpoint *ckpt;
     char *ckpt_key; /* what `ckpt` was opened with */
+    limn_checkpoint *refiner;
+    char *refiner_key;
     /* limn_watch.cancel mirrored for the kernels, which poll an atomic */
     atomic_bool cancel;
 };
@@ -32,6 +34,10 @@ limn_status limn_engine_backend(limn_backend **out, limn_engine *e, limn_gen_pre
  * line for the user when a default was taken, else "". */
 limn_status limn_engine_checkpoint(limn_checkpoint **out, limn_engine *e, const limn_gen *gen,
                                    char *note, limn_err *err);
+
+/* The refiner that `gen` names; NULL when it names none. E_SHAPE when its latents are others. */
+limn_status limn_engine_refiner(limn_checkpoint **out, limn_engine *e, const limn_gen *gen,
+                                limn_err *err);
 
 /* Resolves a name to a path: as it is when it exists; else below models_dir, with and without the
  * usual endings, in `kinds` ('|'-separated subfolders, "" = models_dir itself). The caller frees.

@@ -6,6 +6,7 @@
 
 typedef struct loop {
     const limn_sample_args *a;
+    limn_predictor *net, *refiner; /* refiner may be NULL */
     limn_denoiser denoiser;
     limn_noise *noise;
     double *sigmas; /* of the steps that run */
@@ -104,6 +105,44 @@ static limn_status make_start(float *x, loop *l, limn_err *err) {
     return LIMN_OK;
 }
 
+static limn_status predict(void *user, float *const *outs, const limn_cond *conds, int count,
+                           const float *x, int64_t n, const limn_predict_at *at, limn_err *err) {
+    loop *l = user;
+    bool late = l->refiner && at->at->part >= l->a->refiner_switch;
+    return limn_predictor_run(late ? l->refiner : l->net, outs, conds, count, x, n, at, err);
+}
+
+/* SDXL's size ids: the picture is whole and has the size it is drawn at; the refiner takes
+ * aesthetic scores instead of the target size (diffusers pipeline_stable_diffusion_xl_img2img.py: 6
+ * and 2.5). */
+static void size_ids(float *ids, const limn_pass *pass, int count, bool negative) {
+    float h = (float)pass->height, w = (float)pass->width;
+    const float all[6] = {h, w, 0, 0, h, w};
+    memcpy(ids, all, sizeof all);
+    if (count == 5) ids[4] = negative ? 2.5f : 6.0f;
+}
+
+static limn_status predictor_new(limn_predictor **out, const loop *l, limn_checkpoint *ckpt,
+                                 const limn_conditioning *positive,
+                                 const limn_conditioning *negative, limn_err *err) {
+    const limn_sample_args *a = l->a;
+    limn_predictor_args pa = {.backend = a->backend,
+                              .ckpt = ckpt,
+                              .images = a->plan->images,
+                              .height = l->h,
+                              .width = l->w,
+                              .positive = positive,
+                              .negative = negative,
+                              .cfg_scale = a->pass->cfg_scale,
+                              .extra = a->extra,
+                              .extra_channels = a->extra_channels,
+                              .cancel = a->cancel};
+    int ids = limn_unet_time_ids(&ckpt->unet_cfg, ckpt->pooled_dim);
+    size_ids(pa.time_ids, a->pass, ids, false);
+    size_ids(pa.negative_time_ids, a->pass, ids, true);
+    return limn_predictor_new(out, &pa, err);
+}
+
 /* The denoiser, and where the mask is 0 the original picture. */
 static limn_status denoise_masked(void *user, float *x0, const float *x, int64_t n,
                                   const limn_denoise_at *at, limn_err *err) {
@@ -150,7 +189,6 @@ static limn_status set_noise_range(loop *l, limn_err *err) {
 limn_status limn_sample_run(float *x, const limn_sample_args *a, limn_err *err) {
     limn_status st = LIMN_OK;
     loop l = {.a = a};
-    limn_predictor *net = NULL;
     l.c = a->ckpt->unet_cfg.out_channels;
     l.h = a->pass->height / a->ckpt->latent_scale;
     l.w = a->pass->width / a->ckpt->latent_scale;
@@ -165,28 +203,16 @@ limn_status limn_sample_run(float *x, const limn_sample_args *a, limn_err *err) 
         goto out;
     }
     LIMN_TRY(set_noise_range(&l, err));
-    limn_predictor_args pa = {.backend = a->backend,
-                              .ckpt = a->ckpt,
-                              .images = a->plan->images,
-                              .height = l.h,
-                              .width = l.w,
-                              .positive = a->positive,
-                              .negative = a->negative,
-                              .cfg_scale = a->pass->cfg_scale,
-                              .time_ids = {(float)a->pass->height, (float)a->pass->width, 0, 0,
-                                           (float)a->pass->height, (float)a->pass->width},
-                              .extra = a->extra,
-                              .extra_channels = a->extra_channels,
-                              .cancel = a->cancel};
-    if (limn_unet_time_ids(&a->ckpt->unet_cfg, a->ckpt->pooled_dim) == 5)
-        pa.time_ids[4] = 6.0f; /* aesthetic score */
-    LIMN_TRY(limn_predictor_new(&net, &pa, err));
+    LIMN_TRY(predictor_new(&l.net, &l, a->ckpt, a->positive, a->negative, err));
+    if (a->refiner)
+        LIMN_TRY(predictor_new(&l.refiner, &l, a->refiner, a->refiner_positive, a->refiner_negative,
+                               err));
     l.denoiser = (limn_denoiser){.noising = &a->ckpt->noising,
                                  .guider = a->plan->guider,
                                  .options = a->plan->guidance,
                                  .images = a->plan->images,
-                                 .predict = limn_predictor_run,
-                                 .predict_user = net,
+                                 .predict = predict,
+                                 .predict_user = &l,
                                  .n = l.n};
     l.denoiser.options.scale = a->pass->cfg_scale;
     LIMN_TRY(limn_denoiser_init(&l.denoiser, err));
@@ -194,7 +220,8 @@ limn_status limn_sample_run(float *x, const limn_sample_args *a, limn_err *err) 
     LIMN_TRY(run_steps(x, &l, err));
 out:
     limn_denoiser_deinit(&l.denoiser);
-    limn_predictor_free(&net);
+    limn_predictor_free(&l.net);
+    limn_predictor_free(&l.refiner);
     limn_noise_free(&l.noise);
     limn_mem_free(l.sigmas);
     return st;

@@ -19,6 +19,10 @@ typedef struct limn_sample_args {
     const limn_draw_plan *plan;
     const limn_pass *pass;
     const limn_conditioning *positive, *negative;
+    /* A second network that takes over after `refiner_switch` of the steps; NULL: none. */
+    limn_checkpoint *refiner;
+    const limn_conditioning *refiner_positive, *refiner_negative;
+    double refiner_switch;
     int first_image;    /* index of the batch's first picture in the whole run: seeds count up */
     uint64_t seed_salt; /* hires draws other noise: 0 for the first pass */
     /* [channels, h, w] for all images, or per image with init_per_image; NULL: text to image */
