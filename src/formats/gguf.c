@@ -9,9 +9,9 @@
 #include "formats/byte_ranges.h"
 
 enum {
-    TENSORS_MAX = 1 << 20,
+    TENSORS_MAX = 1 << 17,
     META_MAX = 8192,
-    STRINGS_MAX = 4 << 20, /* elements of one string array; vocabularies have up to 300,000 */
+    STRINGS_MAX = 4 << 20, /* in all arrays of a file; vocabularies have up to 300,000 */
     KEY_MAX = 65535,
     ALIGN_MAX = 1 << 20,
     SPLITS_MAX = 1000
@@ -66,6 +66,7 @@ typedef struct reader {
     limn_weights *w;
     uint64_t align;
     limn_byte_ranges ranges;
+    uint64_t n_strings;
     char key[KEY_MAX + 1];
     limn_err *err;
 } reader;
@@ -115,11 +116,12 @@ static limn_status key_read(reader *r, size_t max, const char *what) {
 
 /* ---- metadata ---- */
 static limn_status strings_read(reader *r, limn_meta *m, uint64_t count) {
-    if (count > STRINGS_MAX || count > (r->map->size - r->at) / 8)
+    if (count > STRINGS_MAX - r->n_strings || count > (r->map->size - r->at) / 8)
         return limn_fail(r->err, LIMN_E_LIMIT,
-                         "%s: metadata '%s' has %llu strings; at most %d that fit the file are "
+                         "%s: metadata '%s' has %llu strings; at most %d in the file are "
                          "allowed",
                          r->map->path, r->key, (unsigned long long)count, STRINGS_MAX);
+    r->n_strings += count;
     limn_str_view *list = limn_mem_alloc((count ? (size_t)count : 1) * sizeof *list);
     if (!list)
         return limn_fail(r->err, LIMN_E_NOMEM, "%s: no memory for metadata '%s'", r->map->path,

@@ -7,7 +7,7 @@
 #include "formats/byte_ranges.h"
 #include "formats/json_scan.h"
 
-enum { HEADER_MAX = 100 << 20, TENSORS_MAX = 1 << 20, META_KEYS_MAX = 4096 };
+enum { HEADER_MAX = 100 << 20, TENSORS_MAX = 1 << 17, META_KEYS_MAX = 4096 };
 
 typedef struct dtype_row {
     const char *name;

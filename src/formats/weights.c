@@ -31,7 +31,8 @@ struct limn_weights {
     void **blocks;
     size_t n_blocks, cap_blocks;
     limn_meta *metas;
-    size_t n_metas, cap_metas;
+    uint32_t *meta_hash; /* of each key: a quick no */
+    size_t n_metas, cap_metas, cap_hash;
 };
 
 static limn_status no_memory(const limn_weights *w, limn_err *err) {
@@ -73,6 +74,7 @@ void limn_weights_unref(limn_weights **pw) {
     limn_mem_free(w->parents);
     limn_mem_free(w->blocks);
     limn_mem_free(w->metas);
+    limn_mem_free(w->meta_hash);
     limn_mem_free(w->list);
     limn_mem_free(w->slots);
     limn_arena_deinit(&w->arena);
@@ -271,11 +273,13 @@ limn_status limn_weights_set_meta(limn_weights *w, const limn_meta *m, limn_err 
     if (limn_weights_meta_find(w, m->key))
         return limn_fail(err, LIMN_E_FORMAT, "%s: metadata key '%s' is there twice", w->path,
                          m->key);
-    if (!grow((void **)&w->metas, &w->cap_metas, w->n_metas, sizeof *w->metas))
+    if (!grow((void **)&w->metas, &w->cap_metas, w->n_metas, sizeof *w->metas) ||
+        !grow((void **)&w->meta_hash, &w->cap_hash, w->n_metas, sizeof *w->meta_hash))
         return no_memory(w, err);
     limn_meta copy = *m;
     copy.key = limn_arena_strdup(&w->arena, m->key);
     if (!copy.key) return no_memory(w, err);
+    w->meta_hash[w->n_metas] = hash_of(copy.key);
     w->metas[w->n_metas++] = copy;
     return LIMN_OK;
 }
@@ -298,8 +302,9 @@ const limn_meta *limn_weights_meta_at(const limn_weights *w, size_t i) {
 }
 
 const limn_meta *limn_weights_meta_find(const limn_weights *w, const char *key) {
+    uint32_t hash = hash_of(key);
     for (size_t i = 0; i < w->n_metas; i++)
-        if (strcmp(w->metas[i].key, key) == 0) return &w->metas[i];
+        if (w->meta_hash[i] == hash && strcmp(w->metas[i].key, key) == 0) return &w->metas[i];
     return NULL;
 }
 
