@@ -27,6 +27,13 @@ LIMN_INLINE __m512 zmm_widen_bf16(const uint16_t *h) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
 }
 
+/* A word of an A row, broadcast; pairs of bf16 may lie at any even address. */
+LIMN_INLINE __m512 zmm_word(const char *a) {
+    float word;
+    memcpy(&word, a, 4);
+    return _mm512_set1_ps(word);
+}
+
 /* The two vectors of step `w` of a panel; 32-bit words of any kind load as F32. */
 LIMN_INLINE void zmm_step(__m512 *b0, __m512 *b1, const void *b, size_t w, const limn_store st) {
     const float *f = (const float *)b + w * ZMM_NR;
@@ -63,9 +70,9 @@ ZMM_TILE void zmm_tile(const limn_gemm_panel *p, int row, int panel, const int m
     const void *const *rows = p->rows + row;
     const size_t words = (size_t)p->words;
     for (int s = 0; s < p->segs; s++, rows += p->rows_stride) {
-        const float *a[ZMM_MR];
+        const char *a[ZMM_MR];
         ZMM_UNROLL
-        for (int r = 0; r < mr; r++) a[r] = (const float *)((const char *)rows[r] + p->row_offset);
+        for (int r = 0; r < mr; r++) a[r] = (const char *)rows[r] + p->row_offset;
         for (size_t w = 0; w < words; w++) {
             ZMM_UNROLL
             for (int q = 0; q < np; q++) {
@@ -73,7 +80,7 @@ ZMM_TILE void zmm_tile(const limn_gemm_panel *p, int row, int panel, const int m
                 zmm_step(&b0, &b1, b[q], w, st);
                 ZMM_UNROLL
                 for (int r = 0; r < mr; r++) {
-                    __m512 x = _mm512_set1_ps(a[r][w]);
+                    __m512 x = zmm_word(a[r] + 4 * w);
                     acc[q * mr + r][0] = ZMM_MAC(acc[q * mr + r][0], x, b0);
                     acc[q * mr + r][1] = ZMM_MAC(acc[q * mr + r][1], x, b1);
                 }
