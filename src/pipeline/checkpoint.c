@@ -41,6 +41,12 @@ static limn_status load_vae(limn_checkpoint *c, const limn_inspection *x, limn_e
     if (kl && !c->vae) {
         LIMN_TRY(limn_canon_vae(&set, &c->vae_cfg, x->weights, kl->prefix,
                                 limn_found_config(kl, x->weights), err));
+        /* Tensors do not tell SDXL's latent scale from SD 1.x's; the family found beside them does.
+         */
+        if (!limn_found_config(kl, x->weights) && x->info.latent_scale > 0) {
+            c->vae_cfg.scaling_factor = x->info.latent_scale;
+            c->vae_cfg.shift_factor = x->info.latent_shift;
+        }
         LIMN_TRY(bind_set(&c->vae, &set, err));
     }
     if (tiny && !c->taesd) {
