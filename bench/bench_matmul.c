@@ -95,7 +95,7 @@ static void bench_one(const bench_options *o, const int *s, limn_dtype dtype,
     if (peak2 > peak) peak = peak2;
     printf("%-30s %9.3f ms %8.1f G/s %5.1f%% of %-13s", text, t * 1e3, gop / t,
            100 * gop / t / peak, bench_unit_name(unit));
-    if (m <= 8) printf(" %6.1f GB/s", (double)file_bytes / t * 1e-9);
+    if (m <= 8) printf(" %6.1f GB/s", (double)p->panels * (double)p->panel_bytes / t * 1e-9);
 #ifdef LIMN_HAVE_ONEDNN
     compare_onednn(m, n, k, limn_packed_words(p, &o->k), gop, o->seconds);
 #endif
