@@ -20,6 +20,7 @@
 #include "models/qwen3vl_host.h"
 #include "models/qwen3vl_vision.h"
 #include "models/rope_table.h"
+#include "pipeline/generate.h"
 
 enum { TOKENS = 32, MEDIA = 4, DEEP = 3 };
 
@@ -507,6 +508,61 @@ static void test_greedy(void **state) {
     limn_weights_unref(&io);
 }
 
+/* The same tokens through the reader, which puts pictures in their places itself; a chunk of 8 cuts
+ * them. */
+static void test_reader_sees(void **state) {
+    (void)state;
+    model m;
+    limn_err err = {0};
+    limn_weights *io = golden_open("qwen3vl/vl.io.safetensors");
+    model_open(&m, "qwen3vl/vl.safetensors", "qwen3vl/vl.json");
+    const limn_decoder_config *cfg = &m.cfg.text;
+    limn_backend *backend = golden_backend_new(&golden_backends[2]);
+    limn_reader *r = NULL;
+    limn_reader_options o = {.context = 128, .sequences = 1, .chunk = 8, .cache = LIMN_F32};
+    GOLDEN_OK(limn_reader_new(&r, backend, m.text_weights, cfg, &o, &err));
+    for (int c = 0; c < N_CASES; c++) {
+        limn_vision_place places[16];
+        limn_reader_picture pictures[16] = {{0}};
+        encoded e[MEDIA] = {{0}};
+        const limn_tensor *ids = part(io, cases[c], "ids");
+        size_t n = places_of(places, &m, io, cases[c]), at = 0;
+        for (int i = 0; i < MEDIA && medium(io, cases[c], i, "grid"); i++) {
+            const int32_t *grid = medium(io, cases[c], i, "grid")->data;
+            e[i] = encode(&m, backend, NULL, io, cases[c], i, 0, RIGHT);
+            for (int t = 0; t < grid[1]; t++, at++) {
+                int64_t skip = e[i].rows / grid[1] * t * cfg->width;
+                pictures[at].merged = e[i].merged + skip;
+                for (int k = 0; k < DEEP; k++) pictures[at].deepstack[k] = e[i].deep[k] + skip;
+            }
+        }
+        limn_reader_text text = {ids->data, ids->shape.dim[0], places, pictures, n};
+        limn_generate_request q = {.prompt = &text, .max_tokens = TOKENS};
+        limn_generate_result out;
+        limn_generate_result_init(&out);
+        limn_reader_set_mark(r, 0, (limn_reader_mark){0, 0});
+        GOLDEN_OK(limn_generate(&out, r, &q, &err));
+        assert_memory_equal(out.ids.data, part(io, cases[c], "tokens")->data,
+                            TOKENS * sizeof(int32_t));
+        int32_t delta;
+        memcpy(&delta, part(io, cases[c], "delta")->data, 4);
+        limn_reader_mark mark = limn_reader_get_mark(r, 0);
+        assert_int_equal(mark.length, text.n + TOKENS - 1);
+        assert_int_equal(mark.position, mark.length + delta); /* rope and cache rows differ */
+        limn_generate_result_deinit(&out);
+        if (n > 0) { /* a picture whose inner rows are missing is refused, not read without them */
+            const float *logits;
+            pictures[0].deepstack[1] = NULL;
+            assert_int_equal(limn_reader_read(r, 0, &text, &logits, NULL, &err), LIMN_E_VALUE);
+        }
+        for (int i = 0; i < MEDIA; i++) encoded_free(&e[i]);
+    }
+    limn_reader_free(&r);
+    limn_backend_free(&backend);
+    model_close(&m);
+    limn_weights_unref(&io);
+}
+
 /* Narrow caches and the fast precision stay near: first-step logits of every case. */
 static void test_narrow_caches(void **state) {
     (void)state;
@@ -908,6 +964,7 @@ int main(void) {
         cmocka_unit_test(test_positions_are_exact),
         cmocka_unit_test(test_stages),
         cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_reader_sees),
         cmocka_unit_test(test_narrow_caches),
         cmocka_unit_test(test_sequences_together),
         cmocka_unit_test(test_qwen3),

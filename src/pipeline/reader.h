@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A language model that is reading: the decoder's programs, the KV cache, and how far each of its
+ * texts has come. Text and picture rows go in, the logits of the last token come out. Prefill runs
+ * in chunks, one token at a time runs the program of length 1; no plan is made per token.
+ *
+ * A text's cache row and its rotary position differ once it holds pictures; both are kept here.
+ * What does not fit the context is refused, nothing is forgotten silently. One thread at a time.
+ */
+#ifndef LIMN_PIPELINE_READER_H
+#define LIMN_PIPELINE_READER_H
+
+#include "backend/backend.h"
+#include "formats/llm_config.h"
+#include "models/model_weights.h"
+#include "models/qwen3vl_host.h"
+
+typedef struct limn_reader limn_reader;
+
+typedef struct limn_reader_options {
+    int64_t context;   /* positions of each text */
+    int64_t sequences; /* texts held at once; 0 counts as 1 */
+    int64_t chunk;     /* tokens of a prefill step; 0: 256 */
+    limn_dtype cache;  /* f32, f16, bf16, q8_0 */
+} limn_reader_options;
+
+/* Rows of the vision tower for one place of a text: [rows * cols, width] each. */
+typedef struct limn_reader_picture {
+    const float *merged;
+    const float *deepstack[LIMN_DEEPSTACK_MAX];
+} limn_reader_picture;
+
+typedef struct limn_reader_text {
+    const int32_t *ids;
+    int64_t n;
+    const limn_vision_place *places;     /* where ids stand for pictures, in order */
+    const limn_reader_picture *pictures; /* [n_places] */
+    size_t n_places;
+} limn_reader_text;
+
+/* Backend and weights are borrowed and must outlive the reader. E_LIMIT, E_UNSUPPORTED (cache
+ * type), E_NOMEM. */
+limn_status limn_reader_new(limn_reader **out, limn_backend *b, limn_model_weights *w,
+                            const limn_decoder_config *cfg, const limn_reader_options *opt,
+                            limn_err *err);
+void limn_reader_free(limn_reader **r);
+const limn_decoder_config *limn_reader_config(const limn_reader *r);
+/* Tokens held of a text, and how many more fit. */
+int64_t limn_reader_length(const limn_reader *r, int64_t sequence);
+int64_t limn_reader_room(const limn_reader *r, int64_t sequence);
+
+/* Continues a text by n >= 1 tokens; *logits [vocab] of the last one, valid until the next call.
+ * E_LIMIT when it does not fit the context (the text is then unchanged), E_CANCELLED (tokens of
+ * finished chunks stay), E_VALUE (ids, places). */
+limn_status limn_reader_read(limn_reader *r, int64_t sequence, const limn_reader_text *text,
+                             const float **logits, const atomic_bool *cancel, limn_err *err);
+
+/* A place in a text to come back to. */
+typedef struct limn_reader_mark {
+    int64_t length;
+    int32_t position;
+} limn_reader_mark;
+limn_reader_mark limn_reader_get_mark(const limn_reader *r, int64_t sequence);
+/* Forgets what came after the mark of this text; {0, 0} empties it. */
+void limn_reader_set_mark(limn_reader *r, int64_t sequence, limn_reader_mark mark);
+/* Text `to` becomes the beginning of `from` up to a mark of that one. */
+void limn_reader_fork(limn_reader *r, int64_t to, int64_t from, limn_reader_mark mark);
+
+#endif
