@@ -250,12 +250,18 @@ void limn_cancel_set(limn_cancel *cancel);
 void limn_cancel_clear(limn_cancel *cancel);
 bool limn_cancel_is_set(const limn_cancel *cancel);
 
+/* Called as soon as picture `index` of a drawing is finished, in order; it may be read through the
+ * limn_drawing_* calls during this call. Anything but LIMN_OK ends the run with that status. */
+typedef limn_status limn_picture_fn(void *user, const limn_drawing *drawing, int index,
+                                    limn_err *err);
+
 /* How to watch and stop a run; zero-initialise. */
 typedef struct limn_watch {
     limn_event_fn *event; /* called on the thread that called limn_draw; NULL: no reports */
     void *user;
     const limn_cancel *cancel; /* polled between and inside operations; NULL: never stops */
-    int preview_every;         /* a preview each n steps; 0: none */
+    limn_picture_fn *picture; /* on the same thread; NULL: results are handed out at the end only */
+    int preview_every;        /* a preview each n steps; 0: none */
 } limn_watch;
 
 /* Refuses, in milliseconds and without loading weights, what limn_draw would refuse: unknown

@@ -132,27 +132,59 @@ static void compare(const limn_image *a, const limn_image *b) {
                 differing, n, most);
 }
 
-static limn_status save_all(cli *c, const limn_drawing *d, double seconds, limn_err *err) {
-    bool json = limn_params_int(c->app, "json") != 0, quiet = limn_params_int(c->app, "quiet") != 0;
-    int count = limn_drawing_count(d);
-    char(*paths)[CLI_PATH_MAX] = calloc((size_t)count, sizeof *paths);
-    limn_status st = paths ? LIMN_OK : cli_fail(err, LIMN_E_NOMEM, "no memory for the names");
-    for (int i = 0; st == LIMN_OK && i < count; i++) {
-        st = cli_output_name(paths[i], c, i, count,
-                             limn_params_int(limn_drawing_params(d, i), "seed"), err);
-        if (st == LIMN_OK)
-            st = cli_output_save(c, limn_drawing_image(d, i), paths[i], limn_drawing_text(d, i),
-                                 err);
-        if (st == LIMN_OK && !json && !quiet && strcmp(paths[i], "-") != 0)
-            printf("%s\n", paths[i]);
-    }
-    if (st == LIMN_OK && limn_params_int(c->app, "sheet") != 0) st = save_sheet(c, d, err);
-    if (st == LIMN_OK && json) {
+/* What a run leaves behind: names, saved as the pictures come. */
+typedef struct draw_output {
+    cli *c;
+    cli_progress *progress;
+    char (*paths)[CLI_PATH_MAX];
+    int count;
+} draw_output;
+
+/* A limn_picture_fn: whatever happens later, this picture is safe. */
+static limn_status save_picture(void *user, const limn_drawing *d, int i, limn_err *err) {
+    draw_output *out = user;
+    bool silent = limn_params_int(out->c->app, "json") || limn_params_int(out->c->app, "quiet");
+    int64_t seed = limn_params_int(limn_drawing_params(d, i), "seed");
+    limn_status st = cli_output_name(out->paths[i], out->c, i, out->count, seed, err);
+    if (st == LIMN_OK)
+        st = cli_output_save(out->c, limn_drawing_image(d, i), out->paths[i],
+                             limn_drawing_text(d, i), err);
+    if (st != LIMN_OK || silent || strcmp(out->paths[i], "-") == 0) return st;
+    cli_progress_end(out->progress);
+    printf("%s\n", out->paths[i]);
+    fflush(stdout);
+    return LIMN_OK;
+}
+
+static void draw_event(void *user, const limn_event *event) {
+    cli_progress_event(((draw_output *)user)->progress, event);
+}
+
+static limn_status report(const draw_output *out, const limn_drawing *d, double seconds,
+                          limn_err *err) {
+    limn_status st = LIMN_OK;
+    if (limn_params_int(out->c->app, "sheet")) st = save_sheet(out->c, d, err);
+    if (st == LIMN_OK && limn_params_int(out->c->app, "json")) {
         printf("{\"images\": [");
-        for (int i = 0; i < count; i++) print_json(d, i, paths[i]);
+        for (int i = 0; i < out->count; i++) print_json(d, i, out->paths[i]);
         printf("], \"seconds\": %.3f}\n", seconds);
     }
-    free(paths);
+    return st;
+}
+
+static limn_status draw_and_save(draw_output *out, limn_drawing **drawing, limn_engine *engine,
+                                 limn_err *err) {
+    cli *c = out->c;
+    limn_watch watch = {
+        .event = draw_event,
+        .user = out,
+        .cancel = c->cancel,
+        .picture = save_picture,
+        .preview_every =
+            out->progress->preview >= 0 ? (int)limn_params_int(c->app, "preview_every") : 0,
+    };
+    limn_status st = limn_draw(drawing, engine, c->gen, &watch, err);
+    cli_progress_end(out->progress);
     return st;
 }
 
@@ -161,26 +193,20 @@ limn_status cli_draw(cli *c, const limn_image *original, limn_err *err) {
     limn_drawing *drawing = NULL;
     cli_progress progress;
     double start = seconds_now();
-    limn_status st = choose_seed(c, err);
+    draw_output out = {.c = c, .progress = &progress, .count = picture_count(c)};
+    out.paths = calloc((size_t)out.count, sizeof *out.paths);
+    limn_status st = out.paths ? LIMN_OK : cli_fail(err, LIMN_E_NOMEM, "no memory for the names");
+    if (st == LIMN_OK) st = choose_seed(c, err);
     if (st == LIMN_OK) st = cli_progress_init(&progress, c, err);
     if (st == LIMN_OK) st = check_outputs(c, err);
     if (st == LIMN_OK) st = limn_engine_new(&engine, c->app, err);
     if (st == LIMN_OK) st = limn_draw_check(engine, c->gen, err);
-    if (st == LIMN_OK) {
-        limn_watch watch = {
-            .event = cli_progress_event,
-            .user = &progress,
-            .cancel = c->cancel,
-            .preview_every =
-                progress.preview >= 0 ? (int)limn_params_int(c->app, "preview_every") : 0,
-        };
-        st = limn_draw(&drawing, engine, c->gen, &watch, err);
-        cli_progress_end(&progress);
-    }
-    if (st == LIMN_OK) st = save_all(c, drawing, seconds_now() - start, err);
+    if (st == LIMN_OK) st = draw_and_save(&out, &drawing, engine, err);
+    if (st == LIMN_OK) st = report(&out, drawing, seconds_now() - start, err);
     if (st == LIMN_OK && original && limn_drawing_count(drawing) > 0 &&
         !limn_params_int(c->app, "quiet"))
         compare(limn_drawing_image(drawing, 0), original);
+    free(out.paths);
     limn_drawing_free(&drawing);
     limn_engine_free(&engine);
     return st;

@@ -60,10 +60,18 @@ out:
     return st;
 }
 
-static limn_status load_vae_file(limn_checkpoint *c, const char *path, limn_err *err) {
+/* An autoencoder in a file of its own. It cannot know how the model scales its latents: the model's
+ * family does. */
+static limn_status load_vae_file(limn_checkpoint *c, const limn_inspection *model, const char *path,
+                                 limn_err *err) {
     limn_inspection x = {0};
+    bool had = c->vae != NULL;
     limn_status st = limn_inspect(&x, path, err);
     if (st == LIMN_OK) st = load_vae(c, &x, err);
+    if (st == LIMN_OK && c->vae && !had && model->info.latent_scale > 0) {
+        c->vae_cfg.scaling_factor = model->info.latent_scale;
+        c->vae_cfg.shift_factor = model->info.latent_shift;
+    }
     limn_inspection_free(&x);
     return st;
 }
@@ -186,11 +194,11 @@ static limn_status load_parts(limn_checkpoint *c, const limn_inspection *x,
     limn_status st = LIMN_OK;
     LIMN_TRY(load_unet(c, x, err));
     if (opt->vae_path && opt->vae_path[0])
-        LIMN_TRY(load_vae_file(c, opt->vae_path, err));
+        LIMN_TRY(load_vae_file(c, x, opt->vae_path, err));
     else
         LIMN_TRY(load_vae(c, x, err));
     if (opt->taesd_path && opt->taesd_path[0] && !c->taesd)
-        LIMN_TRY(load_vae_file(c, opt->taesd_path, err));
+        LIMN_TRY(load_vae_file(c, x, opt->taesd_path, err));
     LIMN_TRY(load_text(c, x, err));
     LIMN_TRY(check_widths(c, err));
     LIMN_TRY(load_noising(c, x, opt, err));

@@ -320,6 +320,8 @@ static limn_status decode_batch(limn_drawing *d, draw_run *r, const float *x, in
         if (st == LIMN_OK)
             st = finish_image(&d->items[first_image + i], r, &image, first_image + i, err);
         limn_image_free(&image);
+        if (st == LIMN_OK && r->watch && r->watch->picture)
+            st = r->watch->picture(r->watch->user, d, first_image + i, err);
         if (st != LIMN_OK) return st;
     }
     return LIMN_OK;

@@ -106,6 +106,7 @@ limn_status limn_draw(limn_drawing **out, limn_engine *engine, const limn_params
             if (watch->preview_every && s % watch->preview_every == 0) e.preview = d->image[i];
             if (st == LIMN_OK && watch->event) watch->event(watch->user, &e);
         }
+        if (st == LIMN_OK && watch->picture) st = watch->picture(watch->user, d, i, err);
     }
     if (st == LIMN_OK)
         *out = d;
