@@ -21,7 +21,10 @@ import numpy as np
 import torch
 import torch.multiprocessing as mp
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from linear_vae import decode_linear
@@ -57,9 +60,38 @@ def build_unet(latent, text, widths, attend, layers):
         sample_size=16, in_channels=latent, out_channels=latent, down_block_types=down, up_block_types=up,
         block_out_channels=widths, layers_per_block=layers, cross_attention_dim=text, attention_head_dim=4,
         norm_num_groups=16)
+    begin(unet)
+    return unet
+
+
+@torch.no_grad()
+def begin(unet):
+    """Every residual branch silent, and x itself led straight to the output as pairs (+x, -x): conv_in, its
+    skip connection, the last shortcut, conv_out; silu(x) - silu(-x) = x. Where the noise is louder than the
+    signal v is nearly a multiple of x, so the network starts there and need not discover the way."""
+    for module in unet.modules():
+        if isinstance(module, ResnetBlock2D):
+            torch.nn.init.zeros_(module.conv2.weight)
+            torch.nn.init.zeros_(module.conv2.bias)
+        elif isinstance(module, BasicTransformerBlock):
+            for last in (module.attn1.to_out[0], module.attn2.to_out[0], module.ff.net[2]):
+                torch.nn.init.zeros_(last.weight)
+                torch.nn.init.zeros_(last.bias)
+    latent, width = unet.config.in_channels, unet.config.block_out_channels[0]
+    lanes = range(2 * latent)
+    shortcut = unet.up_blocks[-1].resnets[-1].conv_shortcut
+    skip = shortcut.weight.shape[1] - width          # the skip connection is concatenated last
+    unet.conv_in.weight[:2 * latent] = 0
+    shortcut.weight[:2 * latent] = 0
+    torch.nn.init.zeros_(unet.conv_in.bias)
+    torch.nn.init.zeros_(shortcut.bias)
     torch.nn.init.zeros_(unet.conv_out.weight)
     torch.nn.init.zeros_(unet.conv_out.bias)
-    return unet
+    for lane in lanes:
+        sign = 1 if lane % 2 == 0 else -1
+        unet.conv_in.weight[lane, lane // 2, 1, 1] = sign
+        shortcut.weight[lane, skip + lane] = 1
+        unet.conv_out.weight[lane // 2, lane, 1, 1] = .2 * sign
 
 
 class Both(torch.nn.Module):
@@ -121,6 +153,14 @@ def export(both, vae, tokenizer_dir, out):
     for name in ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"):
         shutil.copy(Path(tokenizer_dir) / name, Path(out) / "tokenizer" / name)
     (Path(out) / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)
+    # transformers 5 writes the text encoder without the prefix that every other reader of CLIP expects.
+    path = Path(out) / "text_encoder" / "model.safetensors"
+    tensors = {k if k.startswith("text_model.") else "text_model." + k: v for k, v in load_file(path).items()}
+    save_file(tensors, path, {"format": "pt"})
+    for config in Path(out).glob("*/config.json"):
+        fields = json.loads(config.read_text())
+        fields.pop("_name_or_path", None)
+        config.write_text(json.dumps(fields, indent=2) + "\n")
 
 
 def parse():
@@ -134,6 +174,7 @@ def parse():
     parser.add_argument("--batch", type=int, default=16, help="per worker and step")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--late", type=float, default=1.0, help="below 1: more of the noisy times, where shapes form")
     parser.add_argument("--ema", type=float, default=.9985)
     parser.add_argument("--widths", default="48,96,256")
     parser.add_argument("--attend", default="011")
@@ -191,7 +232,8 @@ def work(rank, args, shape, both, ema, saved, clock):
     while float(clock[0]) < args.minutes * 60:
         x, text = next(source)
         noise = torch.randn_like(x)
-        times = ((torch.randperm(len(x)) + torch.rand(len(x))) * (1000 / len(x))).long()     # stratified
+        even = (torch.randperm(len(x)) + torch.rand(len(x))) / len(x)          # stratified
+        times = (1000 * even ** args.late).long().clamp_max(999)
         a = alphas[times].view(-1, 1, 1, 1)
         noisy = (a.sqrt() * x + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
         target = a.sqrt() * noise - (1 - a).sqrt() * x
