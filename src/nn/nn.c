@@ -80,6 +80,10 @@ limn_node *limn_nn_resblock(const limn_nn *nn, limn_node *x, limn_node *temb, co
     char name[NAME_MAX_BYTES];
     limn_graph *g = nn->g;
 #define SUB(part) (snprintf(name, sizeof name, "%s." part, p), name)
+    /* The shortcut comes first: x then dies in norm1, which may work in its place. */
+    limn_node *skip = x;
+    if (limn_nn_find(nn, "%s.conv_shortcut.weight", p))
+        skip = limn_nn_conv(nn, x, SUB("conv_shortcut"), 1);
     limn_node *h = limn_nn_group_norm(nn, x, SUB("norm1"), groups, eps);
     h = limn_nn_conv(nn, limn_g_unary(g, h, LIMN_ACT_SILU), SUB("conv1"), 1);
     if (temb) {
@@ -89,10 +93,8 @@ limn_node *limn_nn_resblock(const limn_nn *nn, limn_node *x, limn_node *temb, co
     }
     h = limn_nn_group_norm(nn, h, SUB("norm2"), groups, eps);
     h = limn_nn_conv(nn, limn_g_unary(g, h, LIMN_ACT_SILU), SUB("conv2"), 1);
-    if (limn_nn_find(nn, "%s.conv_shortcut.weight", p))
-        x = limn_nn_conv(nn, x, SUB("conv_shortcut"), 1);
 #undef SUB
-    return limn_g_add(g, h, x);
+    return limn_g_add(g, h, skip);
 }
 
 limn_node *limn_nn_to_tokens(const limn_nn *nn, limn_node *x) {
