@@ -355,6 +355,13 @@ static void test_hires_and_upscale_sizes(void **state) {
     limn_engine_free(&e);
 }
 
+/* Mean difference of samples. */
+static double mean_difference(const limn_image *a, const limn_image *b) {
+    int64_t n = (int64_t)limn_image_width(a) * limn_image_height(a) * 3, sum = 0;
+    for (int64_t k = 0; k < n; k++) sum += abs(limn_image_bytes(a)[k] - limn_image_bytes(b)[k]);
+    return (double)sum / (double)n;
+}
+
 /* Tiles are the same bits when one covers all; more of them stay near the whole picture. */
 static void test_tiled_decoding(void **state) {
     (void)state;
@@ -368,7 +375,9 @@ static void test_tiled_decoding(void **state) {
     limn_drawing *a = draw(e, &whole), *b = draw(e, &one), *c = draw(e, &many);
     assert_int_equal(columns_differ(limn_drawing_image(a, 0), limn_drawing_image(b, 0), 0, 160, 0),
                      0);
-    assert_int_equal(limn_image_width(limn_drawing_image(c, 0)), 160);
+    double tiled = mean_difference(limn_drawing_image(a, 0), limn_drawing_image(c, 0));
+    /* Group norms see other statistics in each tile; unrelated pictures differ by more than 40. */
+    if (!(tiled < 16)) fail_msg("tiles differ from the whole by %.1f of 255 on average", tiled);
     limn_drawing_free(&a);
     limn_drawing_free(&b);
     limn_drawing_free(&c);

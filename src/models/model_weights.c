@@ -81,7 +81,8 @@ static bool is_adapted(const limn_model_weights *mw, const char *name) {
     return false;
 }
 
-/* Names a file in the state it has now: path, size and time of change (FNV-1a). 0 when unknown. */
+/* Names a file in the state it has now: device, inode, size, time of change (FNV-1a). 0 when
+ * unknown. */
 static uint64_t source_of(const limn_fsmap *map) {
     struct stat sb;
     if (!map || stat(map->path, &sb) != 0 || (size_t)sb.st_size != map->size) return 0;

@@ -23,8 +23,6 @@ struct limn_engine {
     char *ckpt_key; /* what `ckpt` was opened with */
     limn_checkpoint *refiner;
     char *refiner_key;
-    /* limn_watch.cancel mirrored for the kernels, which poll an atomic */
-    atomic_bool cancel;
 };
 
 /* The backend for a precision; a change of precision frees the model's packed weights. */

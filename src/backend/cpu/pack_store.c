@@ -153,17 +153,15 @@ static limn_status make_dir(const char *dir, limn_err *err) {
     return limn_fail(err, LIMN_E_IO, "%s: cannot be made: %s", dir, strerror(errno));
 }
 
-static bool is_new(const limn_pack_store *s, const pack_file *f, const limn_pack_item *i) {
-    (void)s;
+static bool is_new(const pack_file *f, const limn_pack_item *i) {
     size_t at = ALIGN;
     for (const record *r; (r = record_at(f->map, at, &at));)
         if (r->place == i->w->source_place && r->use == (uint64_t)i->use) return false;
     return true;
 }
 
-static limn_status write_file(FILE *out, const limn_pack_store *s, const pack_file *f,
-                              const limn_pack_item *items, size_t n, const char *path,
-                              limn_err *err) {
+static limn_status write_file(FILE *out, const pack_file *f, const limn_pack_item *items, size_t n,
+                              const char *path, limn_err *err) {
     limn_status st = LIMN_OK;
     char head[ALIGN] = {0};
     size_t at = ALIGN;
@@ -172,7 +170,7 @@ static limn_status write_file(FILE *out, const limn_pack_store *s, const pack_fi
     for (const record *r; (r = record_at(f->map, at, &at));)
         LIMN_TRY(put_record(out, r->place, r->use, r + 1, (size_t)r->size, err, path));
     for (size_t i = 0; i < n; i++)
-        if (is_storable(items[i].w) && items[i].w->source == f->source && is_new(s, f, &items[i]))
+        if (is_storable(items[i].w) && items[i].w->source == f->source && is_new(f, &items[i]))
             LIMN_TRY(put_record(out, items[i].w->source_place, (uint64_t)items[i].use,
                                 items[i].bytes, items[i].size, err, path));
     LIMN_CHECK(err, fflush(out) == 0, LIMN_E_IO, "%s: cannot be written: %s", path,
@@ -188,7 +186,7 @@ static limn_status save_source(const limn_pack_store *s, const pack_file *f,
     snprintf(temp, sizeof temp, "%s.%ld.tmp", path, (long)getpid());
     FILE *out = fopen(temp, "wb");
     if (!out) return limn_fail(err, LIMN_E_IO, "%s: cannot be made: %s", temp, strerror(errno));
-    limn_status st = write_file(out, s, f, items, n, temp, err);
+    limn_status st = write_file(out, f, items, n, temp, err);
     if (fclose(out) != 0 && st == LIMN_OK)
         st = limn_fail(err, LIMN_E_IO, "%s: cannot be written: %s", temp, strerror(errno));
     if (st == LIMN_OK && rename(temp, path) != 0)
@@ -243,7 +241,7 @@ limn_status limn_pack_store_save(limn_pack_store *s, const limn_pack_item *items
     bool any = false;
     for (size_t i = 0; i < n; i++) {
         pack_file *f = is_storable(items[i].w) ? file_of(s, items[i].w->source) : NULL;
-        if (!f || dirty[f - s->files] || !is_new(s, f, &items[i])) continue;
+        if (!f || dirty[f - s->files] || !is_new(f, &items[i])) continue;
         dirty[f - s->files] = any = true;
     }
     limn_status st = any ? make_dir(s->dir, err) : LIMN_OK;

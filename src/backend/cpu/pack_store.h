@@ -4,9 +4,9 @@
  *
  * One file per source file and instruction set, below a cache folder: a header, then records of
  * (place in the source file, use, bytes of limn_packed). It is mapped, and entries are views into
- * it. A source is known by its size, time of change and path, so an edited model is never confused
- * with its old self. Files are replaced whole by rename; a reader sees the old one or the new one.
- * When the folder grows past its limit the files that were written longest ago go first.
+ * it. A source is known by its device, inode, size and time of change, so an edited model is never
+ * confused with its old self. Files are replaced whole by rename; a reader sees the old one or the
+ * new one. When the folder grows past its limit the files that were written longest ago go first.
  *
  * One thread at a time.
  */
