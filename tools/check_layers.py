@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = [
     {"base"},
     {"param", "tensor", "text", "image"},
-    {"kernels"},
+    {"kernels", "media"},
     {"graph"},
     {"backend", "nn"},
     {"formats"},
