@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * limn: draw pictures with diffusion models, on the machine you have.
+ * limn: draw pictures with diffusion models and look at them, on the machine you have.
  *
  *     limn_err err = {0};
  *     limn_params *app, *gen;
@@ -53,6 +53,7 @@ void limn_text_free(char **text);
 typedef enum limn_params_kind {
     LIMN_PARAMS_GEN, /* what to draw: everything that decides the picture, and its file format */
     LIMN_PARAMS_APP, /* how the program runs: threads, memory, folders, where results go */
+    LIMN_PARAMS_SEE, /* how to look and to answer: model, task, sampling, format of the answer */
     LIMN_PARAMS_KINDS
 } limn_params_kind;
 
@@ -229,11 +230,14 @@ void limn_engine_free(limn_engine **engine);
 
 /* Everything a run can report. Strings and the preview are borrowed for the call. */
 typedef struct limn_event {
-    const char *stage;         /* "load", "encode", "denoise", "decode", "hires", "save" */
+    const char *stage;         /* drawing: "load", "encode", "denoise", "decode", "hires", "save";
+                                  seeing: "load", "image", "read", "write" */
     int image, images;         /* which of how many pictures, from 0 */
     int step, steps;           /* done and total in this stage; steps 0: not countable */
     double step_seconds;       /* time of the last step; 0: not known yet */
     double left_seconds;       /* estimate for the whole run; < 0: not known yet */
+    double rate;               /* of this stage, units per second; 0: not known */
+    const char *unit;          /* of rate: "tokens", "patches"; NULL with rate 0 */
     const limn_image *preview; /* picture so far; NULL when there is none in this event */
     const char *note;          /* something to tell the user, for example a value that was adjusted
                                   because the model asks for it; NULL: nothing */
@@ -288,6 +292,199 @@ limn_status limn_info(char **out, limn_engine *engine, const char *path, bool js
 
 /* The engine's lists: "sampler", "schedule", "upscaler", "model" ... (see limn_choice_fn). */
 bool limn_engine_choice(limn_choice *out, const char *list, int index);
+
+/* ------------------------------------------------------------------------------------------- */
+/* Seeing: Qwen3-VL (or a text model) answers questions about pictures, clips and documents.     */
+/*
+ *     limn_params_new(&see, LIMN_PARAMS_SEE, &err);
+ *     limn_seer_new(&seer, app, see, &err);
+ *     limn_message_part parts[] = {{.kind = LIMN_MESSAGE_IMAGE, .path = "photo.jpg"},
+ *                          {.kind = LIMN_MESSAGE_TEXT, .text = "How many people wear a helmet?"}};
+ *     limn_message message = {.role = LIMN_ROLE_USER, .parts = parts, .n_parts = 2};
+ *     limn_talk talk = {.messages = &message, .n_messages = 1};
+ *     limn_see(&answer, seer, &talk, see, NULL, &err);
+ *     puts(answer->text);
+ */
+
+/* An opened model with its caches and compute threads. One thread at a time; independent of every
+ * limn_engine and of other seers. */
+typedef struct limn_seer limn_seer;
+/* One question while it is answered; belongs to its seer. */
+typedef struct limn_look limn_look;
+
+typedef enum limn_role {
+    LIMN_ROLE_SYSTEM, /* only as the first message; text only */
+    LIMN_ROLE_USER,
+    LIMN_ROLE_ASSISTANT, /* text only */
+    LIMN_ROLE_TOOL
+} limn_role;
+
+typedef enum limn_message_part_kind {
+    LIMN_MESSAGE_TEXT,
+    LIMN_MESSAGE_IMAGE,
+    LIMN_MESSAGE_VIDEO
+} limn_message_part_kind;
+
+/* A piece of a message. User text never becomes a control token of the model. */
+typedef struct limn_message_part {
+    limn_message_part_kind kind;
+    const char *text;                /* TEXT */
+    size_t len;                      /* bytes of text; 0: up to its NUL */
+    const limn_image *image;         /* IMAGE: the picture, or ... */
+    const char *path;                /* ... its file, when image is NULL */
+    const limn_image *const *frames; /* VIDEO: pictures of one size in the order of time, as they
+                                        are to be seen (none are dropped), 1 to 2048 */
+    size_t n_frames;
+    const double *seconds; /* [n_frames] when each frame is shown; NULL: `fps` apart from 0 on */
+    double fps;            /* 0: 2 per second */
+} limn_message_part;
+
+/* A call of a tool: its arguments as JSON text. */
+typedef struct limn_tool_call {
+    const char *name;
+    const char *arguments;
+} limn_tool_call;
+
+typedef struct limn_message {
+    limn_role role;
+    const limn_message_part *parts;
+    size_t n_parts;
+    const char *reasoning;       /* assistant: text of its thinking; NULL: none */
+    const limn_tool_call *calls; /* assistant */
+    size_t n_calls;
+} limn_message;
+
+/* A conversation; the last message is the one to answer. Borrowed for the call. */
+typedef struct limn_talk {
+    const limn_message *messages;
+    size_t n_messages;
+    const char *const *tools; /* JSON objects, one tool each ({"type": "function", ...}) */
+    size_t n_tools;
+} limn_talk;
+
+/* A token with its natural log-probability, before any sampling option. */
+typedef struct limn_logprob {
+    int32_t id;
+    float logprob;
+    const char *text; /* bytes of the token, not always whole characters; borrowed */
+    size_t len;
+} limn_logprob;
+
+enum { LIMN_LOGPROBS_MAX = 20 };
+
+typedef struct limn_token_logprobs {
+    limn_logprob token;
+    limn_logprob top[LIMN_LOGPROBS_MAX]; /* likeliest first */
+    int n_top;
+} limn_token_logprobs;
+
+typedef enum limn_said_kind {
+    LIMN_SAID_TEXT,      /* the answer */
+    LIMN_SAID_REASONING, /* thinking before it */
+    LIMN_SAID_CALL       /* JSON of a tool call as it is written; whole calls are in the answer */
+} limn_said_kind;
+
+/* What just became certain of the answer. */
+typedef struct limn_said {
+    limn_said_kind kind;
+    const char *text; /* whole UTF-8 characters, NUL-terminated; may be empty */
+    size_t len;
+    const limn_token_logprobs *logprobs; /* NULL when not asked for */
+} limn_said;
+
+/* false: enough, stop here. */
+typedef bool limn_said_fn(void *user, const limn_said *said);
+
+/* How to watch and stop an answer; zero-initialise. Calls come from the thread that works. */
+typedef struct limn_look_watch {
+    limn_said_fn *said;   /* NULL: the whole answer at the end only */
+    limn_event_fn *event; /* NULL: no reports */
+    void *user;
+    const limn_cancel *cancel; /* polled inside operations; NULL: never stops */
+} limn_look_watch;
+
+typedef enum limn_finish {
+    LIMN_FINISH_STOP_ID,     /* the model ended the text */
+    LIMN_FINISH_STOP_STRING, /* cut before the string, which is not part of the text */
+    LIMN_FINISH_LENGTH,      /* max_tokens */
+    LIMN_FINISH_CONTEXT,     /* the context is full; nothing was dropped from it */
+    LIMN_FINISH_CALLER       /* limn_said_fn said so */
+} limn_finish;
+
+typedef struct limn_answer {
+    const char *text; /* UTF-8, NUL-terminated, without reasoning and tool calls */
+    size_t len;
+    const char *reasoning; /* NULL: none */
+    const limn_tool_call *calls;
+    size_t n_calls;
+    limn_finish finish;
+    const char *stop;          /* the stop string that ended the text, or NULL */
+    int64_t prompt_tokens;     /* all of the conversation, pictures and cached ones included */
+    int64_t image_tokens;      /* of prompt_tokens: pictures and frames */
+    int64_t cached_tokens;     /* of prompt_tokens: were in the KV cache already, not read again */
+    int64_t completion_tokens; /* a final stop token included */
+    int images, cached_images; /* pictures and frame pairs; of these: found in the picture cache */
+    double image_seconds;      /* encoding pictures */
+    double read_seconds;       /* reading the prompt */
+    double write_seconds;      /* from the first token to the last */
+    double first_seconds;      /* from limn_look_new to the first token */
+    int64_t seed;              /* that was used */
+    const limn_token_logprobs *tokens; /* [n_tokens]; NULL unless "logprobs" is set */
+    size_t n_tokens;
+} limn_answer;
+
+/* Opens the model that `see` names ("model", "vision_model", "context", "sequences" ...): a folder
+ * as on the hub, or a GGUF file with its mmproj file beside it; without a name the bundled one.
+ * `app` gives threads, cpu_mask, memory, models_dir and cache_dir. Both are read during the call
+ * only. E_LIMIT when weights and caches do not fit "memory". */
+limn_status limn_seer_new(limn_seer **out, const limn_params *app, const limn_params *see,
+                          limn_err *err);
+void limn_seer_free(limn_seer **seer);
+
+typedef struct limn_seer_info {
+    const char *path; /* borrowed from the seer, as all strings here */
+    const char *name; /* last part of the path */
+    bool sees;        /* takes pictures and clips; else text only */
+    bool thinks;      /* its answers begin with reasoning */
+    int64_t context;  /* tokens of each conversation */
+    int sequences;    /* questions that can be answered at once */
+    int64_t weight_bytes, cache_bytes;
+    const char *note; /* to tell the user: the bundled model was taken; NULL: nothing */
+} limn_seer_info;
+
+void limn_seer_get_info(limn_seer_info *out, const limn_seer *seer);
+
+/* Answers one question. What `see` leaves open the model's own advice decides, then the defaults.
+ * E_LIMIT when the conversation does not fit the context or the memory: it is refused before the
+ * work, never shortened. `watch` may be NULL. */
+limn_status limn_see(limn_answer **out, limn_seer *seer, const limn_talk *talk,
+                     const limn_params *see, const limn_look_watch *watch, limn_err *err);
+void limn_answer_free(limn_answer **answer);
+/* JSON object {"text": ..., "finish": "stop", "usage": {...}, "seconds": {...}, ...}. */
+limn_status limn_answer_format_json(char **out, const limn_answer *answer, limn_err *err);
+
+/*
+ * Several questions at once, their tokens computed together:
+ *     limn_look_new(&a, ...); limn_look_new(&b, ...);
+ *     while (!limn_look_is_done(a) || !limn_look_is_done(b)) limn_seer_step(seer, &err);
+ *     limn_look_take(&answer, &a, &err);
+ * New looks may come between steps. limn_see is one such loop over a single look.
+ */
+/* Checks and prepares everything, decodes the picture files, computes nothing yet; `talk` and `see`
+ * are not needed afterwards, `watch` is copied. E_LIMIT when all sequences are taken (see
+ * limn_seer_has_room). */
+limn_status limn_look_new(limn_look **out, limn_seer *seer, const limn_talk *talk,
+                          const limn_params *see, const limn_look_watch *watch, limn_err *err);
+bool limn_seer_has_room(const limn_seer *seer);
+/* One piece of work: a picture, a chunk of a prompt, or one token for every look that is writing.
+ * A look that fails or is cancelled is done with its own error (limn_look_take has it); the call
+ * fails only when nothing can go on. */
+limn_status limn_seer_step(limn_seer *seer, limn_err *err);
+bool limn_look_is_done(const limn_look *look);
+/* The answer of a look that is done, or its error. Frees the look either way. */
+limn_status limn_look_take(limn_answer **out, limn_look **look, limn_err *err);
+/* Gives up a look, done or not. Before limn_seer_free. */
+void limn_look_free(limn_look **look);
 
 #ifdef __cplusplus
 }

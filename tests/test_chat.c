@@ -74,11 +74,11 @@ static void read_message(fixture *f, limn_chat_message *m, const json_t *o) {
     static const char *const roles[] = {"system", "user", "assistant", "tool"};
     const char *role = json_string_value(json_object_get(o, "role"));
     for (int i = 0; i < 4; i++)
-        if (!strcmp(role, roles[i])) m->role = (limn_chat_role)i;
+        if (!strcmp(role, roles[i])) m->role = (limn_role)i;
     read_parts(f, m, json_object_get(o, "content"));
     m->reasoning = json_string_value(json_object_get(o, "reasoning_content"));
     const json_t *calls = json_object_get(o, "tool_calls");
-    limn_chat_call *c = take(f, json_array_size(calls) * sizeof *c);
+    limn_tool_call *c = take(f, json_array_size(calls) * sizeof *c);
     size_t i;
     json_t *v;
     json_array_foreach(calls, i, v) {
@@ -245,7 +245,7 @@ static void test_refused(void **state) {
     assert_int_equal(render(m, 1, LIMN_CHAT_QWEN3VL, NULL, &err), LIMN_E_VALUE);
     m[0].role = LIMN_ROLE_ASSISTANT;
     assert_int_equal(render(m, 1, LIMN_CHAT_QWEN3VL_THINKING, NULL, &err), LIMN_E_VALUE);
-    m[0].role = (limn_chat_role)77;
+    m[0].role = (limn_role)77;
     assert_int_equal(render(m, 1, LIMN_CHAT_QWEN3VL, NULL, &err), LIMN_E_VALUE);
     limn_tokenizer *clip = NULL;
     assert_int_equal(limn_tokenizer_new_clip(&clip, &err), LIMN_OK);
@@ -265,7 +265,7 @@ static void test_refused(void **state) {
 static void test_no_memory(void **state) {
     static const limn_chat_part parts[] = {{LIMN_CHAT_IMAGE, NULL, 0},
                                            {LIMN_CHAT_TEXT, "hello", 5}};
-    static const limn_chat_call call = {"f", "{\"a\":1}"};
+    static const limn_tool_call call = {"f", "{\"a\":1}"};
     static const limn_chat_message m[] = {{LIMN_ROLE_USER, parts, 2, NULL, NULL, 0},
                                           {LIMN_ROLE_ASSISTANT, parts + 1, 1, "why", &call, 1}};
     static const uint32_t tokens = 4;

@@ -17,6 +17,7 @@
 
 #include "param/app.h"
 #include "param/gen.h"
+#include "param/seeing.h"
 
 static limn_params *new_gen(void) {
     limn_params *p;
@@ -82,8 +83,11 @@ static void test_table_rules(void **state) {
     (void)state;
     check_coverage(&limn_gen_table);
     check_coverage(&limn_app_table);
+    check_coverage(&limn_seeing_table);
     check_names(&limn_gen_table, &limn_app_table);
     check_names(&limn_app_table, &limn_gen_table);
+    check_names(&limn_seeing_table, &limn_app_table);
+    check_names(&limn_app_table, &limn_seeing_table);
     assert_true(limn_gen_table.count <= LIMN_PARAM_MAX);
 }
 

@@ -8,10 +8,15 @@
 limn_status cmd_schema(cli *c, limn_err *err) {
     const char *which = c->n_args ? c->args[0] : "gen";
     char *text;
-    if (strcmp(which, "gen") != 0 && strcmp(which, "app") != 0)
-        return cli_fail(err, LIMN_E_USAGE, "schema knows gen and app, not \"%.40s\"", which);
-    limn_status st = limn_params_schema(&text, which[0] == 'g' ? LIMN_PARAMS_GEN : LIMN_PARAMS_APP,
-                                        limn_engine_choice, err);
+    static const struct {
+        const char *name;
+        limn_params_kind kind;
+    } rows[] = {{"gen", LIMN_PARAMS_GEN}, {"app", LIMN_PARAMS_APP}, {"see", LIMN_PARAMS_SEE}};
+    size_t i = 0, n = sizeof rows / sizeof rows[0];
+    while (i < n && strcmp(which, rows[i].name) != 0) i++;
+    if (i == n)
+        return cli_fail(err, LIMN_E_USAGE, "schema knows gen, see and app, not \"%.40s\"", which);
+    limn_status st = limn_params_schema(&text, rows[i].kind, limn_engine_choice, err);
     if (st != LIMN_OK) return st;
     fputs(text, stdout);
     limn_text_free(&text);

@@ -24,7 +24,7 @@ static const cli_command commands[] = {
     {"samplers", "", "list solvers and noise schedules", 0, 0, false, cmd_samplers},
     {"upscalers", "", "list ways to enlarge pictures", 0, 0, false, cmd_upscalers},
     {"models", "", "list models that can be named", 0, 0, false, cmd_models},
-    {"schema", "[gen|app]", "print the JSON Schema of the parameters", 0, 1, false, cmd_schema},
+    {"schema", "[gen|see|app]", "print the JSON Schema of the parameters", 0, 1, false, cmd_schema},
     {"version", "", "print the version", 0, 0, false, cmd_version},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -182,18 +182,21 @@ static void add_page_table(limn_buf *out, const limn_params *defaults) {
 
 limn_status limn_params_markdown(char **out, limn_err *err) {
     limn_buf b;
-    limn_params *gen = NULL, *app = NULL;
+    limn_params *gen = NULL, *app = NULL, *see = NULL;
     limn_status st = LIMN_OK;
     *out = NULL;
     limn_buf_init(&b, DOC_MAX);
     LIMN_TRY(limn_params_new(&gen, LIMN_PARAMS_GEN, err));
     LIMN_TRY(limn_params_new(&app, LIMN_PARAMS_APP, err));
+    LIMN_TRY(limn_params_new(&see, LIMN_PARAMS_SEE, err));
     limn_buf_adds(&b,
                   "# Parameters\n\nWritten by `make docs` from the tables in `src/param`; a test "
                   "fails when it is stale.\nIn JSON and on the command line `-` and `_` are the "
                   "same; an unknown name or a value outside its\nrange is an error.\n\n"
                   "## What to draw\n");
     add_page_table(&b, gen);
+    limn_buf_adds(&b, "\n## How to look and to answer\n");
+    add_page_table(&b, see);
     limn_buf_adds(&b, "\n## How the program runs\n");
     add_page_table(&b, app);
     *out = limn_buf_take(&b);
@@ -201,6 +204,7 @@ limn_status limn_params_markdown(char **out, limn_err *err) {
 out:
     limn_params_free(&gen);
     limn_params_free(&app);
+    limn_params_free(&see);
     limn_buf_deinit(&b);
     return st;
 }

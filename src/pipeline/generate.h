@@ -9,20 +9,13 @@
 #ifndef LIMN_PIPELINE_GENERATE_H
 #define LIMN_PIPELINE_GENERATE_H
 
+#include "limn.h"
 #include "pipeline/reader.h"
 #include "pipeline/token_picker.h"
 #include "text/ids.h"
 #include "text/tokenizer.h"
 
 enum { LIMN_STOP_STRINGS_MAX = 16, LIMN_STOP_STRING_BYTES = 256 };
-
-typedef enum limn_finish {
-    LIMN_FINISH_STOP_ID,     /* the model ended the text */
-    LIMN_FINISH_STOP_STRING, /* cut before the string, which is not part of the text */
-    LIMN_FINISH_LENGTH,      /* max_tokens */
-    LIMN_FINISH_CONTEXT,     /* the context is full; nothing was dropped from it */
-    LIMN_FINISH_CALLER       /* on_token said so */
-} limn_finish;
 
 typedef struct limn_generated {
     const limn_pick *pick; /* NULL when only held back text is delivered at the end */

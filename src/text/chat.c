@@ -162,7 +162,7 @@ static void split_answer(answer *a, const limn_chat_message *m) {
 
 static limn_status put_calls(renderer *r, const limn_chat_message *m, bool has_content) {
     for (size_t i = 0; i < m->n_calls; i++) {
-        const limn_chat_call *c = &m->calls[i];
+        const limn_tool_call *c = &m->calls[i];
         if (i || has_content) put_text(r, "\n", 1);
         put_template(r, "<tool_call>");
         put_text(r, "\n{\"name\": \"", 11);

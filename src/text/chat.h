@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "limn.h"
 #include "text/tokenizer.h"
 
 typedef enum limn_chat_template {
@@ -26,13 +27,6 @@ typedef enum limn_chat_template {
     LIMN_CHAT_QWEN3, /* Qwen3 text models, hybrid thinking; text encoders of image models */
     LIMN_CHAT_CHATML /* plain ChatML: SmolLM2, Qwen2.5 without tools */
 } limn_chat_template;
-
-typedef enum limn_chat_role {
-    LIMN_ROLE_SYSTEM,
-    LIMN_ROLE_USER,
-    LIMN_ROLE_ASSISTANT,
-    LIMN_ROLE_TOOL
-} limn_chat_role;
 
 typedef enum limn_chat_part_kind {
     LIMN_CHAT_TEXT,
@@ -46,17 +40,13 @@ typedef struct limn_chat_part {
     size_t len;
 } limn_chat_part;
 
-typedef struct limn_chat_call {
-    const char *name;
-    const char *arguments; /* JSON text, re-printed as json.dumps does; other text as it is */
-} limn_chat_call;
-
 typedef struct limn_chat_message {
-    limn_chat_role role;
+    limn_role role;
     const limn_chat_part *parts;
     size_t n_parts;
     const char *reasoning;       /* assistant: text of its thinking, or NULL */
-    const limn_chat_call *calls; /* assistant */
+    const limn_tool_call *calls; /* assistant; arguments that are JSON are re-printed as json.dumps
+                                    does, other text stays as it is */
     size_t n_calls;
 } limn_chat_message;
 
