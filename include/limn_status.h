@@ -24,7 +24,11 @@
     X(E_LIMIT, -10, "limit exceeded", 413, 10, 0)                                                  \
     X(E_CANCELLED, -11, "cancelled", 499, 130, 0)                                                  \
     X(E_NUMERIC, -12, "computation produced NaN or infinity", 500, 12, 0)                          \
-    X(E_INTERNAL, -13, "internal error", 500, 70, 0)
+    X(E_INTERNAL, -13, "internal error", 500, 70, 0)                                               \
+    X(E_BUSY, -14, "too many jobs wait already", 429, 14, 1)                                       \
+    X(E_CONFLICT, -15, "not possible in this state", 409, 15, 0)                                   \
+    X(E_UNAVAILABLE, -16, "not available now", 503, 16, 1)                                         \
+    X(E_REUSED, -17, "this key belongs to another request", 422, 17, 0)
 
 typedef enum limn_status {
 #define X(id, num, text, http, exit_code, retry) LIMN_##id = num,

@@ -5,8 +5,8 @@
 set -eu
 
 BUILD="gcc libc6-dev meson ninja-build pkg-config make python3"
-LIBS="libvips-dev zlib1g-dev libjansson-dev libpcre2-dev libutf8proc-dev"
-TESTS="libcmocka-dev libsodium-dev clang-format-16 fonts-dejavu-core libsimde-dev"
+LIBS="libvips-dev zlib1g-dev libjansson-dev libpcre2-dev libutf8proc-dev libsqlite3-dev libsodium-dev"
+TESTS="libcmocka-dev clang-format-16 fonts-dejavu-core libsimde-dev"
 
 missing() {
     for package in "$@"; do

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* JSON pieces that the parameter readers share. Not for other folders. */
+/* JSON pieces that the parameter readers share; other folders use strings and documents only. */
 #ifndef LIMN_PARAM_PARAM_JSON_H
 #define LIMN_PARAM_PARAM_JSON_H
 

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Files of jobs, named by what is in them: <dir>/blobs/ab/abcd...(SHA-256). A file appears under
+ * its name only when it is complete and on the disk (hidden temporary, fsync, rename, fsync of the
+ * folder); the same bytes are kept once. Beside them <dir>/thumbs/ has a WebP of at most 256 pixels
+ * for every picture; a lost thumbnail is made again when somebody asks for it.
+ *
+ * Which job refers to which file is in the store (store.h). A file between "written" and "its row
+ * is committed" is pinned here, so that nothing removes it; what is neither pinned nor referred to
+ * is an orphan, and sweeps remove it. Any thread may call; reading needs no lock.
+ */
+#ifndef LIMN_JOB_ARTIFACTS_H
+#define LIMN_JOB_ARTIFACTS_H
+
+#include "job/job.h"
+
+enum { LIMN_THUMB_SIDE = 256 };
+#define LIMN_ARTIFACT_BYTES_MAX ((int64_t)256 << 20)
+
+typedef struct limn_artifacts limn_artifacts;
+
+/* Makes the folders when they are not there. E_IO. */
+limn_status limn_artifacts_open(limn_artifacts **out, const char *dir, limn_err *err);
+void limn_artifacts_close(limn_artifacts **a);
+
+/* Keeps bytes; fills sha, bytes, mime (sniffed: image/png, image/jpeg, image/webp, else
+ * application/octet-stream) and, of a picture, width and height. The file is pinned once more until
+ * limn_artifacts_unpin. Makes the thumbnail of a picture. E_LIMIT, E_IO; E_UNAVAILABLE when the
+ * disk is full. */
+limn_status limn_artifacts_put(limn_artifacts *a, limn_artifact *out, const void *data, size_t size,
+                               limn_err *err);
+void limn_artifacts_pin(limn_artifacts *a, const char *sha);
+void limn_artifacts_unpin(limn_artifacts *a, const char *sha);
+
+/* Path of the file (whether it is there or not): "" for a malformed name. */
+void limn_artifacts_path(const limn_artifacts *a, char *out, size_t size, const char *sha);
+/* An open file for reading, O_CLOEXEC; the caller closes it. E_NOT_FOUND. */
+limn_status limn_artifacts_open_fd(limn_artifacts *a, int *fd, int64_t *bytes, const char *sha,
+                                   limn_err *err);
+/* The bytes; freed with limn_mem_free. */
+limn_status limn_artifacts_read(limn_artifacts *a, void **data, size_t *size, const char *sha,
+                                limn_err *err);
+/* WebP bytes of the thumbnail, made now if it was lost. E_UNSUPPORTED: not a picture. */
+limn_status limn_artifacts_thumb(limn_artifacts *a, void **data, size_t *size, const char *sha,
+                                 limn_err *err);
+
+/* Removes the file and its thumbnail unless it is pinned; true when it is gone. */
+bool limn_artifacts_remove(limn_artifacts *a, const char *sha);
+/* `used` tells whether a row refers to a file; called without locks. *removed orphans and
+ * unfinished temporaries are removed. Temporaries of this process are left alone. */
+limn_status limn_artifacts_sweep(limn_artifacts *a, bool (*used)(void *user, const char *sha),
+                                 void *user, int64_t *removed, limn_err *err);
+/* Bytes of all files, thumbnails not counted, as of the last sweep and what came since. */
+int64_t limn_artifacts_bytes(const limn_artifacts *a);
+
+/* SHA-256 in hex of some bytes. */
+void limn_sha_make(char out[LIMN_SHA_LEN + 1], const void *data, size_t size);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What does the work of jobs: a small vtable that the queue calls, with two bodies: runner_engine.h
+ * draws and sees, runner_stub.h is deterministic and instant, for tests.
+ *
+ * A runner gets a job's canonical request and must make the same outputs from it every time, since
+ * a job whose process died runs again. It reports through the limn_run that it is given, never to
+ * the store.
+ */
+#ifndef LIMN_JOB_RUNNER_H
+#define LIMN_JOB_RUNNER_H
+
+#include "job/artifacts.h"
+#include "job/job.h"
+
+typedef struct limn_runner limn_runner;
+typedef struct limn_run limn_run; /* a job that is running; made by the queue */
+
+/* What a client asks for. Borrowed for the call; zero-initialise. */
+typedef struct limn_submit {
+    limn_job_kind kind;
+    /* DRAW, UPSCALE, GRID: the values (kind LIMN_PARAMS_GEN). Pictures (init_image, mask) are
+     * "blob:<sha>" of artifacts that were uploaded (limn_queue_upload). */
+    const limn_params *gen;
+    /* GRID: {"axes": [{"parameter": "steps", "values": [10, 20]}, ...1..3], "sheet": true}
+     * SEE: the request of the seeing half. LOAD, UNLOAD: {"model": "name"}. Otherwise NULL. */
+    const char *json;
+    size_t json_len;
+    const char *owner;  /* NULL: "" */
+    const char *source; /* NULL: "native" */
+    const char *key;    /* idempotency key; NULL: none */
+    const char *parent; /* NULL: none */
+    const char *const *tags;
+    int n_tags;
+    int priority; /* -100..100 */
+    bool keep;
+    int preview_every; /* a preview each n steps; 0: none */
+} limn_submit;
+
+typedef struct limn_runner_ops {
+    const char *name; /* "engine", "stub" */
+    void (*close)(limn_runner *r);
+    /* Any thread, milliseconds: refuses what run would refuse (unknown names, sizes, missing
+     * pictures) and fills job->request (canonical, with every random choice made), words, title,
+     * model, seed, work, images, and an artifact of role INPUT for every picture it refers to. */
+    limn_status (*prepare)(limn_runner *r, limn_job *job, const limn_submit *submit, limn_err *err);
+    /* A worker's thread: does the job. E_CANCELLED when the run's flag was set. */
+    limn_status (*run)(limn_runner *r, limn_run *run, limn_err *err);
+    /* A worker's thread, when nothing has waited for a second: housekeeping that may take time.
+     * NULL: none. */
+    void (*idle)(limn_runner *r);
+    /* Name of the model that is ready, "" when none: jobs that use it go first among equals. NULL:
+     * always "". `out` has `size` bytes. Any thread. */
+    void (*ready_model)(limn_runner *r, char *out, size_t size);
+} limn_runner_ops;
+
+struct limn_runner {
+    const limn_runner_ops *ops;
+};
+void limn_runner_close(limn_runner **r);
+
+/* ---- what a runner may do with its run; on the thread that runs it ---- */
+const limn_job *limn_run_job(const limn_run *run);
+limn_artifacts *limn_run_artifacts(limn_run *run);
+const limn_cancel *limn_run_cancel(const limn_run *run);
+/* `e`: stage, image, images, step, steps, times and preview as limn.h has them; the preview is sent
+ * as JPEG, and left out when nobody looks. */
+void limn_run_report(limn_run *run, const limn_event *e);
+void limn_run_note(limn_run *run, const char *text);
+/* A piece of text as it is written (tokens). */
+void limn_run_text(limn_run *run, const char *text, size_t len);
+/* A finished file; role, recipe and text are taken from `a` (copied), the rest is filled in. It is
+ * kept only if the run's end is accepted. */
+limn_status limn_run_output(limn_run *run, const limn_artifact *a, const void *data, size_t size,
+                            limn_err *err);
+/* The job's result, a JSON object; replaces the one before. */
+limn_status limn_run_result(limn_run *run, const char *json, limn_err *err);
+
+#endif
