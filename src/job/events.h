@@ -26,9 +26,9 @@
     X(STATE, "state")       /* `state`; with the last one `error` */                               \
     X(PROGRESS, "progress") /* stage, steps, times */                                              \
     X(PREVIEW, "preview")   /* `data`: the picture so far, JPEG */                                 \
-    X(TEXT, "text")         /* `text`: a piece of what is being written */                         \
+    X(TEXT, "text")         /* `text`: a piece of what is being written; `said` */                 \
     X(NOTE, "note")         /* `text`: something to tell the user */                               \
-    X(OUTPUT, "output")     /* `text`: JSON of the artifact that is finished */
+    X(OUTPUT, "output")     /* `artifact`: a file that is finished */
 
 typedef enum limn_job_event_kind {
 #define X(id, word) LIMN_JOB_EVENT_##id,
@@ -54,16 +54,16 @@ typedef struct limn_job_event {
     double progress;      /* 0..1 of the whole job; < 0: not known */
     const char *text;     /* NUL-terminated; "" when there is none */
     size_t text_len;
-    const void *data; /* NULL: none */
+    limn_said_kind said; /* TEXT: what the piece belongs to */
+    const void *data;    /* PREVIEW: the picture; TEXT: JSON of its log-probabilities, or NULL */
     size_t size;
-    const char *mime; /* of data */
+    const char *mime;              /* of data */
+    int width, height;             /* of a preview */
+    const limn_artifact *artifact; /* OUTPUT, without its recipe and text; else NULL */
 } limn_job_event;
 
 const char *limn_job_event_word(limn_job_event_kind k);
 void limn_job_event_unref(const limn_job_event **e); /* NULL-safe; nulls the caller's pointer */
-/* {"id": job, "kind": job's, "event": word, "number", "time", "state", ...what the kind has}; the
- * preview as base64 in "preview" with its "mime". */
-void limn_job_event_format_json(limn_buf *out, const limn_job_event *e);
 
 typedef struct limn_hub limn_hub;
 typedef struct limn_feed limn_feed;

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Job records: words, ids, copies, and the JSON that clients see; see job.h. */
+/* Job records: words, ids, copies; see job.h. */
 #include "job/job.h"
 
 #include <sodium.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-#include "param/param_json.h"
+#include "param/param.h"
 
 /* ---- words ---- */
 static const struct {
@@ -26,6 +24,10 @@ static const char *const kinds[] = {
 };
 
 static const char *const roles[] = {"result", "input", "sheet", "extra"};
+
+const char *limn_artifact_role_word(limn_artifact_role r) {
+    return (unsigned)r < sizeof roles / sizeof roles[0] ? roles[r] : "extra";
+}
 
 const char *limn_job_state_word(limn_job_state s) {
     return (unsigned)s < LIMN_JOB_STATES ? states[s].word : "unknown";
@@ -201,85 +203,4 @@ bool limn_sha_is_valid(const char *sha) {
     for (int i = 0; i < LIMN_SHA_LEN; i++)
         if (!is_hex(sha[i])) return false;
     return sha[LIMN_SHA_LEN] == 0;
-}
-
-/* ---- JSON ---- */
-void limn_time_format_json(limn_buf *out, int64_t unix_ms) {
-    time_t t = (time_t)(unix_ms / 1000);
-    struct tm tm;
-    char text[40];
-    if (unix_ms <= 0 || !gmtime_r(&t, &tm) ||
-        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm) == 0)
-        limn_buf_adds(out, "null");
-    else
-        limn_buf_addf(out, "\"%s.%03dZ\"", text, (int)(unix_ms % 1000));
-}
-
-static void add_member(limn_buf *out, const char *name, const char *text) {
-    limn_buf_addf(out, ",\"%s\":", name);
-    if (text)
-        limn_json_add_string(out, text);
-    else
-        limn_buf_adds(out, "null");
-}
-
-void limn_artifact_format_json(limn_buf *out, const limn_artifact *a, bool with_recipe) {
-    limn_buf_addf(out, "{\"id\":\"%s\",\"role\":\"%s\",\"index\":%d,\"mime\":\"%s\"", a->sha,
-                  (unsigned)a->role < 4 ? roles[a->role] : "extra", a->index, a->mime);
-    limn_buf_addf(out, ",\"width\":%d,\"height\":%d,\"bytes\":%lld", a->width, a->height,
-                  (long long)a->bytes);
-    if (with_recipe) {
-        limn_buf_addf(out, ",\"recipe\":%s", a->recipe ? a->recipe : "null");
-        add_member(out, "text", a->text);
-    }
-    limn_buf_addc(out, '}');
-}
-
-static void add_error(limn_buf *out, const limn_job *j) {
-    if (j->error == LIMN_OK) {
-        limn_buf_adds(out, ",\"error\":null");
-        return;
-    }
-    limn_buf_adds(out, ",\"error\":{\"status\":");
-    limn_json_add_string(out, limn_status_text(j->error));
-    limn_buf_addf(out, ",\"http\":%d", limn_status_http(j->error));
-    add_member(out, "text", j->error_text);
-    limn_buf_addc(out, '}');
-}
-
-void limn_job_format_json(limn_buf *out, const limn_job *j, bool with_request, bool with_recipes) {
-    limn_buf_addf(out, "{\"id\":\"%s\",\"kind\":\"%s\",\"state\":\"%s\"", j->id,
-                  limn_job_kind_word(j->kind), limn_job_state_word(j->state));
-    add_member(out, "owner", j->owner);
-    add_member(out, "source", j->source);
-    limn_buf_addf(out, ",\"priority\":%d,\"keep\":%s,\"tags\":[", j->priority,
-                  j->keep ? "true" : "false");
-    for (int i = 0; i < j->n_tags; i++) {
-        if (i) limn_buf_addc(out, ',');
-        limn_json_add_string(out, j->tags[i]);
-    }
-    limn_buf_addc(out, ']');
-    add_member(out, "model", j->model);
-    if (j->has_seed)
-        limn_buf_addf(out, ",\"seed\":%lld", (long long)j->seed);
-    else
-        limn_buf_adds(out, ",\"seed\":null");
-    add_member(out, "title", j->title);
-    limn_buf_addf(out, ",\"images\":%d,\"created\":", j->images);
-    limn_time_format_json(out, j->created_ms);
-    limn_buf_adds(out, ",\"started\":");
-    limn_time_format_json(out, j->started_ms);
-    limn_buf_adds(out, ",\"finished\":");
-    limn_time_format_json(out, j->finished_ms);
-    limn_buf_addf(out, ",\"attempt\":%d", j->attempt);
-    add_member(out, "parent", j->parent);
-    add_error(out, j);
-    limn_buf_addf(out, ",\"result\":%s,\"artifacts\":[", j->result ? j->result : "null");
-    for (int i = 0; i < j->n_artifacts; i++) {
-        if (i) limn_buf_addc(out, ',');
-        limn_artifact_format_json(out, &j->artifacts[i], with_recipes);
-    }
-    limn_buf_addc(out, ']');
-    if (with_request) limn_buf_addf(out, ",\"request\":%s", j->request[0] ? j->request : "null");
-    limn_buf_addc(out, '}');
 }

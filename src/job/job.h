@@ -11,6 +11,7 @@
  * the job was handed to a worker: only the holder of the present epoch may end the job, so a worker
  * that was given up for dead cannot write a second result.
  *
+ * How a job looks as JSON is the business of front ends (docs/API.md), not of this folder.
  * Records are plain data, owned by whoever holds them; nothing here is shared. Store (store.h) and
  * policy (queue.h) both speak in these records.
  */
@@ -78,10 +79,11 @@ bool limn_job_state_may(limn_job_state from, limn_job_state to);
 /* What an artifact is to its job. The numbers are stored: append only. */
 typedef enum limn_artifact_role {
     LIMN_ARTIFACT_RESULT, /* a picture, in the order of drawing */
-    LIMN_ARTIFACT_INPUT,  /* what the request refers to as "blob:<sha>" */
+    LIMN_ARTIFACT_INPUT,  /* what the request refers to as "artifact:<sha>" */
     LIMN_ARTIFACT_SHEET,  /* a grid with its labels */
     LIMN_ARTIFACT_EXTRA   /* anything else, such as a marked picture */
 } limn_artifact_role;
+const char *limn_artifact_role_word(limn_artifact_role r); /* "result" */
 
 /* One file of a job. Texts are owned. */
 typedef struct limn_artifact {
@@ -147,16 +149,5 @@ limn_status limn_job_set_tags(limn_job *job, const char *const *tags, int n_tags
 void limn_job_id_make(char out[LIMN_JOB_ID_LEN + 1], int64_t unix_ms);
 bool limn_job_id_is_valid(const char *id);
 bool limn_sha_is_valid(const char *sha);
-
-/* The job as clients see it, one JSON object:
- *   {"id","kind","state","owner","source","priority","keep","tags":[],"model","seed","title",
- *    "images","created","started","finished" (ISO 8601 UTC with milliseconds, or null),
- *    "attempt","parent" (or null),"error":{"status","http","text"} (or null),"result" (or null),
- *    "artifacts":[{"id","role","index","mime","width","height","bytes","recipe","text"}]}
- * with_request adds "request"; with_recipes adds "recipe" and "text" of the artifacts. */
-void limn_job_format_json(limn_buf *out, const limn_job *job, bool with_request, bool with_recipes);
-void limn_artifact_format_json(limn_buf *out, const limn_artifact *a, bool with_recipe);
-/* "2026-01-31T12:00:00.000Z" with quotes; null when unix_ms <= 0. */
-void limn_time_format_json(limn_buf *out, int64_t unix_ms);
 
 #endif

@@ -84,7 +84,7 @@ limn_status limn_queue_admit(limn_queue *q, const char *owner, limn_submitted *o
 /* LIMN_OK: the job is on the disk. `out` is filled on failure too. */
 limn_status limn_queue_submit(limn_queue *q, const limn_submit *submit, limn_submitted *out,
                               limn_err *err);
-/* Keeps bytes that a coming request refers to as "blob:<out->sha>", for an hour. */
+/* Keeps bytes that a coming request refers to as "artifact:<out->sha>", for an hour. */
 limn_status limn_queue_upload(limn_queue *q, const char *owner, const void *data, size_t size,
                               limn_artifact *out, limn_err *err);
 
@@ -139,6 +139,15 @@ limn_status limn_queue_set_tags(limn_queue *q, const char *owner, const char *id
                                 const char *const *tags, int n_tags, limn_err *err);
 
 /* ---- operation ---- */
+/* What may be changed while it runs. */
+typedef struct limn_queue_limits {
+    int max_queued, max_queued_owner;
+    int64_t keep_jobs;
+    int keep_days;
+} limn_queue_limits;
+void limn_queue_get_limits(limn_queue *q, limn_queue_limits *out);
+/* E_VALUE: nothing below 1. Not durable: whoever owns the settings sets them at each start. */
+limn_status limn_queue_set_limits(limn_queue *q, const limn_queue_limits *limits, limn_err *err);
 typedef struct limn_queue_stats {
     limn_job_counts counts;
     int workers, busy;

@@ -19,11 +19,14 @@ typedef struct limn_run limn_run; /* a job that is running; made by the queue */
 /* What a client asks for. Borrowed for the call; zero-initialise. */
 typedef struct limn_submit {
     limn_job_kind kind;
-    /* DRAW, UPSCALE, GRID: the values (kind LIMN_PARAMS_GEN). Pictures (init_image, mask) are
-     * "blob:<sha>" of artifacts that were uploaded (limn_queue_upload). */
-    const limn_params *gen;
+    /* DRAW, UPSCALE, GRID: kind LIMN_PARAMS_GEN; SEE: kind LIMN_PARAMS_SEE; else NULL. Pictures
+     * (init_image, mask) are "artifact:<sha>" of what was uploaded (limn_queue_upload) or drawn. */
+    const limn_params *params;
     /* GRID: {"axes": [{"parameter": "steps", "values": [10, 20]}, ...1..3], "sheet": true}
-     * SEE: the request of the seeing half. LOAD, UNLOAD: {"model": "name"}. Otherwise NULL. */
+     * SEE: {"messages": [{"role": "user", "content": [{"type": "text", "text": "..."},
+     *       {"type": "image", "image": "artifact:<sha>"}]}], "tools": [...]}; or NULL: the
+     *       question is the "prompt" of params
+     * LOAD, UNLOAD: {"model": "name"}. Otherwise NULL. */
     const char *json;
     size_t json_len;
     const char *owner;  /* NULL: "" */
@@ -67,8 +70,9 @@ const limn_cancel *limn_run_cancel(const limn_run *run);
  * as JPEG, and left out when nobody looks. */
 void limn_run_report(limn_run *run, const limn_event *e);
 void limn_run_note(limn_run *run, const char *text);
-/* A piece of text as it is written (tokens). */
-void limn_run_text(limn_run *run, const char *text, size_t len);
+/* A piece of text as it is written; `logprobs` is JSON or NULL. */
+void limn_run_text(limn_run *run, limn_said_kind said, const char *text, size_t len,
+                   const char *logprobs);
 /* A finished file; role, recipe and text are taken from `a` (copied), the rest is filled in. It is
  * kept only if the run's end is accepted. */
 limn_status limn_run_output(limn_run *run, const limn_artifact *a, const void *data, size_t size,

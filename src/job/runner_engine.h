@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The runner that draws and sees: models opened on demand, kept while the memory budget lasts, the
+ * least recently used one given up first. One thread at a time runs jobs; everything else here may
+ * be called from any thread.
+ */
+#ifndef LIMN_JOB_RUNNER_ENGINE_H
+#define LIMN_JOB_RUNNER_ENGINE_H
+
+#include "job/runner.h"
+#include "job/shelf.h"
+
+/* `app`: threads, cpu_mask, memory (the budget of all models together; 0: no limit), models_dir,
+ * cache_dir. Read during the call only. The artifacts are borrowed: those of the queue. */
+limn_status limn_runner_engine_new(limn_runner **out, const limn_params *app,
+                                   limn_artifacts *artifacts, limn_err *err);
+/* The models that this runner knows; borrowed. */
+limn_shelf *limn_runner_engine_shelf(limn_runner *r);
+/* The shelf's list with `loaded` and `memory` filled in. */
+limn_status limn_runner_engine_models(limn_runner *r, limn_shelf_page *out, unsigned kinds,
+                                      limn_err *err);
+
+typedef struct limn_model_memory {
+    int64_t budget; /* 0: no limit */
+    int64_t used;   /* of all loaded models: mapped weights that were read, packed forms, caches */
+    int loaded;
+} limn_model_memory;
+void limn_runner_engine_memory(limn_runner *r, limn_model_memory *out);
+/* Tokens of a text as the model's text encoder counts them; names a model of kind DRAW or SEE. JSON
+ * {"count", "limit", "chunks", "tokens": [{"id", "text"}]}. */
+limn_status limn_runner_engine_tokens(limn_runner *r, char **out, const char *model,
+                                      const char *text, limn_err *err);
+
+#endif
