@@ -205,6 +205,33 @@ static void test_clip_dialects_agree(void **state) {
     }
 }
 
+/* transformers 5 writes CLIPTextModel without "text_model.". */
+static void test_clip_without_text_model(void **state) {
+    (void)state;
+    static const char start[] = "text_model.";
+    limn_weights *a = open_golden("clip/clip_l.safetensors"), *b = NULL, *x, *y;
+    limn_clip_config cx, cy;
+    limn_err err = {0};
+    must(limn_weights_new(&b, "bare", "made", &err), &err);
+    for (size_t i = 0; i < limn_weights_count(a); i++) {
+        const char *name = limn_weights_name(a, i);
+        bool cut = strncmp(name, start, sizeof start - 1) == 0;
+        must(limn_weights_add(b, cut ? name + sizeof start - 1 : name, limn_weights_at(a, i), &err),
+             &err);
+    }
+    limn_model_info m;
+    must(limn_detect(&m, b, &err), &err);
+    assert_non_null(limn_model_info_find(&m, LIMN_PART_TE));
+    must(limn_canon_clip(&x, &cx, a, "", NULL, &err), &err);
+    must(limn_canon_clip(&y, &cy, b, "", NULL, &err), &err);
+    assert_same_set(x, y);
+    assert_memory_equal(&cx, &cy, sizeof cx);
+    limn_weights_unref(&x);
+    limn_weights_unref(&y);
+    limn_weights_unref(&a);
+    limn_weights_unref(&b);
+}
+
 static uint64_t fnv(const char *s) {
     uint64_t h = 0xcbf29ce484222325u;
     for (; *s; s++) h = (h ^ (unsigned char)*s) * 0x100000001b3u;
@@ -490,6 +517,7 @@ int main(void) {
         cmocka_unit_test(test_vae_dialects_agree),
         cmocka_unit_test(test_taesd_dialects_agree),
         cmocka_unit_test(test_clip_dialects_agree),
+        cmocka_unit_test(test_clip_without_text_model),
         cmocka_unit_test(test_real_unets_map_completely),
         cmocka_unit_test(test_real_vae_maps_completely),
         cmocka_unit_test(test_upscaler_dialects),

@@ -90,30 +90,30 @@ static int drawing_error(const limn_drawing *d, const limn_tensor *want) {
 }
 
 /*
- * diffusers ends DDIM at the noise of timestep 0 (set_alpha_to_one false), limn at none, as
- * ComfyUI: 2/255 on these random networks. Left out: UniPC (diffusers' leading spacing for it
+ * Left out: UniPC (diffusers' leading spacing for it
  * counts one step more; tests/test_solver.c has its traces) and clip_skip (diffusers does not apply
  * it to the negative prompt).
  */
 static const draw_case cases[] = {
-    {"sd1_ddim", "sd1", {"sampler", "ddim", "schedule", "ddim_uniform"}, 2},
+    {"sd1_ddim", "sd1", {"sampler", "ddim", "schedule", "ddim_uniform"}, 1},
     {"sd1_euler", "sd1", {"sampler", "euler", "schedule", "ddim_uniform"}, 1},
     {"sd1_euler_a", "sd1", {"sampler", "euler_a", "schedule", "ddim_uniform"}, 1},
     {"sd1_dpmpp_2m_karras", "sd1", {"sampler", "DPM++ 2M", "schedule", "karras"}, 1},
     {"sd1_pndm", "sd1", {"sampler", "plms", "schedule", "ddim_uniform"}, 1},
     {"sd1_odd",
      "sd1",
-     {"sampler", "ddim", "schedule", "ddim_uniform", "width", "88", "height", "72"},
+     {"sampler", "euler", "schedule", "ddim_uniform", "width", "88", "height", "72"},
      1},
     {"sd1_rescale",
      "sd1",
      {"sampler", "ddim", "schedule", "ddim_uniform", "cfg_rescale", "0.7"},
-     2},
-    {"sd1_nocfg", "sd1", {"sampler", "ddim", "schedule", "ddim_uniform", "cfg_scale", "1"}, 2},
+     1},
+    {"sd1_nocfg", "sd1", {"sampler", "ddim", "schedule", "ddim_uniform", "cfg_scale", "1"}, 1},
     {"sd1_batch",
      "sd1",
      {"sampler", "euler_a", "schedule", "ddim_uniform", "batch_size", "2", "seed", "1"},
      1},
+    {"sd1_ddim_trailing_v", "sd1_v", {NULL}, 1}, /* sampler and schedule from its config */
     {"sdxl_euler", "sdxl", {"sampler", "euler", "schedule", "ddim_uniform"}, 1},
     {"sdxl_zero_negative",
      "sdxl",
@@ -143,6 +143,33 @@ static void test_against_diffusers(void **state) {
     limn_engine_free(&e);
     limn_weights_unref(&io);
     assert_int_equal(failed, 0);
+}
+
+/* Scheduler and limn.json of a folder fill what the request leaves open, and nothing else. */
+static void test_a_model_recommends(void **state) {
+    (void)state;
+    limn_err err = {0};
+    char path[1024];
+    limn_engine *e = engine_new("1");
+    for (int asked = 0; asked < 2; asked++) {
+        limn_params *gen = NULL;
+        limn_drawing *d = NULL;
+        GOLDEN_OK(limn_params_new(&gen, LIMN_PARAMS_GEN, &err));
+        set(gen, "model", golden_path(path, sizeof path, "sd1_v"));
+        set(gen, "width", "64");
+        set(gen, "height", "64");
+        if (asked) set(gen, "sampler", "Euler a");
+        if (asked) set(gen, "steps", "2");
+        if (limn_draw(&d, e, gen, NULL, &err) != LIMN_OK) fail_msg("%s", err.text);
+        const limn_params *p = limn_drawing_params(d, 0);
+        assert_int_equal(limn_params_int(p, "steps"), asked ? 2 : 5);
+        assert_float_equal(limn_params_real(p, "cfg_scale"), 5, 0);
+        assert_string_equal(limn_params_text(p, "sampler"), asked ? "Euler a" : "DDIM");
+        assert_string_equal(limn_params_text(p, "schedule"), asked ? "automatic" : "Trailing");
+        limn_drawing_free(&d);
+        limn_params_free(&gen);
+    }
+    limn_engine_free(&e);
 }
 
 static void test_threads_and_repeats_give_the_same_bits(void **state) {
@@ -446,6 +473,7 @@ static void test_refiner_takes_over(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_diffusers),
+        cmocka_unit_test(test_a_model_recommends),
         cmocka_unit_test(test_threads_and_repeats_give_the_same_bits),
         cmocka_unit_test(test_recipe_draws_the_same_bits),
         cmocka_unit_test(test_bad_requests_say_what_is_wrong),

@@ -9,6 +9,10 @@
 #include <string.h>
 
 #define P(part) LIMN_PART_##part
+/* The position table tells a CLIP text tower from other encoders with the same layer names. */
+#define BARE_CLIP                                                                                  \
+    "embeddings.token_embedding.weight", "embeddings.position_embedding.weight",                   \
+        "encoder.layers.0.self_attn.q_proj.weight"
 
 const char *const *limn_detect_prefixes(limn_part part) {
     static const char *const net[] = {
@@ -144,11 +148,18 @@ const limn_detect_row limn_detect_rows[] = {
     {P(TE), "clip_g", "OpenCLIP-bigG text encoder", "", true, {"text_model.embeddings.token_embedding.weight"}, NULL, "text_model.embeddings.token_embedding.weight", 1, 1280},
     {P(TE), "clip", "CLIP text encoder", "custom", true, {"transformer.text_model.embeddings.token_embedding.weight"}, NULL, NO_DIM},
     {P(TE), "clip", "CLIP text encoder", "custom", true, {"text_model.embeddings.token_embedding.weight"}, NULL, NO_DIM},
+    /* CLIPTextModel as transformers 5 writes it: no "text_model." */
+    {P(TE), "clip_l", "CLIP-L text encoder", "", true, {BARE_CLIP}, NULL, "embeddings.token_embedding.weight", 1, 768},
+    {P(TE), "clip_h", "OpenCLIP-H text encoder", "", true, {BARE_CLIP}, NULL, "embeddings.token_embedding.weight", 1, 1024},
+    {P(TE), "clip_g", "OpenCLIP-bigG text encoder", "", true, {BARE_CLIP}, NULL, "embeddings.token_embedding.weight", 1, 1280},
+    {P(TE), "clip", "CLIP text encoder", "custom", true, {BARE_CLIP}, NULL, NO_DIM},
     {P(TE2), "clip_g", "OpenCLIP-bigG text encoder", "", true, {"model.token_embedding.weight"}, NULL, "model.token_embedding.weight", 1, 1280},
     {P(TE2), "clip_g", "OpenCLIP-bigG text encoder", "", true, {"transformer.text_model.embeddings.token_embedding.weight"}, NULL, "transformer.text_model.embeddings.token_embedding.weight", 1, 1280},
     {P(TE2), "clip_g", "OpenCLIP-bigG text encoder", "", true, {"text_model.embeddings.token_embedding.weight"}, NULL, "text_model.embeddings.token_embedding.weight", 1, 1280},
     {P(TE2), "clip", "CLIP text encoder", "custom", true, {"model.token_embedding.weight"}, NULL, NO_DIM},
     {P(TE2), "clip", "CLIP text encoder", "custom", true, {"text_model.embeddings.token_embedding.weight"}, NULL, NO_DIM},
+    {P(TE2), "clip_g", "OpenCLIP-bigG text encoder", "", true, {BARE_CLIP}, NULL, "embeddings.token_embedding.weight", 1, 1280},
+    {P(TE2), "clip", "CLIP text encoder", "custom", true, {BARE_CLIP}, NULL, NO_DIM},
     {P(TE3), "umt5", "UMT5-XXL text encoder", "", false, {"shared.weight", "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"}, NULL, NO_DIM},
     {P(TE3), "t5", "T5 text encoder", "", false, {"encoder.block.0.layer.0.SelfAttention.q.weight"}, NULL, NO_DIM},
 

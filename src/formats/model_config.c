@@ -158,6 +158,59 @@ out:
     return st;
 }
 
+/* diffusers' classes by limn's names. PNDM is left out: Stable Diffusion 1 files name it from habit
+ * and nobody draws with it; limn's own default needs fewer steps. */
+typedef struct scheduler_row {
+    const char *class_name, *sampler;
+    bool multistep; /* its "leading" spacing leaves out the first of n + 1 parts */
+    const char *spacing;
+} scheduler_row;
+
+static const scheduler_row schedulers[] = {
+    {"DDIMScheduler", "DDIM", false, "leading"},
+    {"DDPMScheduler", "DDPM", false, "leading"},
+    {"EulerDiscreteScheduler", "Euler", false, "linspace"},
+    {"EulerAncestralDiscreteScheduler", "Euler a", false, "linspace"},
+    {"LMSDiscreteScheduler", "LMS", false, "linspace"},
+    {"HeunDiscreteScheduler", "Heun", false, "linspace"},
+    {"KDPM2DiscreteScheduler", "DPM2", false, "linspace"},
+    {"KDPM2AncestralDiscreteScheduler", "DPM2 a", false, "linspace"},
+    {"DPMSolverMultistepScheduler", "DPM++ 2M", true, "linspace"},
+    {"UniPCMultistepScheduler", "UniPC", true, "linspace"},
+    {"DEISMultistepScheduler", "DEIS", true, "linspace"},
+    {"LCMScheduler", "LCM", false, NULL},
+    {"TCDScheduler", "TCD", false, NULL},
+};
+
+/* set_alpha_to_one is true unless said in DDIM, false in PNDM (diffusers schedulers/). */
+static void scheduler_advise(limn_trained_noise *cfg, json_t *tree, const char *name) {
+    static const char *const sigmas[][2] = {{"use_karras_sigmas", "Karras"},
+                                            {"use_exponential_sigmas", "Exponential"},
+                                            {"use_beta_sigmas", "Beta"}};
+    static const char *const spacings[][2] = {
+        {"leading", "Leading"}, {"trailing", "Trailing"}, {"linspace", "Linspace"}};
+    bool pndm = !name || strcmp(name, "PNDMScheduler") == 0;
+    cfg->ends_noisy = !bool_get(tree, "set_alpha_to_one", !pndm);
+    cfg->sampler = cfg->schedule = "";
+    const scheduler_row *r = NULL;
+    for (size_t i = 0; name && i < sizeof schedulers / sizeof schedulers[0]; i++)
+        if (strcmp(schedulers[i].class_name, name) == 0) r = &schedulers[i];
+    if (!r) return;
+    cfg->sampler = r->sampler;
+    const char *algorithm = json_string_value(json_object_get(tree, "algorithm_type"));
+    if (r->multistep && algorithm && strcmp(algorithm, "sde-dpmsolver++") == 0)
+        cfg->sampler = "DPM++ 2M SDE";
+    if (!r->spacing) return;
+    const char *spacing = json_string_value(json_object_get(tree, "timestep_spacing"));
+    if (!spacing) spacing = r->spacing;
+    for (size_t i = 0; i < sizeof spacings / sizeof spacings[0]; i++)
+        if (strcmp(spacing, spacings[i][0]) == 0) cfg->schedule = spacings[i][1];
+    if (r->multistep && strcmp(cfg->schedule, "Leading") == 0)
+        cfg->schedule = "Leading (multistep)";
+    for (size_t i = 0; i < sizeof sigmas / sizeof sigmas[0]; i++)
+        if (bool_get(tree, sigmas[i][0], false)) cfg->schedule = sigmas[i][1];
+}
+
 limn_status limn_trained_noise_parse(limn_trained_noise *cfg, const char *json, limn_err *err) {
     static const struct {
         const char *word;
@@ -195,6 +248,7 @@ limn_status limn_trained_noise_parse(limn_trained_noise *cfg, const char *json, 
     cfg->beta_end = number_get(tree, "beta_end", 0.012);
     cfg->zero_snr = bool_get(tree, "rescale_betas_zero_snr", false);
     cfg->shift = number_get(tree, "shift", 1);
+    scheduler_advise(cfg, tree, name);
     LIMN_CHECK(err, cfg->train_steps > 0, LIMN_E_FORMAT,
                "scheduler_config.json: num_train_timesteps is wrong");
 out:

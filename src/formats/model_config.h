@@ -114,6 +114,11 @@ typedef struct limn_trained_noise {
     bool zero_snr;               /* rescale_betas_zero_snr */
     double shift;                /* flow: 1 = none */
     double sigma_min, sigma_max; /* EDM only, else 0 */
+    /* DDIM and PNDM end at the least trained noise level instead of none (set_alpha_to_one false,
+     * as Stable Diffusion's own samplers do; so when there is no config). */
+    bool ends_noisy;
+    /* What the config's scheduler is called here, static; "": no advice. */
+    const char *sampler, *schedule;
 } limn_trained_noise;
 
 /*

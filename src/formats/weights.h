@@ -34,7 +34,8 @@ typedef struct limn_weights limn_weights;
  *   a folder with config.json and weights: the tensors as named there, metadata "limn.config",
  *   a diffusers folder (model_index.json): all components in one set, each tensor's name prefixed
  *   with "<component>." ("unet.conv_in.weight"), metadata "limn.config.<component>" (the text of
- *   its config.json), "limn.model_index" and "limn.config.scheduler".
+ *   its config.json), "limn.model_index", "limn.config.scheduler" and
+ *   "limn.advice" (limn.json: what the model recommends).
  * Errors: E_NOT_FOUND, E_IO, E_FORMAT (damaged), E_UNSUPPORTED (a known thing that is not read),
  * E_LIMIT, E_NOMEM; the text names the file and the tensor.
  */

@@ -327,6 +327,7 @@ static limn_status pipeline_load(limn_weights **out, const char *folder, limn_er
     LIMN_TRY(text_add(texts, &path, folder, "model_index.json", "limn.model_index", err));
     LIMN_TRY(text_add(texts, &path, folder, "scheduler/scheduler_config.json",
                       "limn.config.scheduler", err));
+    LIMN_TRY(text_add(texts, &path, folder, "limn.json", "limn.advice", err));
     p->set[p->count] = texts; /* metadata only, merged last */
     p->prefixes[p->count] = "";
     texts = NULL;

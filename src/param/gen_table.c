@@ -312,6 +312,7 @@ static const limn_param rows[] = {
      .help = "enlarge the finished picture this many times (1: not)"},
     {.name = "upscaler", .type = LIMN_TYPE_TEXT, F(upscaler), .def.s = "Lanczos",
      .max = PATH_MAX_BYTES, .list = "upscaler", .png = "Postprocess upscaler",
+     .default_note = "mini-upscale where it is installed, else Lanczos",
      .aliases = "upscaler_1", .group = "finish", .flags = LIMN_P_META | LIMN_P_AXIS,
      .stages = LIMN_ST_FINISH, .help = "how the finished picture is enlarged"},
     /* ---- computing ---- */

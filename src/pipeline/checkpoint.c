@@ -168,6 +168,9 @@ static limn_status load_noising(limn_checkpoint *c, const limn_inspection *x,
                            .sigma_min = t.sigma_min,
                            .sigma_max = t.sigma_max,
                            .shift = opt->shift > 0 ? opt->shift : t.shift};
+    c->ends_noisy = t.ends_noisy;
+    c->sampler = t.sampler;
+    c->sampler_schedule = t.schedule;
     if (opt->prediction >= 0) a.prediction = (limn_prediction)opt->prediction;
     a.kind = a.prediction == LIMN_PREDICT_FLOW  ? LIMN_NOISING_FLOW
              : a.prediction == LIMN_PREDICT_EDM ? LIMN_NOISING_EDM
@@ -220,6 +223,9 @@ limn_status limn_checkpoint_open(limn_checkpoint **out, const char *path,
     c->path = limn_arena_strdup(&c->arena, path);
     LIMN_CHECK(err, c->path, LIMN_E_NOMEM, "no memory for a model");
     LIMN_TRY(limn_inspect(&x, path, err));
+    const char *advice = limn_weights_meta_str(x.weights, "limn.advice");
+    if (advice) c->advice = limn_arena_strdup(&c->arena, advice);
+    LIMN_CHECK(err, c->advice || !advice, LIMN_E_NOMEM, "no memory for a model");
     LIMN_TRY(load_parts(c, &x, opt, err));
     *out = c;
     c = NULL;

@@ -55,8 +55,10 @@ typedef struct limn_checkpoint {
     const limn_schedule *schedule; /* what "automatic" means for it; NULL: the solver's own */
     int64_t native_size; /* pixels the model was trained at: 512, 768, 1024, or the folder's own */
     int latent_scale;    /* pixels per latent: 8 */
-    struct limn_adapters *adapters; /* lora_stage.h; NULL: none */
-    double default_cfg;             /* recommended guidance; 0: none */
+    struct limn_adapters *adapters;         /* lora_stage.h; NULL: none */
+    bool ends_noisy;                        /* limn_trained_noise */
+    const char *sampler, *sampler_schedule; /* the model's advice, static; "": none */
+    char *advice; /* limn.json: recommended parameters as JSON; NULL: none */
 } limn_checkpoint;
 
 typedef struct limn_checkpoint_options {

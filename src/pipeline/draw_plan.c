@@ -7,6 +7,8 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
+#include "pipeline/advice.h"
+#include "pipeline/upscale_stage.h"
 
 /* SEED_MAX of the parameter table: seeds stay exact in every JSON reader. */
 static const uint64_t seed_mask = ((uint64_t)1 << 32) - 1;
@@ -111,6 +113,17 @@ static limn_status plan_guidance(limn_draw_plan *plan, const limn_gen *g,
     return st == LIMN_OK ? limn_guider_options_check(&plan->guidance, err) : st;
 }
 
+/* Defaults that depend on what is installed; a recipe names what was used. */
+static limn_status plan_defaults(limn_params *p, limn_err *err) {
+    const limn_gen *g = limn_gen_of(p);
+    limn_status st = LIMN_OK;
+    if (!g->model[0]) LIMN_TRY(limn_params_set(p, "model", "mini-draw", LIMN_FROM_MODEL, err));
+    if (g->upscale > 1 && !limn_gen_has(g, "upscaler"))
+        LIMN_TRY(limn_params_set(p, "upscaler", limn_upscaler_default(), LIMN_FROM_MODEL, err));
+out:
+    return st;
+}
+
 limn_status limn_draw_plan_make(limn_draw_plan *out, const limn_gen *gen,
                                 const limn_checkpoint *ckpt, limn_err *err) {
     limn_status st = LIMN_OK;
@@ -118,11 +131,8 @@ limn_status limn_draw_plan_make(limn_draw_plan *out, const limn_gen *gen,
     LIMN_TRY(limn_draw_names_check(gen, err));
     LIMN_TRY(limn_params_copy(&out->params, &gen->head, err));
     limn_gen *g = limn_gen_edit(out->params);
-    if (!limn_gen_has(g, "cfg_scale") && ckpt->default_cfg > 0) {
-        char text[32];
-        snprintf(text, sizeof text, "%g", ckpt->default_cfg);
-        LIMN_TRY(limn_params_set(out->params, "cfg_scale", text, LIMN_FROM_MODEL, err));
-    }
+    LIMN_TRY(limn_advice_apply(out->params, ckpt, err));
+    LIMN_TRY(plan_defaults(out->params, err));
     LIMN_TRY(plan_size(out, ckpt, err));
     LIMN_TRY(plan_seeds(out, err));
     LIMN_TRY(pass_names(&out->first, g->sampler, g->schedule, err));

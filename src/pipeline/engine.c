@@ -131,10 +131,12 @@ static limn_status model_path(char **path, const limn_engine *e, const limn_gen 
     if (!*path)
         return limn_fail(
             err, LIMN_E_NOT_FOUND,
-            "no model was named and the bundled one is not installed: give --model FILE");
-    snprintf(note, NOTE_BYTES, "%s",
-             "using the bundled mini-draw model; for large pictures of anything give --model "
-             "FILE (any Stable Diffusion 1.x, 2.x or SDXL checkpoint)");
+            "no model was named and the bundled mini-draw is not installed: give --model FILE, any "
+            "Stable Diffusion 1.x, 2.x or SDXL checkpoint");
+    snprintf(
+        note, NOTE_BYTES, "%s",
+        "drawing with the bundled mini-draw (small pictures of everyday things); for more give "
+        "--model FILE, any Stable Diffusion 1.x, 2.x or SDXL checkpoint");
     return LIMN_OK;
 }
 

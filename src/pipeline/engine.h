@@ -42,7 +42,9 @@ limn_status limn_engine_refiner(limn_checkpoint **out, limn_engine *e, const lim
  * E_NOT_FOUND lists where it looked and the nearest names. */
 limn_status limn_engine_find(char **path, const limn_engine *e, const char *name, const char *kinds,
                              limn_err *err);
-/* Folder of the models that come with limn, NULL when they are not installed. Caller frees. */
+/* Folder of a model that comes with limn ("mini-draw", "mini-upscale", "mini-see"), NULL when it is
+ * not there. Looked for in $LIMN_MODELS, beside the program (models/ there and in the two folders
+ * above, share/limn/models/ too), in the folder that the build installs to. Caller frees. */
 char *limn_engine_bundled(const char *name);
 
 #endif

@@ -11,10 +11,6 @@
 #include "base/mem.h"
 #include "pipeline/engine.h"
 
-#ifndef LIMN_DATA_DIR
-#define LIMN_DATA_DIR "/usr/local/share/limn"
-#endif
-
 static const char *const endings[] = {"", ".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin"};
 
 static bool exists(const char *path) {
@@ -80,6 +76,7 @@ limn_status limn_engine_find(char **path, const limn_engine *e, const char *name
         if (*path) break;
         k = end ? end + 1 : NULL;
     }
+    if (!*path && is_plain(name)) *path = limn_engine_bundled(name);
     if (!*path && e->models_dir)
         limn_fail(err, LIMN_E_NOT_FOUND,
                   "%s: no such file, and nothing of that name in %s (it has: %s)", name,
@@ -91,29 +88,28 @@ limn_status limn_engine_find(char **path, const limn_engine *e, const char *name
     return *path ? LIMN_OK : LIMN_E_NOT_FOUND;
 }
 
-char *limn_engine_bundled(const char *name) {
-    const char *env = getenv("LIMN_DATA");
-    char exe[4096], *p = NULL;
-    if (env && env[0]) {
-        p = join(env, "models", name, "");
-        if (p && exists(p)) return p;
-        limn_mem_free(p);
-    }
-    /* In a build tree the program is build/limn and the models are beside build/. */
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (n > 0) {
-        exe[n] = 0;
-        for (int up = 0; up < 3; up++) {
-            char *slash = strrchr(exe, '/');
-            if (!slash) break;
-            *slash = 0;
-            p = join(exe, "models", name, "");
-            if (p && exists(p)) return p;
-            limn_mem_free(p);
-        }
-    }
-    p = join(LIMN_DATA_DIR, "models", name, "");
+/* dir/name when it exists, else NULL; dir may be NULL or empty. */
+static char *bundled_in(const char *dir, const char *sub, const char *name) {
+    char *p = dir && dir[0] ? join(dir, sub, name, "") : NULL;
     if (p && exists(p)) return p;
     limn_mem_free(p);
     return NULL;
+}
+
+char *limn_engine_bundled(const char *name) {
+    char exe[4096], *p = bundled_in(getenv("LIMN_MODELS"), "", name);
+    if (p) return p;
+    /* beside the program and up to two folders above: in a source tree that is build/limn and
+     * models/; an installation that was moved has bin/limn and share/limn/models/ */
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    exe[n > 0 ? n : 0] = 0;
+    for (int up = 0; up < 3; up++) {
+        char *slash = strrchr(exe, '/');
+        if (!slash) break;
+        *slash = 0;
+        p = bundled_in(exe, "models", name);
+        if (!p) p = bundled_in(exe, "share/limn/models", name);
+        if (p) return p;
+    }
+    return bundled_in(LIMN_DATA_DIR, "models", name);
 }

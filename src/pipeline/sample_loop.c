@@ -72,7 +72,18 @@ static limn_status make_sigmas(loop *l, limn_err *err) {
      * else the last steps of those made. */
     l->steps = sp.run == sp.schedule_steps || sp.run > made ? made : sp.run;
     memmove(all, all + (made - l->steps), (size_t)(l->steps + 1) * sizeof *all);
+    if (l->steps > 0 && (a->pass->solver->flags & LIMN_SOLVER_ENDS_NOISY) && a->ckpt->ends_noisy &&
+        m->kind == LIMN_NOISING_DISCRETE && all[l->steps - 1] > m->sigma[0])
+        all[l->steps] = m->sigma[0];
     return LIMN_OK;
+}
+
+/* What was left of the noise stays; the latent is that of the variance-preserving form. */
+static void scale_end(float *x, const loop *l) {
+    double sigma = l->sigmas[l->steps];
+    if (sigma <= 0) return;
+    float f = (float)limn_precond_get(&l->a->ckpt->noising, sigma).in;
+    for (int64_t i = 0; i < l->n; i++) x[i] *= f;
 }
 
 /* What the pictures start from: noise, or the given latents with noise on top. */
@@ -218,6 +229,7 @@ limn_status limn_sample_run(float *x, const limn_sample_args *a, limn_err *err) 
     LIMN_TRY(limn_denoiser_init(&l.denoiser, err));
     LIMN_TRY(make_start(x, &l, err));
     LIMN_TRY(run_steps(x, &l, err));
+    scale_end(x, &l);
 out:
     limn_denoiser_deinit(&l.denoiser);
     limn_predictor_free(&l.net);

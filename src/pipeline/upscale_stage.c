@@ -38,6 +38,13 @@ static const filter_row *filter_find(const char *name) {
     return NULL;
 }
 
+const char *limn_upscaler_default(void) {
+    char *path = limn_engine_bundled("mini-upscale");
+    const char *name = path ? "mini-upscale" : "Lanczos";
+    limn_mem_free(path);
+    return name;
+}
+
 bool limn_upscale_is_latent(const char *name) {
     return strcasecmp(name, "Latent") == 0;
 }
@@ -51,7 +58,7 @@ bool limn_upscaler_choice(limn_choice *out, int index) {
 static limn_status network_path(char **path, const limn_engine *e, const char *name,
                                 limn_err *err) {
     if (strcasecmp(name, "mini-upscale") == 0) {
-        *path = limn_engine_bundled("mini-upscale/mini-upscale.safetensors");
+        *path = limn_engine_bundled("mini-upscale");
         if (*path) return LIMN_OK;
         return limn_fail(err, LIMN_E_NOT_FOUND, "the bundled upscaler is not installed");
     }
@@ -194,13 +201,23 @@ limn_status limn_upscale(limn_image **out, limn_engine *engine, const limn_image
     const limn_gen *g = limn_gen_of(gen);
     *out = NULL;
     limn_upscale_args a = {.engine = engine,
-                           .name = g->upscaler,
+                           .name =
+                               limn_gen_has(g, "upscaler") ? g->upscaler : limn_upscaler_default(),
                            .width = (int)lrint(image->width * g->upscale),
                            .height = (int)lrint(image->height * g->upscale),
                            .cancel = watch ? limn_cancel_flag(watch->cancel) : NULL};
-    if (limn_upscale_is_latent(g->upscaler))
+    if (limn_upscale_is_latent(a.name))
         return limn_fail(err, LIMN_E_VALUE,
                          "\"Latent\" enlarges latents, not pictures; try Lanczos");
     limn_status st = limn_engine_backend(&a.backend, engine, (limn_gen_precision)g->precision, err);
+    if (st == LIMN_OK && !limn_gen_has(g, "upscaler") && watch && watch->event) {
+        limn_event e = {.stage = "upscale", .left_seconds = -1};
+        e.note = strcmp(a.name, "Lanczos") == 0
+                     ? "enlarging with Lanczos; for a network give --upscaler FILE (ESRGAN, "
+                       "Real-ESRGAN)"
+                     : "enlarging with the bundled mini-upscale; for a larger network give "
+                       "--upscaler FILE (ESRGAN, Real-ESRGAN)";
+        watch->event(watch->user, &e);
+    }
     return st == LIMN_OK ? limn_upscale_image(out, image, &a, err) : st;
 }

@@ -21,6 +21,8 @@ typedef struct limn_upscale_args {
 /* RGB in, RGB out. */
 limn_status limn_upscale_image(limn_image **out, const limn_image *image,
                                const limn_upscale_args *args, limn_err *err);
+/* What enlarges when nobody says: "mini-upscale" where it is installed, else "Lanczos". Static. */
+const char *limn_upscaler_default(void);
 /* "Latent": the hires pass enlarges latents, no picture. */
 bool limn_upscale_is_latent(const char *name);
 /* E_NOT_FOUND when the name is neither a filter nor a file. */

@@ -55,7 +55,9 @@ enum {
     LIMN_SOLVER_BROWNIAN = 2,   /* that noise is a Brownian path */
     LIMN_SOLVER_LOG_SNR = 4,    /* needs finite log SNR: a first flow sigma of 1 becomes 0.9999 */
     LIMN_SOLVER_DISCARD = 8,    /* A1111 and ComfyUI drop the penultimate sigma of the schedule */
-    LIMN_SOLVER_RESPACES = 16   /* makes its own list of steps from the schedule (Restart) */
+    LIMN_SOLVER_RESPACES = 16,  /* makes its own list of steps from the schedule (Restart) */
+    LIMN_SOLVER_ENDS_NOISY = 32 /* ends at the model's least noise where the model asks for it (see
+                                   final_sigma in schedule.h) */
 };
 
 typedef struct limn_solver_ops limn_solver_ops; /* solver_impl.h */

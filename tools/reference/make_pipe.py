@@ -108,6 +108,22 @@ def write_folder(out, xl):
     return root
 
 
+def write_v_folder(out):
+    """The SD 1 folder with the scheduler of a v model, and the model's own recommendations."""
+    root = out + "/pipe/sd1_v"
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "model_index.json"):
+        link(f"{out}/pipe/sd1/{part}", f"{root}/{part}")
+    sched = dict(
+        SD1_SCHED,
+        _class_name="DDIMScheduler",
+        timestep_spacing="trailing",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+    )
+    save_json(root + "/scheduler/scheduler_config.json", sched)
+    save_json(root + "/limn.json", {"steps": 5, "cfg_scale": 5})
+
+
 def all_in_one(out, xl):
     unet, kl = make_unet.build("sdxl" if xl else "sd1"), vae(0.18215)
     usd, vsd = state_f16(unet), state_f16(kl)
@@ -394,6 +410,7 @@ def main(out):
     make_tokenizer.main(out)
     io, info = {}, {}
     sd1_cases(write_folder(out, False), out, io, info)
+    write_v_folder(out)
     sdxl_cases(write_folder(out, True), io, info)
     for xl in (False, True):
         all_in_one(out, xl)
