@@ -11,8 +11,9 @@ static limn_status is_picture(bool *out, const char *path, limn_err *err) {
     unsigned char head[12] = {0};
     *out = false;
     FILE *f = fopen(path, "rb");
+    if (!f && errno == ENOENT) return LIMN_OK; /* the name of a model: the engine looks it up */
     if (!f)
-        return cli_fail(err, errno == ENOENT || errno == ENOTDIR ? LIMN_E_NOT_FOUND : LIMN_E_IO,
+        return cli_fail(err, errno == ENOTDIR ? LIMN_E_NOT_FOUND : LIMN_E_IO,
                         "%s: cannot be opened: %s", path, strerror(errno));
     size_t n = fread(head, 1, sizeof head, f); /* a folder reads as nothing: a diffusers model */
     fclose(f);

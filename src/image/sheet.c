@@ -9,11 +9,12 @@
 #include "image/image.h"
 #include "image/resample.h"
 
-enum { GAP = 8, LABEL_HEIGHT = 36, LABEL_MAX_BYTES = 400 };
+/* A label has room for two lines; for four where one of the sheet's labels has a line break. */
+enum { GAP = 8, LABEL_HEIGHT = 36, LABEL_TALL = 68, LABEL_MAX_BYTES = 400 };
 
-/* Draws `label` as black on the white sheet, at most `width` x LABEL_HEIGHT pixels. */
-static limn_status draw_label(limn_image *sheet, int x, int y, int width, const char *label,
-                              limn_err *err) {
+/* Draws `label` as black on the white sheet, at most `width` x `height` pixels. */
+static limn_status draw_label(limn_image *sheet, int x, int y, int width, int height,
+                              const char *label, limn_err *err) {
     char text[LABEL_MAX_BYTES];
     size_t n = strlen(label), size;
     if (n >= sizeof text) n = sizeof text - 1;
@@ -29,7 +30,7 @@ static limn_status draw_label(limn_image *sheet, int x, int y, int width, const 
     if (!im) return LIMN_OK;
     uint8_t *ink = vips_image_write_to_memory(im, &size);
     int w = im->Xsize < width ? im->Xsize : width;
-    int h = im->Ysize < LABEL_HEIGHT ? im->Ysize : LABEL_HEIGHT, stride = im->Xsize;
+    int h = im->Ysize < height ? im->Ysize : height, stride = im->Xsize;
     g_object_unref(im);
     if (!ink) return limn_vips_failed(err, LIMN_E_NOMEM, "a label cannot be drawn");
     for (int r = 0; r < h; r++)
@@ -59,15 +60,16 @@ limn_status limn_image_sheet(limn_image **out, const limn_image *const *images,
     *out = NULL;
     if (count < 1 || columns < 1)
         return limn_fail(err, LIMN_E_VALUE, "a sheet of %d pictures in %d columns", count, columns);
-    int cell_w = 0, cell_h = 0;
+    int cell_w = 0, cell_h = 0, label_h = labels ? LABEL_HEIGHT : 0;
     for (int i = 0; i < count; i++) {
+        if (labels && labels[i] && strchr(labels[i], '\n')) label_h = LABEL_TALL;
         if (images[i]->width > cell_w) cell_w = images[i]->width;
         if (images[i]->height > cell_h) cell_h = images[i]->height;
     }
     if (columns > count) columns = count;
     int rows = (count + columns - 1) / columns;
     int64_t step_x = (int64_t)cell_w + GAP;
-    int64_t step_y = (int64_t)cell_h + GAP + (labels ? LABEL_HEIGHT : 0);
+    int64_t step_y = (int64_t)cell_h + GAP + label_h;
     int64_t width = step_x * columns + GAP, height = step_y * rows + GAP;
     if (width > LIMN_IMAGE_MAX_SIDE || height > LIMN_IMAGE_MAX_SIDE)
         return limn_fail(err, LIMN_E_LIMIT, "a sheet of %lld x %lld pixels is too large",
@@ -79,7 +81,7 @@ limn_status limn_image_sheet(limn_image **out, const limn_image *const *images,
         int x = GAP + (int)step_x * (i % columns), y = GAP + (int)step_y * (i / columns);
         st = place(*out, images[i], x, y, err);
         if (st == LIMN_OK && labels && labels[i])
-            st = draw_label(*out, x, y + images[i]->height + 4, cell_w, labels[i], err);
+            st = draw_label(*out, x, y + images[i]->height + 4, cell_w, label_h, labels[i], err);
     }
     if (st != LIMN_OK) limn_image_free(out);
     return st;

@@ -28,6 +28,7 @@ typedef struct limn_app {
     int preview; /* limn_preview */
     int64_t preview_every;
     bool sheet;
+    limn_texts labels; /* of a sheet, one per picture */
 } limn_app;
 
 static inline const limn_app *limn_app_of(const limn_params *params) {

@@ -4,6 +4,7 @@
  * a network. It takes LIMN_FAKE_STEP_MS milliseconds a step, so that Ctrl-C and progress can be
  * seen, and stops when asked like the real one.
  */
+#include <unistd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,5 +150,6 @@ limn_status limn_upscale(limn_image **out, limn_engine *engine, const limn_image
 
 limn_status limn_info(char **out, limn_engine *engine, const char *path, bool json, limn_err *err) {
     *out = NULL;
+    if (access(path, F_OK) != 0) return limn_fail(err, LIMN_E_NOT_FOUND, "%s: no such file", path);
     return limn_fail(err, LIMN_E_FORMAT, "%s: not a model", path);
 }
