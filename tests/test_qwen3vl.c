@@ -321,23 +321,6 @@ static void test_preprocessing(void **state) {
     assert_true(json_array_size(json_object_get(root, "images")) > 100);
     json_array_foreach(json_object_get(root, "images"), i, row) sizes_check(row, false);
     json_array_foreach(json_object_get(root, "videos"), i, row) sizes_check(row, true);
-    json_array_foreach(json_object_get(root, "frames"), i, row) {
-        int64_t index[768], total = json_integer_value(json_object_get(row, "total"));
-        double fps = json_number_value(json_object_get(row, "fps")), seconds[384];
-        json_t *want = json_object_get(row, "indices"), *times = json_object_get(row, "times");
-        int n = limn_vision_frame_count(total, fps, 2);
-        assert_int_equal(n, json_array_size(want));
-        limn_vision_frame_indices(index, n, total);
-        for (size_t k = 0; k < (size_t)n; k++) assert_int_equal(index[k], at(want, k));
-        limn_vision_slice_times(seconds, index, n, fps);
-        assert_int_equal(json_array_size(times), (n + 1) / 2);
-        for (size_t k = 0; k < json_array_size(times); k++) {
-            char stamp[64];
-            snprintf(stamp, sizeof stamp, "<%.1f seconds>", seconds[k]);
-            assert_string_equal(stamp, json_string_value(json_array_get(times, k)));
-        }
-    }
-    assert_int_equal(limn_vision_frame_count(10, 0, 2), 0);
     json_decref(root);
     free(text);
 }

@@ -5,7 +5,8 @@
 set -eu
 
 BUILD="gcc libc6-dev meson ninja-build pkg-config make python3"
-LIBS="libvips-dev zlib1g-dev libjansson-dev libpcre2-dev libutf8proc-dev libsqlite3-dev libsodium-dev"
+LIBS="libvips-dev zlib1g-dev libjansson-dev libpcre2-dev libutf8proc-dev libsqlite3-dev libsodium-dev
+      libavformat-dev libavcodec-dev libswscale-dev libavutil-dev libpoppler-glib-dev libcairo2-dev"
 TESTS="libcmocka-dev clang-format-16 fonts-dejavu-core libsimde-dev"
 
 missing() {

@@ -9,10 +9,9 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <vips/vips.h>
 
 #include "base/log.h"
-#include "image/image.h"
+#include "image/image_vips.h"
 #include "image/picture_text.h"
 
 enum { FILE_BYTES_MAX = 1 << 30 };
@@ -87,7 +86,7 @@ static int to_srgb(VipsImage **im) {
     return 0;
 }
 
-static limn_status decode(limn_image **out, VipsImage **im, limn_err *err) {
+limn_status limn_vips_read(limn_image **out, VipsImage **im, limn_err *err) {
     int64_t pixels = (int64_t)(*im)->Xsize * (*im)->Ysize;
     if ((*im)->Xsize > LIMN_IMAGE_MAX_SIDE || (*im)->Ysize > LIMN_IMAGE_MAX_SIDE ||
         pixels > LIMN_IMAGE_MAX_PIXELS)
@@ -136,24 +135,44 @@ static bool is_complete(const uint8_t *d, size_t size) {
     }
 }
 
-limn_status limn_image_decode(limn_image **out, const void *data, size_t size, limn_err *err) {
-    *out = NULL;
-    limn_status st = limn_vips_start(err);
-    if (st != LIMN_OK) return st;
+limn_status limn_vips_check_file(const void *data, size_t size, limn_err *err) {
     if (size == 0) return limn_fail(err, LIMN_E_FORMAT, "the file is empty");
     if (size > FILE_BYTES_MAX)
         return limn_fail(err, LIMN_E_LIMIT, "a picture file of %zu bytes: at most 1 GB", size);
     if (!is_complete(data, size)) return limn_fail(err, LIMN_E_FORMAT, "the picture is cut off");
+    return LIMN_OK;
+}
+
+/* By class name: the loader that hands on to other libraries claims nearly everything. */
+bool limn_vips_is_known(const void *data, size_t size) {
+    static const char *const kinds[] = {"Jpeg", "Png",  "Webp", "Nsgif", "Gif",
+                                        "Tiff", "Heif", "Jp2k", "Jxl"};
+    const char prefix[] = "VipsForeignLoad";
+    const char *loader = vips_foreign_find_load_buffer(data, size);
+    vips_error_clear();
+    if (!loader || strncmp(loader, prefix, sizeof prefix - 1) != 0) return false;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strncmp(loader + sizeof prefix - 1, kinds[i], strlen(kinds[i])) == 0) return true;
+    return false;
+}
+
+limn_status limn_vips_refuse(const void *data, size_t size, limn_err *err) {
+    bool known = limn_vips_is_known(data, size);
+    return limn_fail(err, LIMN_E_FORMAT,
+                     known ? "the picture is damaged" : "not a picture of a known format");
+}
+
+limn_status limn_image_decode(limn_image **out, const void *data, size_t size, limn_err *err) {
+    *out = NULL;
+    limn_status st = limn_vips_start(err);
+    if (st != LIMN_OK) return st;
+    st = limn_vips_check_file(data, size, err);
+    if (st != LIMN_OK) return st;
     vips_error_clear();
     VipsImage *im =
         vips_image_new_from_buffer(data, size, "", "fail_on", VIPS_FAIL_ON_TRUNCATED, NULL);
-    if (!im) {
-        const char *known = vips_foreign_find_load_buffer(data, size);
-        vips_error_clear();
-        return limn_fail(err, LIMN_E_FORMAT,
-                         known ? "the picture is damaged" : "not a picture of a known format");
-    }
-    st = decode(out, &im, err);
+    if (!im) return limn_vips_refuse(data, size, err);
+    st = limn_vips_read(out, &im, err);
     drop_image(&im);
     vips_error_clear();
     if (st != LIMN_OK) limn_image_free(out);

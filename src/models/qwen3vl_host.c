@@ -7,7 +7,7 @@
 const limn_pixel_limits limn_vision_image_limits = {65536, 16777216};
 const limn_pixel_limits limn_vision_video_limits = {4096, 25165824};
 
-enum { ASPECT_MAX = 200, FRAME_TOKENS_MAX = 768, FRAMES_MIN = 4, FRAMES_MAX = 768, HALF_MAX = 512 };
+enum { ASPECT_MAX = 200, FRAME_TOKENS_MAX = 768, HALF_MAX = 512 };
 
 /* ---- sizes ---- */
 /* rint() rounds half to even in the default rounding mode, as Python's round() does. */
@@ -80,28 +80,6 @@ limn_status limn_vision_fit_video(int *out_height, int *out_width, int frames, i
     }
     return fit(out_height, out_width, frames, rint(frames / 2.0) * 2, height, width, factor,
                (double)limits->least, (double)most, err);
-}
-
-int limn_vision_frame_count(int64_t total, double src_fps, double fps) {
-    if (total < 1 || !(src_fps > 0) || !(fps > 0)) return 0;
-    double n = floor((double)total / src_fps * fps);
-    if (n < FRAMES_MIN) n = FRAMES_MIN;
-    if (n > FRAMES_MAX) n = FRAMES_MAX;
-    return n > (double)total ? (int)total : (int)n;
-}
-
-void limn_vision_frame_indices(int64_t *index, int count, int64_t total) {
-    /* numpy.linspace(0, total - 1, count): i * step, the end exactly */
-    double step = count > 1 ? (double)(total - 1) / (count - 1) : 0;
-    for (int i = 0; i < count; i++) index[i] = (int64_t)rint(i * step);
-    if (count > 1) index[count - 1] = total - 1;
-}
-
-void limn_vision_slice_times(double *seconds, const int64_t *index, int count, double src_fps) {
-    for (int i = 0; i < count; i += 2) {
-        int last = i + 1 < count ? i + 1 : i;
-        seconds[i / 2] = ((double)index[i] / src_fps + (double)index[last] / src_fps) / 2;
-    }
 }
 
 /* ---- inputs of the tower ---- */

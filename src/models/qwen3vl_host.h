@@ -36,14 +36,6 @@ limn_status limn_vision_fit_video(int *out_height, int *out_width, int frames, i
                                   int width, int factor, const limn_pixel_limits *limits,
                                   bool cap_frames, limn_err *err);
 
-/* How many of `total` frames (source rate src_fps) are taken at `fps` per second: 4 to 768, at most
- * total; 0 when total < 1 or a rate is not above 0. */
-int limn_vision_frame_count(int64_t total, double src_fps, double fps);
-/* index [count] = evenly spread frame numbers, rounded half to even. */
-void limn_vision_frame_indices(int64_t *index, int count, int64_t total);
-/* seconds [(count + 1) / 2]: mean time of each frame pair; an odd last frame is doubled. */
-void limn_vision_slice_times(double *seconds, const int64_t *index, int count, double src_fps);
-
 /* ---- inputs of the tower ---- */
 /* patches [rows * cols, 3 * 2 * patch^2] from two RGB frames of rows * patch x cols * patch pixels
  * (the same one twice for a picture), each (v - 127.5) / 127.5, ordered channel, frame, y, x. */

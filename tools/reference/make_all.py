@@ -9,9 +9,7 @@ import subprocess
 import sys
 
 GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout",
-          "image"]
-ON_DEMAND = ["text"]
-GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout", "qwen3vl"]
+          "image", "qwen3vl", "media"]
 ON_DEMAND = ["text", "chat"]
 
 

@@ -422,20 +422,7 @@ def make_preprocess(out_dir):
                 except ValueError:
                     size = (0, 0)
                 clips.append([n, h, w, lo, hi, int(cap), *size])
-    import numpy as np
-
-    frames = []
-    for total, fps in [(1, 24), (3, 30), (7, 2), (100, 25), (101, 29.97), (1000, 24), (90000, 30)]:
-        n = min(max(int(total / fps * 2), 4), 768, total)
-        idx = np.linspace(0, total - 1, n).round().astype(int).tolist()
-        padded = idx + [idx[-1]] * (len(idx) % 2)
-        t = [(padded[i] / fps + padded[i + 1] / fps) / 2 for i in range(0, len(padded), 2)]
-        frames.append(
-            dict(total=total, fps=fps, indices=idx, times=[f"<{v:.1f} seconds>" for v in t])
-        )
-    save_json(
-        f"{out_dir}/qwen3vl/preprocess.json", dict(images=rows, videos=clips, frames=frames)
-    )
+    save_json(f"{out_dir}/qwen3vl/preprocess.json", dict(images=rows, videos=clips))
     proc = image_pil.Qwen2VLImageProcessorPil(
         patch_size=16, merge_size=2, temporal_patch_size=2, image_mean=[0.5] * 3,
         image_std=[0.5] * 3, size=dict(shortest_edge=1024, longest_edge=16777216),
