@@ -4,7 +4,8 @@
  * number of tokens asked for, the end of the context, or the caller's word.
  *
  * Text streams as it becomes certain: a UTF-8 character that is not complete and an ending that may
- * become a stop string are held back. One thread at a time.
+ * become a stop string are held back. A limn_writer is the same without the reading, for those who
+ * compute several texts together. One thread at a time.
  */
 #ifndef LIMN_PIPELINE_GENERATE_H
 #define LIMN_PIPELINE_GENERATE_H
@@ -39,8 +40,9 @@ typedef struct limn_generate_request {
     bool ignore_stop_ids;
     const char *const *stop; /* strings of 1 to 256 bytes, at most 16 */
     size_t n_stop;
-    /* Allowed ids before each pick, or NULL; see limn_token_picker_take. */
-    const uint32_t *(*allow)(void *user);
+    /* Both or none: the allowed ids before each pick (see limn_token_picker_take), and the pick. */
+    limn_status (*allow)(void *user, const uint32_t **ids, limn_err *err);
+    limn_status (*picked)(void *user, int32_t id, limn_err *err);
     limn_on_token_fn *on_token; /* may be NULL */
     void *user;
     const atomic_bool *cancel;
@@ -51,7 +53,8 @@ typedef struct limn_generate_result {
     limn_buf text;
     limn_finish finish;
     int64_t prompt_tokens;
-    int32_t stop_id; /* with LIMN_FINISH_STOP_ID, else -1 */
+    int32_t stop_id;  /* with LIMN_FINISH_STOP_ID, else -1 */
+    const char *stop; /* the request's string, with LIMN_FINISH_STOP_STRING, else NULL */
 } limn_generate_result;
 
 void limn_generate_result_init(limn_generate_result *out);
@@ -62,5 +65,21 @@ void limn_generate_result_deinit(limn_generate_result *out);
  * the picker; E_VALUE for unusable stop strings. */
 limn_status limn_generate(limn_generate_result *out, limn_reader *r,
                           const limn_generate_request *req, limn_err *err);
+
+/* One text being written: from logits to picks, held-back text and the end. */
+typedef struct limn_writer limn_writer;
+
+/* `result` (initialised) and `req` are borrowed and must outlive the writer; of the request's
+ * prompt only the ids are read, here. E_VALUE as above. */
+limn_status limn_writer_new(limn_writer **out, limn_generate_result *result,
+                            const limn_decoder_config *cfg, const limn_generate_request *req,
+                            limn_err *err);
+void limn_writer_free(limn_writer **w);
+/* Picks the next token, the last of result->ids; *done when the text ends with it. `room`: how many
+ * tokens still fit the context. */
+limn_status limn_writer_take(limn_writer *w, const float *logits, int64_t room, bool *done,
+                             limn_err *err);
+/* Delivers what is still held back; once, at the end. */
+limn_status limn_writer_finish(limn_writer *w, limn_err *err);
 
 #endif

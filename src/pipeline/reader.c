@@ -9,7 +9,7 @@
 #include "models/kv_cache.h"
 #include "models/rope_table.h"
 
-enum { LADDER = 4, DEFAULT_CHUNK = 256 };
+enum { LADDER = 4, DEFAULT_CHUNK = 256, MOST_SEQUENCES = 4096, BATCHES = 13 };
 
 struct limn_reader {
     limn_backend *backend;
@@ -20,6 +20,8 @@ struct limn_reader {
     int64_t sequences, len[LADDER];    /* chunk lengths, ascending */
     limn_program *programs[LADDER][2]; /* made when first needed; [1] with pictures */
     int64_t bound[LADDER][2];          /* sequence + 1 that a program is bound to; 0: none */
+    limn_program *batches[BATCHES];    /* one token for 2^k (or all) neighbouring sequences */
+    int64_t batch_bound[BATCHES];
 };
 
 limn_status limn_reader_new(limn_reader **out, limn_backend *b, limn_model_weights *w,
@@ -34,7 +36,7 @@ limn_status limn_reader_new(limn_reader **out, limn_backend *b, limn_model_weigh
     r->weights = w;
     r->cfg = *cfg;
     r->sequences = opt->sequences > 0 ? opt->sequences : 1;
-    LIMN_CHECK(err, opt->context > 0 && opt->context <= INT32_MAX && r->sequences <= 4096,
+    LIMN_CHECK(err, opt->context > 0 && opt->context <= INT32_MAX && r->sequences <= MOST_SEQUENCES,
                LIMN_E_LIMIT, "a context of %lld positions for %lld texts", (long long)opt->context,
                (long long)r->sequences);
     const int64_t steps[LADDER] = {1, 8, 64, chunk};
@@ -57,6 +59,7 @@ void limn_reader_free(limn_reader **reader) {
     if (!r) return;
     for (int i = 0; i < LADDER; i++)
         for (int k = 0; k < 2; k++) limn_program_free(&r->programs[i][k]);
+    for (int k = 0; k < BATCHES; k++) limn_program_free(&r->batches[k]);
     limn_kv_cache_free(&r->cache);
     limn_mem_free(r->marks);
     limn_mem_free(r);
@@ -88,24 +91,28 @@ void limn_reader_fork(limn_reader *r, int64_t to, int64_t from, limn_reader_mark
     r->marks[to] = mark;
 }
 
-/* The program of a step, made when first needed, bound to a text. */
-static limn_status program_get(limn_program **out, limn_reader *r, int step, bool pictures,
-                               int64_t sequence, limn_err *err) {
+static limn_status program_make(limn_program **out, limn_reader *r, int64_t batch, int64_t len,
+                                bool pictures, limn_err *err) {
     limn_graph *g = NULL;
-    limn_program **p = &r->programs[step][pictures];
-    limn_decoder_request req = {.batch = 1,
-                                .len = r->len[step],
+    limn_decoder_request req = {.batch = batch,
+                                .len = len,
                                 .rows = limn_kv_cache_rows(r->cache),
                                 .cache = limn_kv_cache_type(r->cache),
                                 .deepstack = pictures,
                                 .head = LIMN_HEAD_LAST};
+    limn_status st = limn_graph_new(&g, err);
+    if (st != LIMN_OK) return st;
+    limn_nn nn = {g, limn_model_weights_find, r->weights};
+    limn_decoder_build(&nn, &r->cfg, &req);
+    return limn_program_new(out, r->backend, &g, err);
+}
+
+/* The program of a step, made when first needed, bound to a text. */
+static limn_status program_get(limn_program **out, limn_reader *r, int step, bool pictures,
+                               int64_t sequence, limn_err *err) {
+    limn_program **p = &r->programs[step][pictures];
     limn_status st = LIMN_OK;
-    if (!*p) {
-        LIMN_TRY(limn_graph_new(&g, err));
-        limn_nn nn = {g, limn_model_weights_find, r->weights};
-        limn_decoder_build(&nn, &r->cfg, &req);
-        LIMN_TRY(limn_program_new(p, r->backend, &g, err));
-    }
+    if (!*p) LIMN_TRY(program_make(p, r, 1, r->len[step], pictures, err));
     if (r->bound[step][pictures] != sequence + 1) {
         LIMN_TRY(limn_kv_cache_bind(r->cache, *p, sequence, err));
         r->bound[step][pictures] = sequence + 1;
@@ -183,44 +190,168 @@ static int32_t largest(const int32_t *v, int64_t n, int32_t least) {
     return least;
 }
 
-limn_status limn_reader_read(limn_reader *r, int64_t sequence, const limn_reader_text *text,
-                             const float **logits, const atomic_bool *cancel, limn_err *err) {
+struct limn_reader_feed {
+    limn_reader *r;
+    const limn_reader_text *text;
+    int64_t sequence, at;
+    int32_t next; /* position after the text */
+    int32_t *pos; /* [3, text->n] */
+};
+
+static limn_status text_check(const limn_reader *r, int64_t sequence, const limn_reader_text *text,
+                              limn_err *err) {
     limn_status st = LIMN_OK;
-    limn_reader_mark *mark = &r->marks[sequence];
-    int32_t next, *pos = NULL;
-    *logits = NULL;
     LIMN_CHECK(err, text->n >= 1, LIMN_E_VALUE, "a text without tokens");
     LIMN_CHECK(err, text->n <= limn_reader_room(r, sequence), LIMN_E_LIMIT,
                "%lld tokens more than the context holds: %lld are there, %lld were to follow, "
                "the context is %lld",
-               (long long)(text->n - limn_reader_room(r, sequence)), (long long)mark->length,
-               (long long)text->n, (long long)limn_kv_cache_rows(r->cache));
+               (long long)(text->n - limn_reader_room(r, sequence)),
+               (long long)r->marks[sequence].length, (long long)text->n,
+               (long long)limn_kv_cache_rows(r->cache));
     for (size_t i = 0; i < text->n_places; i++)
         for (int k = 0; k < r->cfg.deepstack; k++)
             LIMN_CHECK(err, text->pictures[i].merged && text->pictures[i].deepstack[k],
                        LIMN_E_VALUE, "picture %zu lacks rows of the vision tower", i);
-    pos = limn_mem_alloc((size_t)text->n * 3 * sizeof *pos);
-    LIMN_CHECK(err, pos, LIMN_E_NOMEM, "no memory for %lld positions", (long long)text->n);
-    LIMN_TRY(limn_vision_text_positions(pos, text->n, text->places, text->n_places, mark->position,
-                                        &next, err));
-    for (int64_t at = 0; at < text->n;) {
-        int step = step_for(r, text->n - at);
-        int64_t n = text->n - at < r->len[step] ? text->n - at : r->len[step];
-        chunk c = {r, text, pos, at, n};
-        limn_program *p;
-        LIMN_TRY(program_get(&p, r, step, chunk_has_pictures(&c) && r->cfg.deepstack > 0, sequence,
-                             err));
-        LIMN_TRY(chunk_fill(p, &c, mark, err));
-        LIMN_TRY(limn_program_run(p, cancel, err));
-        at += n;
-        mark->length += n;
-        /* a chunk may end inside a picture: what was read so far says where the text stands */
-        for (int axis = 0; axis < 3; axis++)
-            mark->position = largest(pos + axis * text->n + at - n, n, mark->position);
-        if (at == text->n) *logits = limn_program_output(p, "logits", NULL);
-    }
-    mark->position = next;
 out:
-    limn_mem_free(pos);
     return st;
+}
+
+limn_status limn_reader_feed_new(limn_reader_feed **out, limn_reader *r, int64_t sequence,
+                                 const limn_reader_text *text, limn_err *err) {
+    limn_status st = LIMN_OK;
+    limn_reader_feed *f = NULL;
+    *out = NULL;
+    LIMN_TRY(text_check(r, sequence, text, err));
+    f = limn_mem_calloc(1, sizeof *f);
+    LIMN_CHECK(err, f, LIMN_E_NOMEM, "no memory for a text");
+    *f = (limn_reader_feed){.r = r, .text = text, .sequence = sequence};
+    f->pos = limn_mem_alloc((size_t)text->n * 3 * sizeof *f->pos);
+    LIMN_CHECK(err, f->pos, LIMN_E_NOMEM, "no memory for %lld positions", (long long)text->n);
+    LIMN_TRY(limn_vision_text_positions(f->pos, text->n, text->places, text->n_places,
+                                        r->marks[sequence].position, &f->next, err));
+    *out = f;
+    f = NULL;
+out:
+    limn_reader_feed_free(&f);
+    return st;
+}
+
+void limn_reader_feed_free(limn_reader_feed **feed) {
+    if (!feed || !*feed) return;
+    limn_mem_free((*feed)->pos);
+    limn_mem_free(*feed);
+    *feed = NULL;
+}
+
+int64_t limn_reader_feed_done(const limn_reader_feed *f) {
+    return f->at;
+}
+
+limn_status limn_reader_feed_step(limn_reader_feed *f, const float **logits,
+                                  const atomic_bool *cancel, limn_err *err) {
+    limn_status st = LIMN_OK;
+    limn_reader *r = f->r;
+    const limn_reader_text *text = f->text;
+    limn_reader_mark *mark = &r->marks[f->sequence];
+    int step = step_for(r, text->n - f->at);
+    int64_t n = text->n - f->at < r->len[step] ? text->n - f->at : r->len[step];
+    chunk c = {r, text, f->pos, f->at, n};
+    limn_program *p;
+    *logits = NULL;
+    LIMN_TRY(
+        program_get(&p, r, step, chunk_has_pictures(&c) && r->cfg.deepstack > 0, f->sequence, err));
+    LIMN_TRY(chunk_fill(p, &c, mark, err));
+    LIMN_TRY(limn_program_run(p, cancel, err));
+    f->at += n;
+    mark->length += n;
+    /* a chunk may end inside a picture: what was read so far says where the text stands */
+    for (int axis = 0; axis < 3; axis++)
+        mark->position = largest(f->pos + axis * text->n + f->at - n, n, mark->position);
+    if (f->at < text->n) goto out;
+    *logits = limn_program_output(p, "logits", NULL);
+    mark->position = f->next;
+out:
+    return st;
+}
+
+limn_status limn_reader_read(limn_reader *r, int64_t sequence, const limn_reader_text *text,
+                             const float **logits, const atomic_bool *cancel, limn_err *err) {
+    limn_reader_feed *f;
+    *logits = NULL;
+    limn_status st = limn_reader_feed_new(&f, r, sequence, text, err);
+    while (st == LIMN_OK && f->at < text->n) st = limn_reader_feed_step(f, logits, cancel, err);
+    limn_reader_feed_free(&f);
+    return st;
+}
+
+/* ---- one token for each of several texts ---- */
+
+/* The program for `batch` = 2^k neighbouring sequences from `first` on. */
+static limn_status batch_get(limn_program **out, limn_reader *r, int k, int64_t batch,
+                             int64_t first, limn_err *err) {
+    limn_status st = LIMN_OK;
+    if (!r->batches[k]) LIMN_TRY(program_make(&r->batches[k], r, batch, 1, false, err));
+    if (r->batch_bound[k] != first + 1) {
+        LIMN_TRY(limn_kv_cache_bind(r->cache, r->batches[k], first, err));
+        r->batch_bound[k] = first + 1;
+    }
+    *out = r->batches[k];
+out:
+    return st;
+}
+
+limn_status limn_reader_step(limn_reader *r, size_t n, const int64_t *sequences, const int32_t *ids,
+                             const float **logits, const atomic_bool *cancel, limn_err *err) {
+    limn_status st = LIMN_OK;
+    limn_program *p;
+    limn_nn nn = {NULL, limn_model_weights_find, r->weights};
+    int64_t low = INT64_MAX, high = 0, batch = 1, width = r->cfg.width, half = r->cfg.rope.dim / 2;
+    int k = 0;
+    for (size_t i = 0; i < n; i++) {
+        low = sequences[i] < low ? sequences[i] : low;
+        high = sequences[i] > high ? sequences[i] : high;
+        LIMN_CHECK(err, limn_reader_room(r, sequences[i]) > 0, LIMN_E_LIMIT,
+                   "the context of %lld tokens is full", (long long)limn_kv_cache_rows(r->cache));
+    }
+    while (batch < high - low + 1) batch *= 2, k++;
+    if (batch > r->sequences) batch = r->sequences;
+    if (low + batch > r->sequences) low = r->sequences - batch;
+    LIMN_TRY(batch_get(&p, r, k, batch, low, err));
+    float *embeds = limn_program_input(p, "embeds", NULL),
+          *sines = limn_program_input(p, "sin", NULL),
+          *cosines = limn_program_input(p, "cos", NULL);
+    int32_t *span = limn_program_input(p, "span", NULL),
+            *last = limn_program_input(p, "last", NULL);
+    for (int64_t b = 0; b < batch; b++) { /* texts that wait store nothing and see nothing */
+        span[2 * b] = (int32_t)r->marks[low + b].length;
+        span[2 * b + 1] = 0;
+        last[b] = 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        int64_t b = sequences[i] - low;
+        int32_t at = r->marks[sequences[i]].position, pos[3] = {at, at, at};
+        span[2 * b + 1] = 1;
+        LIMN_TRY(limn_decoder_embed(embeds + b * width, &nn, &r->cfg, ids + i, 1, err));
+        limn_rope_table(cosines + b * half, sines + b * half, &r->cfg.rope, pos, 1, 1);
+    }
+    LIMN_TRY(limn_program_run(p, cancel, err));
+    const float *rows = limn_program_output(p, "logits", NULL);
+    for (size_t i = 0; i < n; i++) {
+        r->marks[sequences[i]].length++;
+        r->marks[sequences[i]].position++;
+        logits[i] = rows + (sequences[i] - low) * r->cfg.vocab;
+    }
+out:
+    return st;
+}
+
+size_t limn_reader_bytes(const limn_reader *r) {
+    size_t n = limn_kv_cache_bytes(&r->cfg, limn_kv_cache_type(r->cache), r->sequences,
+                                   limn_kv_cache_rows(r->cache));
+    for (int i = 0; i < LADDER; i++)
+        for (int k = 0; k < 2; k++)
+            if (r->programs[i][k]) n += r->programs[i][k]->plan->arena_bytes;
+    for (int k = 0; k < BATCHES; k++)
+        if (r->batches[k]) n += r->batches[k]->plan->arena_bytes;
+    return n;
 }

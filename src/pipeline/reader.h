@@ -55,6 +55,27 @@ int64_t limn_reader_room(const limn_reader *r, int64_t sequence);
 limn_status limn_reader_read(limn_reader *r, int64_t sequence, const limn_reader_text *text,
                              const float **logits, const atomic_bool *cancel, limn_err *err);
 
+/*
+ * The same in pieces, so that others may take their turn: one step reads one chunk. `text` is
+ * borrowed until the feed is freed. Between the steps nothing else may change the sequence.
+ */
+typedef struct limn_reader_feed limn_reader_feed;
+limn_status limn_reader_feed_new(limn_reader_feed **out, limn_reader *r, int64_t sequence,
+                                 const limn_reader_text *text, limn_err *err);
+void limn_reader_feed_free(limn_reader_feed **f);
+/* Tokens of the text that are read; text->n: all. */
+int64_t limn_reader_feed_done(const limn_reader_feed *f);
+/* *logits as above after the last chunk, NULL before. */
+limn_status limn_reader_feed_step(limn_reader_feed *f, const float **logits,
+                                  const atomic_bool *cancel, limn_err *err);
+
+/* One token more for each of n texts, computed together: ids[i] continues sequences[i] (all
+ * different). logits[i] [vocab], valid until the next call. E_LIMIT when one of them is full. */
+limn_status limn_reader_step(limn_reader *r, size_t n, const int64_t *sequences, const int32_t *ids,
+                             const float **logits, const atomic_bool *cancel, limn_err *err);
+/* Bytes that cache and programs take so far. */
+size_t limn_reader_bytes(const limn_reader *r);
+
 /* A place in a text to come back to. */
 typedef struct limn_reader_mark {
     int64_t length;

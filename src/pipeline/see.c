@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/* Seers: opening a model for questions, slots of its cache, one step at a time; see see.h. */
+#include "pipeline/see.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "models/kv_cache.h"
+#include "param/app.h"
+
+enum { CONTEXT_AUTO = 32768, CONTEXT_LEAST = 2048 };
+
+/* ---- opening ---- */
+
+static limn_status model_open(limn_seer *s, const limn_seeing *o, limn_err *err) {
+    static const char *const kinds = "|text|vision|LLM|llm|VLM|vlm";
+    limn_status st = LIMN_OK;
+    char *path = NULL, *mmproj = NULL;
+    if (o->model[0]) {
+        LIMN_TRY(limn_engine_find(&path, s->engine, o->model, kinds, err));
+    } else {
+        path = limn_engine_bundled("mini-see");
+        LIMN_CHECK(err, path, LIMN_E_NOT_FOUND,
+                   "no model was named and the bundled one is not installed: give --model FILE or "
+                   "FOLDER (Qwen3-VL)");
+        snprintf(s->note, sizeof s->note,
+                 "using the bundled mini-see model, which knows a small world of simple pictures; "
+                 "for photographs and documents give --model FOLDER (any Qwen3-VL)");
+    }
+    if (o->vision_model[0])
+        LIMN_TRY(limn_engine_find(&mmproj, s->engine, o->vision_model, kinds, err));
+    LIMN_TRY(
+        limn_vl_model_open(&s->model, path, mmproj, (limn_seeing_template)o->chat_template, err));
+out:
+    limn_mem_free(path);
+    limn_mem_free(mmproj);
+    return st;
+}
+
+static const limn_dtype cache_types[] = {[LIMN_SEEING_CACHE_F32] = LIMN_F32,
+                                         [LIMN_SEEING_CACHE_F16] = LIMN_F16,
+                                         [LIMN_SEEING_CACHE_BF16] = LIMN_BF16,
+                                         [LIMN_SEEING_CACHE_Q8_0] = LIMN_Q8_0};
+
+/* Bytes that may be used: the limit that was given, else the machine's. */
+static double memory_of(const limn_engine *e) {
+    if (e->memory > 0) return (double)e->memory;
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages > 0 && size > 0 ? (double)pages * (double)size : 8e9;
+}
+
+static limn_status context_choose(limn_seer *s, const limn_seeing *o, limn_err *err) {
+    const limn_decoder_config *c = &s->model->cfg.text;
+    limn_dtype type = cache_types[o->cache_type];
+    if (o->context > c->context)
+        return limn_fail(err, LIMN_E_VALUE, "a context of %lld tokens: the model was made for %d",
+                         (long long)o->context, c->context);
+    s->context = o->context > 0 ? o->context : c->context;
+    if (o->context == 0 && s->context > CONTEXT_AUTO) s->context = CONTEXT_AUTO;
+    /* Unasked, the cache takes at most a quarter of the memory. */
+    while (o->context == 0 && s->context > CONTEXT_LEAST &&
+           (double)limn_kv_cache_bytes(c, type, o->sequences, s->context) >
+               memory_of(s->engine) / 4)
+        s->context /= 2;
+    s->cache_bytes = limn_kv_cache_bytes(c, type, o->sequences, s->context);
+    double need = (double)s->model->bytes + (double)s->cache_bytes;
+    if (s->engine->memory > 0 && need > (double)s->engine->memory)
+        return limn_fail(err, LIMN_E_LIMIT,
+                         "weights of %.0f MB and a cache of %.0f MB (%lld conversations of %lld "
+                         "tokens) do not fit %.0f MB of memory",
+                         (double)s->model->bytes / 1e6, (double)s->cache_bytes / 1e6,
+                         (long long)o->sequences, (long long)s->context,
+                         (double)s->engine->memory / 1e6);
+    return LIMN_OK;
+}
+
+limn_status limn_seer_new(limn_seer **out, const limn_params *app, const limn_params *see,
+                          limn_err *err) {
+    limn_status st = LIMN_OK;
+    const limn_seeing *o = limn_seeing_of(see);
+    limn_seer *s = limn_mem_calloc(1, sizeof *s);
+    *out = NULL;
+    LIMN_CHECK(err, s, LIMN_E_NOMEM, "no memory for a seer");
+    LIMN_TRY(limn_engine_new(&s->engine, app, err));
+    LIMN_TRY(model_open(s, o, err));
+    LIMN_TRY(context_choose(s, o, err));
+    LIMN_TRY(limn_engine_backend(&s->backend, s->engine, (limn_gen_precision)o->precision, err));
+    limn_reader_options r = {
+        .context = s->context, .sequences = o->sequences, .cache = cache_types[o->cache_type]};
+    LIMN_TRY(limn_reader_new(&s->reader, s->backend, s->model->text, &s->model->cfg.text, &r, err));
+    if (s->model->vision)
+        LIMN_TRY(limn_picture_encoder_new(&s->encoder, s->backend, s->model,
+                                          (size_t)o->picture_cache, err));
+    s->slots = limn_mem_calloc((size_t)o->sequences, sizeof *s->slots);
+    LIMN_CHECK(err, s->slots, LIMN_E_NOMEM, "no memory for a seer");
+    s->n_slots = (int)o->sequences;
+    for (int i = 0; i < s->n_slots; i++) limn_ids_init(&s->slots[i].ids, (size_t)s->context + 1);
+    *out = s;
+    s = NULL;
+out:
+    limn_seer_free(&s);
+    return st;
+}
+
+void limn_seer_free(limn_seer **seer) {
+    limn_seer *s = seer ? *seer : NULL;
+    if (!s) return;
+    for (int i = 0; i < s->n_slots; i++) {
+        limn_ids_deinit(&s->slots[i].ids);
+        limn_mem_free(s->slots[i].pictures);
+    }
+    limn_mem_free(s->slots);
+    limn_token_trie_free(&s->trie);
+    limn_picture_encoder_free(&s->encoder);
+    limn_reader_free(&s->reader);
+    /* Packed weights are written while the model that they belong to is still there. */
+    if (s->backend && limn_backend_save_packs(s->backend, NULL) != LIMN_OK) s->backend = NULL;
+    if (s->engine && s->engine->backend) limn_backend_forget(s->engine->backend, NULL);
+    limn_vl_model_free(&s->model);
+    limn_engine_free(&s->engine);
+    limn_mem_free(s);
+    *seer = NULL;
+}
+
+void limn_seer_get_info(limn_seer_info *out, const limn_seer *s) {
+    const char *slash = strrchr(s->model->path, '/');
+    *out = (limn_seer_info){
+        .path = s->model->path,
+        .name = slash && slash[1] ? slash + 1 : s->model->path,
+        .sees = s->model->vision != NULL,
+        .thinks = s->model->chat_template == LIMN_CHAT_QWEN3VL_THINKING ||
+                  s->model->chat_template == LIMN_CHAT_QWEN3,
+        .context = s->context,
+        .sequences = s->n_slots,
+        .weight_bytes = (int64_t)s->model->bytes,
+        .cache_bytes = (int64_t)s->cache_bytes,
+        .note = s->note[0] ? s->note : NULL,
+    };
+}
+
+/* ---- slots ---- */
+
+/* How many tokens from the beginning are the same, whole pictures only. */
+static int64_t common(const limn_seer_slot *slot, const limn_talk_prompt *p) {
+    size_t most = slot->ids.len < p->ids.len ? slot->ids.len : p->ids.len, n = 0;
+    while (n < most && slot->ids.data[n] == p->ids.data[n]) n++;
+    for (size_t i = 0; i < p->n_pictures && (size_t)p->pictures[i].place.at < n; i++) {
+        const limn_talk_picture *a = &p->pictures[i], *b = &slot->pictures[i];
+        size_t end = (size_t)a->place.at + (size_t)a->place.rows * (size_t)a->place.cols;
+        bool same = i < slot->n_pictures && a->place.at == b->place.at &&
+                    a->place.rows == b->place.rows && a->place.cols == b->place.cols &&
+                    memcmp(&a->key, &b->key, sizeof a->key) == 0;
+        if (!same || end > n) return a->place.at;
+    }
+    return (int64_t)n;
+}
+
+/* Where a prompt stands after its first n tokens, which cut no picture. */
+static limn_reader_mark mark_at(const limn_talk_prompt *p, int64_t n) {
+    int64_t position = n;
+    for (size_t i = 0; i < p->n_pictures; i++) {
+        const limn_vision_place *v = &p->pictures[i].place;
+        if (v->at >= n) break;
+        position -= (int64_t)v->rows * v->cols - (v->rows > v->cols ? v->rows : v->cols);
+    }
+    return (limn_reader_mark){n, (int32_t)position};
+}
+
+static limn_seer_slot *oldest_free(limn_seer *s, const limn_seer_slot *but) {
+    limn_seer_slot *best = NULL;
+    for (int i = 0; i < s->n_slots; i++) {
+        limn_seer_slot *slot = &s->slots[i];
+        if (!slot->look && slot != but && (!best || slot->used < best->used)) best = slot;
+    }
+    return best;
+}
+
+limn_seer_slot *limn_seer_slot_take(limn_seer *s, const limn_talk_prompt *p, int64_t *cached) {
+    limn_seer_slot *best = NULL, *slot;
+    int64_t n = 0, most = (int64_t)p->ids.len - 1; /* the last token is read: it gives the logits */
+    for (int i = 0; i < s->n_slots; i++) {
+        int64_t same = common(&s->slots[i], p);
+        if (best && same <= n) continue;
+        best = &s->slots[i];
+        n = same;
+    }
+    if (n > most) n = most;
+    for (size_t i = 0; i < p->n_pictures; i++) { /* not into a picture */
+        const limn_vision_place *v = &p->pictures[i].place;
+        if (v->at < n && n < v->at + (int64_t)v->rows * v->cols) n = v->at;
+    }
+    /* Of a long conversation only a short beginning is shared: it is copied, not cut off, as long
+     * as there is another slot. */
+    bool keep = best->look || n < (int64_t)best->ids.len / 2;
+    slot = keep ? oldest_free(s, best) : best;
+    if (!slot && !best->look) slot = best;
+    if (!slot) return NULL;
+    int64_t to = limn_seer_slot_index(s, slot), from = limn_seer_slot_index(s, best);
+    if (slot != best)
+        limn_reader_fork(s->reader, to, from, mark_at(p, n));
+    else
+        limn_reader_set_mark(s->reader, to, mark_at(p, n));
+    slot->used = ++s->clock;
+    *cached = n;
+    return slot;
+}
+
+limn_status limn_seer_slot_set(limn_seer_slot *slot, const limn_talk_prompt *p, int64_t n,
+                               limn_err *err) {
+    size_t pictures = 0;
+    while (pictures < p->n_pictures && p->pictures[pictures].place.at < n) pictures++;
+    if (pictures > slot->cap_pictures) {
+        void *grown = limn_mem_realloc(slot->pictures, pictures * sizeof *slot->pictures);
+        if (!grown) return limn_fail(err, LIMN_E_NOMEM, "no memory for a conversation");
+        slot->pictures = grown;
+        slot->cap_pictures = pictures;
+    }
+    if (pictures > 0) memcpy(slot->pictures, p->pictures, pictures * sizeof *p->pictures);
+    slot->n_pictures = pictures;
+    limn_ids_clear(&slot->ids);
+    limn_ids_add_all(&slot->ids, p->ids.data, (size_t)n);
+    return slot->ids.failed ? limn_fail(err, LIMN_E_NOMEM, "no memory for a conversation")
+                            : LIMN_OK;
+}
+
+bool limn_seer_has_room(const limn_seer *s) {
+    for (int i = 0; i < s->n_slots; i++)
+        if (!s->slots[i].look) return true;
+    return false;
+}
+
+/* ---- steps ---- */
+
+static void end_cancelled(limn_seer *s) {
+    for (limn_look *l = s->first; l; l = l->next)
+        if (l->stage != LIMN_LOOK_DONE && limn_look_is_cancelled(l)) {
+            limn_fail(&l->err, LIMN_E_CANCELLED, "cancelled");
+            limn_look_end(l, LIMN_E_CANCELLED);
+        }
+}
+
+/* One token for each look that writes. */
+static limn_status write_step(limn_seer *s, limn_err *err) {
+    limn_look *looks[LIMN_SEQUENCES_MAX];
+    int64_t sequences[LIMN_SEQUENCES_MAX];
+    int32_t ids[LIMN_SEQUENCES_MAX];
+    const float *logits[LIMN_SEQUENCES_MAX];
+    size_t n = 0;
+    for (limn_look *l = s->first; l; l = l->next) {
+        if (l->stage != LIMN_LOOK_WRITE) continue;
+        looks[n] = l;
+        sequences[n] = limn_seer_slot_index(s, l->slot);
+        ids[n++] = l->result.ids.data[l->result.ids.len - 1];
+    }
+    const atomic_bool *cancel = n == 1 ? limn_cancel_flag(looks[0]->watch.cancel) : NULL;
+    limn_status st = limn_reader_step(s->reader, n, sequences, ids, logits, cancel, err);
+    if (st == LIMN_E_CANCELLED) {
+        end_cancelled(s);
+        return LIMN_OK;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (st == LIMN_OK) {
+            limn_ids_add(&looks[i]->slot->ids, ids[i]);
+            limn_look_take_logits(looks[i], logits[i]);
+        } else {
+            if (err) looks[i]->err = *err;
+            limn_look_end(looks[i], st);
+        }
+    }
+    return LIMN_OK;
+}
+
+limn_status limn_seer_step(limn_seer *s, limn_err *err) {
+    limn_look *reading = NULL;
+    bool writing = false;
+    limn_err local = {0};
+    end_cancelled(s);
+    for (limn_look *l = s->first; l; l = l->next) {
+        if (l->stage == LIMN_LOOK_WRITE) writing = true;
+        if (l->stage < LIMN_LOOK_WRITE && !reading) reading = l;
+    }
+    /* In turn, so that a long prompt does not silence those that write. */
+    if (reading && !(writing && s->read_last)) {
+        s->read_last = true;
+        limn_look_advance(reading);
+        return LIMN_OK;
+    }
+    s->read_last = false;
+    return writing ? write_step(s, err ? err : &local) : LIMN_OK;
+}
+
+limn_status limn_see(limn_answer **out, limn_seer *seer, const limn_talk *talk,
+                     const limn_params *see, const limn_look_watch *watch, limn_err *err) {
+    limn_look *look;
+    *out = NULL;
+    limn_status st = limn_look_new(&look, seer, talk, see, watch, err);
+    while (st == LIMN_OK && !limn_look_is_done(look)) st = limn_seer_step(seer, err);
+    if (st == LIMN_OK) return limn_look_take(out, &look, err);
+    limn_look_free(&look);
+    return st;
+}
