@@ -12,24 +12,27 @@
 #include "limn.h"
 
 typedef struct cli {
-    limn_params *app, *gen; /* what the options said */
-    limn_cancel *cancel;    /* set by Ctrl-C and SIGTERM */
-    char **args;            /* what is not an option */
+    limn_params *app, *gen, *see; /* what the options said */
+    limn_cancel *cancel;          /* set by Ctrl-C and SIGTERM */
+    char **args;                  /* what is not an option */
     int n_args;
 } cli;
+
+typedef struct cli_progress cli_progress;
 
 typedef struct cli_command {
     const char *name;
     const char *args; /* for the usage line: "PROMPT" */
     const char *help;
     int min_args, max_args;
-    bool gen; /* takes generation parameters */
+    limn_params_kind kind; /* of the parameters that it takes; APP: only those that all take */
     limn_status (*run)(cli *c, limn_err *err);
 } cli_command;
 
 limn_status cmd_draw(cli *c, limn_err *err);
 limn_status cmd_redo(cli *c, limn_err *err);
 limn_status cmd_upscale(cli *c, limn_err *err);
+limn_status cmd_see(cli *c, limn_err *err);
 limn_status cmd_sheet(cli *c, limn_err *err);
 limn_status cmd_info(cli *c, limn_err *err);
 limn_status cmd_samplers(cli *c, limn_err *err);
@@ -50,6 +53,15 @@ void cli_print_json_text(const char *text);
 /* Draws, saves and reports. `original`, if not NULL, is compared with the first picture. */
 limn_status cli_draw(cli *c, const limn_image *original, limn_err *err);
 
+/* ---- cmd_see.c: pieces that chat shares ---- */
+
+/* Opens the model that c->see names and says what there is to say about it. */
+limn_status cli_seer_new(limn_seer **seer, cli *c, cli_progress *progress, limn_err *err);
+/* A value "@file" of a text parameter becomes the contents of the file. */
+limn_status cli_read_at_file(limn_params *params, const char *name, limn_err *err);
+/* Text to stdout with '?' for everything that could steer a terminal. */
+void cli_print_safe(const char *text, size_t len);
+
 /* ---- output.c: where pictures go ---- */
 
 enum { CLI_PATH_MAX = 4096 };
@@ -68,7 +80,7 @@ limn_status cli_output_save(const cli *c, const limn_image *image, const char *p
 
 /* ---- progress.c: what the user sees meanwhile ---- */
 
-typedef struct cli_progress {
+struct cli_progress {
     bool terminal, utf8, quiet;
     int columns;
     char stage[32];   /* last one shown */
@@ -76,7 +88,7 @@ typedef struct cli_progress {
     bool open;        /* a bar is on the current line */
     int preview;      /* limn_terminal, or -1 */
     int preview_rows; /* lines that the last preview takes */
-} cli_progress;
+};
 
 limn_status cli_progress_init(cli_progress *p, const cli *c, limn_err *err);
 void cli_progress_event(void *progress, const limn_event *event); /* a limn_event_fn */

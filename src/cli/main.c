@@ -14,18 +14,23 @@
 #include "cli/cli.h"
 
 static const cli_command commands[] = {
-    {"draw", "[PROMPT]", "draw pictures from a prompt (- reads it from stdin)", 0, 1, true,
-     cmd_draw},
-    {"redo", "PICTURE", "draw a picture again from the recipe inside it", 1, 1, true, cmd_redo},
-    {"upscale", "PICTURE", "enlarge a picture", 1, 1, true, cmd_upscale},
-    {"sheet", "PICTURE...", "put pictures on one sheet with their prompts below", 1, 256, true,
-     cmd_sheet},
-    {"info", "FILE", "say what a model or picture is and what is inside", 1, 1, false, cmd_info},
-    {"samplers", "", "list solvers and noise schedules", 0, 0, false, cmd_samplers},
-    {"upscalers", "", "list ways to enlarge pictures", 0, 0, false, cmd_upscalers},
-    {"models", "", "list models that can be named", 0, 0, false, cmd_models},
-    {"schema", "[gen|see|app]", "print the JSON Schema of the parameters", 0, 1, false, cmd_schema},
-    {"version", "", "print the version", 0, 0, false, cmd_version},
+    {"draw", "[PROMPT]", "draw pictures from a prompt (- reads it from stdin)", 0, 1,
+     LIMN_PARAMS_GEN, cmd_draw},
+    {"redo", "PICTURE", "draw a picture again from the recipe inside it", 1, 1, LIMN_PARAMS_GEN,
+     cmd_redo},
+    {"upscale", "PICTURE", "enlarge a picture", 1, 1, LIMN_PARAMS_GEN, cmd_upscale},
+    {"see", "[FILE...] QUESTION", "ask a question about pictures", 1, 4096, LIMN_PARAMS_SEE,
+     cmd_see},
+    {"sheet", "PICTURE...", "put pictures on one sheet with their prompts below", 1, 256,
+     LIMN_PARAMS_GEN, cmd_sheet},
+    {"info", "FILE", "say what a model or picture is and what is inside", 1, 1, LIMN_PARAMS_APP,
+     cmd_info},
+    {"samplers", "", "list solvers and noise schedules", 0, 0, LIMN_PARAMS_APP, cmd_samplers},
+    {"upscalers", "", "list ways to enlarge pictures", 0, 0, LIMN_PARAMS_APP, cmd_upscalers},
+    {"models", "", "list models that can be named", 0, 0, LIMN_PARAMS_APP, cmd_models},
+    {"schema", "[gen|see|app]", "print the JSON Schema of the parameters", 0, 1, LIMN_PARAMS_APP,
+     cmd_schema},
+    {"version", "", "print the version", 0, 0, LIMN_PARAMS_APP, cmd_version},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -87,22 +92,24 @@ static const cli_command *find_command(const char *name) {
 
 static void print_usage(FILE *to) {
     fprintf(to,
-            "limn %s draws pictures with diffusion models.\n\n"
-            "    limn draw \"a lighthouse at dusk, oil painting\" -o out.png\n\nCommands:\n",
+            "limn %s draws pictures with diffusion models and answers questions about pictures.\n\n"
+            "    limn draw \"a lighthouse at dusk, oil painting\" -o out.png\n"
+            "    limn see out.png \"What is on the rocks?\"\n\nCommands:\n",
             limn_version());
     for (int i = 0; i < COMMANDS; i++) {
         char name[40];
         snprintf(name, sizeof name, "%s %s", commands[i].name, commands[i].args);
-        fprintf(to, "  %-20s %s\n", name, commands[i].help);
+        fprintf(to, "  %-22s %s\n", name, commands[i].help);
     }
     fprintf(to, "\nlimn COMMAND --help lists the options of a command.\n");
 }
 
 static limn_status print_help(const cli_command *cmd, limn_err *err) {
-    limn_params_kind kinds[] = {LIMN_PARAMS_GEN, LIMN_PARAMS_APP};
+    limn_params_kind kinds[] = {cmd->kind, LIMN_PARAMS_APP};
+    int skip = cmd->kind == LIMN_PARAMS_APP;
     char *text;
-    limn_status st = limn_params_help(&text, cmd->gen ? kinds : kinds + 1, cmd->gen ? 2 : 1,
-                                      terminal_columns(STDOUT_FILENO), err);
+    limn_status st =
+        limn_params_help(&text, kinds + skip, 2 - skip, terminal_columns(STDOUT_FILENO), err);
     if (st != LIMN_OK) return st;
     printf("limn %s [OPTIONS] %s: %s\n\n%s", cmd->name, cmd->args, cmd->help, text);
     limn_text_free(&text);
@@ -122,7 +129,8 @@ static limn_status check_args(const cli *c, const cli_command *cmd, limn_err *er
     if (c->n_args > cmd->max_args)
         return cli_fail(err, LIMN_E_USAGE, "%s does not know what to do with \"%.60s\"%s",
                         cmd->name, c->args[cmd->max_args],
-                        cmd->gen ? " (put a prompt of several words in quotes)" : "");
+                        cmd->kind == LIMN_PARAMS_GEN ? " (put a prompt of several words in quotes)"
+                                                     : "");
     return LIMN_OK;
 }
 
@@ -130,10 +138,12 @@ static limn_status run_command(const cli_command *cmd, cli *c, int argc, char **
                                limn_err *err) {
     limn_status st = limn_params_new(&c->app, LIMN_PARAMS_APP, err);
     if (st == LIMN_OK) st = limn_params_new(&c->gen, LIMN_PARAMS_GEN, err);
+    if (st == LIMN_OK) st = limn_params_new(&c->see, LIMN_PARAMS_SEE, err);
     if (st == LIMN_OK) st = limn_cancel_new(&c->cancel, err);
     if (st != LIMN_OK) return st;
-    limn_params *const sets[] = {c->app, c->gen};
-    st = limn_params_parse_args(sets, cmd->gen ? 2 : 1, argc, argv, &c->n_args, err);
+    limn_params *const sets[] = {c->app, cmd->kind == LIMN_PARAMS_SEE ? c->see : c->gen};
+    st = limn_params_parse_args(sets, cmd->kind == LIMN_PARAMS_APP ? 1 : 2, argc, argv, &c->n_args,
+                                err);
     c->args = argv;
     if (st == LIMN_OK) st = check_args(c, cmd, err);
     if (st != LIMN_OK) return st;
@@ -183,6 +193,7 @@ int main(int argc, char **argv) {
     int code = report(st, &err, c.app && limn_params_int(c.app, "json"));
     limn_params_free(&c.app);
     limn_params_free(&c.gen);
+    limn_params_free(&c.see);
     limn_cancel_free(&c.cancel);
     if (fflush(stdout) != 0 && code == 0) {
         fprintf(stderr, "limn: the result cannot be written to standard output\n");

@@ -76,6 +76,14 @@ static void format_left(char *out, size_t size, double seconds) {
         snprintf(out, size, "%d h %d min left", s / 3600, s / 60 % 60);
 }
 
+/* "5200 patches/s"; drawing gives seconds per step instead */
+static void format_rate(char *out, size_t size, const limn_event *e) {
+    if (e->rate > 0 && e->unit)
+        snprintf(out, size, "%.*f %s/s", e->rate < 10 ? 1 : 0, e->rate, e->unit);
+    else
+        format_pace(out, size, e->step_seconds);
+}
+
 static void draw_bar(cli_progress *p, const limn_event *e, const char *count, const char *pace,
                      const char *left) {
     char line[512], which[48] = "";
@@ -143,7 +151,7 @@ void cli_progress_event(void *progress, const limn_event *e) {
     if (e->preview && p->preview >= 0) show_preview(p, e->preview);
     if (p->quiet || !e->stage) return;
     if (e->steps > 0) snprintf(count, sizeof count, "%d/%d", e->step, e->steps);
-    format_pace(pace, sizeof pace, e->step_seconds);
+    format_rate(pace, sizeof pace, e);
     format_left(left, sizeof left, e->left_seconds);
     if (p->terminal) {
         draw_bar(p, e, count, pace, left);

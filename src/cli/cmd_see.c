@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * limn see: a question about pictures, answered as a stream of text. Arguments that are files are
+ * looked at, in their order; the last one may be the question.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+enum { TEXT_MAX = 4 << 20 };
+
+/* ---- what the user gave ---- */
+
+static bool is_file(const char *path) {
+    struct stat sb;
+    return stat(path, &sb) == 0 && !S_ISDIR(sb.st_mode);
+}
+
+/* A word like "photo.jpg" is meant as a file even when there is none. */
+static bool looks_like_file(const char *text) {
+    const char *dot = strrchr(text, '.');
+    if (strchr(text, ' ') || strchr(text, '\n')) return false;
+    if (strchr(text, '/')) return true;
+    if (!dot || dot == text || strlen(dot) < 3 || strlen(dot) > 6) return false;
+    for (const char *c = dot + 1; *c; c++)
+        if (!isalnum((unsigned char)*c)) return false;
+    return true;
+}
+
+/* The whole of a file (or stdin for "-") as a text; the caller frees. */
+static limn_status read_text(char **out, const char *path, limn_err *err) {
+    FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    *out = NULL;
+    if (!f)
+        return cli_fail(err, errno == ENOENT ? LIMN_E_NOT_FOUND : LIMN_E_IO, "%s: %s", path,
+                        strerror(errno));
+    char *text = malloc(TEXT_MAX + 1);
+    size_t n = text ? fread(text, 1, TEXT_MAX + 1, f) : 0;
+    limn_status st = LIMN_OK;
+    if (!text)
+        st = cli_fail(err, LIMN_E_NOMEM, "no memory for %s", path);
+    else if (ferror(f))
+        st = cli_fail(err, LIMN_E_IO, "%s: cannot be read", path);
+    else if (n > TEXT_MAX)
+        st = cli_fail(err, LIMN_E_LIMIT, "%s: is longer than %d bytes", path, TEXT_MAX);
+    if (f != stdin) fclose(f);
+    while (n > 0 && text && (text[n - 1] == '\n' || text[n - 1] == '\r')) n--;
+    if (text && n <= TEXT_MAX) text[n] = 0;
+    if (st == LIMN_OK && strlen(text) != n)
+        st = cli_fail(err, LIMN_E_VALUE, "%s: the text has a NUL byte", path);
+    if (st != LIMN_OK) {
+        free(text);
+        return st;
+    }
+    *out = text;
+    return LIMN_OK;
+}
+
+/* "@file" as the value of a text row: the file's contents. */
+limn_status cli_read_at_file(limn_params *params, const char *name, limn_err *err) {
+    const char *value = limn_params_text(params, name);
+    char *text;
+    if (value[0] != '@') return LIMN_OK;
+    limn_status st = read_text(&text, value + 1, err);
+    if (st == LIMN_OK) st = limn_params_set(params, name, text, LIMN_FROM_CLI, err);
+    free(text);
+    return st;
+}
+
+/* The question out of the arguments; *pictures of them are left. */
+static limn_status take_question(cli *c, int *pictures, limn_err *err) {
+    int n = c->n_args;
+    const char *last = n > 0 ? c->args[n - 1] : NULL;
+    char *text;
+    limn_status st = LIMN_OK;
+    *pictures = n;
+    if (last && strcmp(last, "-") == 0) {
+        *pictures = n - 1;
+        st = read_text(&text, "-", err);
+        if (st == LIMN_OK) st = limn_params_set(c->see, "prompt", text, LIMN_FROM_CLI, err);
+        free(text);
+    } else if (last && !is_file(last) && !looks_like_file(last)) {
+        if (limn_params_is_set(c->see, "prompt"))
+            return cli_fail(err, LIMN_E_USAGE,
+                            "the question is given twice: as an argument and --prompt");
+        *pictures = n - 1;
+        st = limn_params_set(c->see, "prompt", last, LIMN_FROM_CLI, err);
+    }
+    for (int i = 0; st == LIMN_OK && i < *pictures; i++)
+        if (!is_file(c->args[i]))
+            st = cli_fail(err, LIMN_E_NOT_FOUND,
+                          "%s: no such file (the question comes last, in quotes)", c->args[i]);
+    if (st == LIMN_OK && !limn_params_text(c->see, "prompt")[0])
+        st = cli_fail(err, LIMN_E_USAGE, "see needs a question: limn see PICTURE \"...?\"");
+    return st;
+}
+
+/* ---- what is shown ---- */
+
+/* What a model writes may not steer the terminal. */
+void cli_print_safe(const char *text, size_t len) {
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        bool c1 = c == 0xc2 && i + 1 < len && (unsigned char)text[i + 1] < 0xa0;
+        if (c1) i++; /* control characters of ISO 8859 in UTF-8 */
+        if (c1 || (c < 0x20 && c != '\n' && c != '\t') || c == 0x7f)
+            putchar('?');
+        else
+            putchar(c);
+    }
+}
+
+typedef struct see_output {
+    cli *c;
+    cli_progress *progress;
+    bool stream, terminal, thinking, open; /* open: the last line has no end yet */
+} see_output;
+
+static bool said(void *user, const limn_said *s) {
+    see_output *o = user;
+    bool dim = s->kind == LIMN_SAID_REASONING && s->len > 0;
+    if (!o->stream || s->len == 0) return true;
+    cli_progress_end(o->progress);
+    if (dim != o->thinking && o->terminal) fputs(dim ? "\033[2m" : "\033[0m\n\n", stdout);
+    if (dim != o->thinking && !o->terminal && !dim) fputs("\n\n", stdout);
+    o->thinking = dim;
+    if (o->terminal)
+        cli_print_safe(s->text, s->len);
+    else
+        fwrite(s->text, 1, s->len, stdout);
+    o->open = s->text[s->len - 1] != '\n';
+    return fflush(stdout) == 0;
+}
+
+static void event(void *user, const limn_event *e) {
+    cli_progress_event(((see_output *)user)->progress, e);
+}
+
+static limn_status write_answer(const cli *c, const char *text, size_t len, limn_err *err) {
+    const char *path = limn_params_text(c->app, "output");
+    FILE *f;
+    if (!path[0] || strcmp(path, "-") == 0) return LIMN_OK;
+    f = fopen(path, limn_params_int(c->app, "overwrite") ? "wb" : "wbx");
+    if (!f && errno == EEXIST)
+        return cli_fail(err, LIMN_E_IO, "%s: exists already; --overwrite replaces it", path);
+    bool ok = f && fwrite(text, 1, len, f) == len;
+    if (ok && len > 0 && text[len - 1] != '\n') ok = fputc('\n', f) != EOF;
+    if (f && fclose(f) != 0) ok = false;
+    return ok ? LIMN_OK
+              : cli_fail(err, LIMN_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+}
+
+/* "3.2 s: 1024 picture tokens of 1060 read at 520/s (900 cached), 80 written at 21/s" */
+static void print_rates(const limn_answer *a) {
+    int64_t fresh = a->prompt_tokens - a->cached_tokens;
+    fprintf(stderr, "first word after %.2f s; read %lld tokens", a->first_seconds,
+            (long long)fresh);
+    if (a->read_seconds > 0) fprintf(stderr, " at %.0f/s", (double)fresh / a->read_seconds);
+    if (a->images > a->cached_images)
+        fprintf(stderr, ", %d picture%s in %.2f s", a->images - a->cached_images,
+                a->images - a->cached_images == 1 ? "" : "s", a->image_seconds);
+    if (a->cached_tokens > 0) fprintf(stderr, " (%lld known)", (long long)a->cached_tokens);
+    fprintf(stderr, "; wrote %lld", (long long)a->completion_tokens);
+    if (a->completion_tokens > 1 && a->write_seconds > 0)
+        fprintf(stderr, " at %.1f/s", (double)(a->completion_tokens - 1) / a->write_seconds);
+    fputc('\n', stderr);
+}
+
+static limn_status report(see_output *o, const limn_answer *a, limn_err *err) {
+    cli *c = o->c;
+    char *json = NULL;
+    limn_status st = write_answer(c, a->text, a->len, err);
+    if (st == LIMN_OK && limn_params_int(c->app, "json"))
+        st = limn_answer_format_json(&json, a, err);
+    if (json) printf("%s\n", json);
+    limn_text_free(&json);
+    if (o->thinking && o->terminal) fputs("\033[0m", stdout);
+    if (o->stream && o->open) putchar('\n');
+    fflush(stdout);
+    if (limn_params_int(c->app, "quiet")) return st;
+    if (a->finish == LIMN_FINISH_LENGTH)
+        fprintf(stderr, "note: the answer was cut at %lld tokens (--max-tokens)\n",
+                (long long)a->completion_tokens);
+    if (a->finish == LIMN_FINISH_CONTEXT)
+        fprintf(stderr, "note: the answer was cut: the context is full (--context)\n");
+    if (limn_params_int(c->app, "verbose")) print_rates(a);
+    return st;
+}
+
+/* ---- the run ---- */
+
+limn_status cli_seer_new(limn_seer **seer, cli *c, cli_progress *progress, limn_err *err) {
+    limn_seer_info info;
+    cli_progress_event(progress, &(limn_event){.stage = "load", .left_seconds = -1});
+    limn_status st = limn_seer_new(seer, c->app, c->see, err);
+    cli_progress_end(progress);
+    if (st != LIMN_OK) return st;
+    limn_seer_get_info(&info, *seer);
+    if (info.note && !limn_params_int(c->app, "quiet")) fprintf(stderr, "note: %s\n", info.note);
+    if (limn_params_int(c->app, "verbose"))
+        fprintf(stderr, "%s: %.0f MB of weights, %.0f MB for %d conversation%s of %lld tokens\n",
+                info.name, (double)info.weight_bytes / 1e6, (double)info.cache_bytes / 1e6,
+                info.sequences, info.sequences == 1 ? "" : "s", (long long)info.context);
+    return LIMN_OK;
+}
+
+limn_status cmd_see(cli *c, limn_err *err) {
+    int pictures;
+    limn_seer *seer = NULL;
+    limn_answer *answer = NULL;
+    limn_message_part *parts = NULL;
+    cli_progress progress;
+    see_output o = {.c = c, .progress = &progress, .terminal = isatty(STDOUT_FILENO)};
+    limn_status st = take_question(c, &pictures, err);
+    if (st == LIMN_OK) st = cli_read_at_file(c->see, "schema", err);
+    if (st == LIMN_OK) st = cli_read_at_file(c->see, "grammar", err);
+    if (st == LIMN_OK) st = cli_progress_init(&progress, c, err);
+    if (st == LIMN_OK) st = cli_seer_new(&seer, c, &progress, err);
+    if (st == LIMN_OK) {
+        parts = calloc((size_t)pictures + 1, sizeof *parts);
+        if (!parts) st = cli_fail(err, LIMN_E_NOMEM, "no memory for the question");
+    }
+    if (st == LIMN_OK) {
+        for (int i = 0; i < pictures; i++)
+            parts[i] = (limn_message_part){.kind = LIMN_MESSAGE_IMAGE, .path = c->args[i]};
+        parts[pictures] = (limn_message_part){.kind = LIMN_MESSAGE_TEXT,
+                                              .text = limn_params_text(c->see, "prompt")};
+        limn_message message = {
+            .role = LIMN_ROLE_USER, .parts = parts, .n_parts = (size_t)pictures + 1};
+        limn_talk talk = {.messages = &message, .n_messages = 1};
+        limn_look_watch watch = {.said = said, .event = event, .user = &o, .cancel = c->cancel};
+        o.stream = !limn_params_int(c->app, "json");
+        st = limn_see(&answer, seer, &talk, c->see, &watch, err);
+        cli_progress_end(&progress);
+        if (st != LIMN_OK && o.open) putchar('\n');
+    }
+    if (st == LIMN_OK) st = report(&o, answer, err);
+    limn_answer_free(&answer);
+    limn_seer_free(&seer);
+    free(parts);
+    return st;
+}

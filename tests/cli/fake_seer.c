@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The seer of limn_cli_fake: no model, its answer repeats what was asked, so that the tests of the
+ * command line see which pictures and which question arrived.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/status.h"
+#include "limn.h"
+
+struct limn_seer {
+    char model[256];
+};
+
+limn_status limn_seer_new(limn_seer **out, const limn_params *app, const limn_params *see,
+                          limn_err *err) {
+    (void)app;
+    *out = limn_mem_calloc(1, sizeof **out);
+    if (!*out) return limn_fail(err, LIMN_E_NOMEM, "no memory");
+    snprintf((*out)->model, sizeof(*out)->model, "%s", limn_params_text(see, "model"));
+    return LIMN_OK;
+}
+
+void limn_seer_free(limn_seer **seer) {
+    if (!seer || !*seer) return;
+    limn_mem_free(*seer);
+    *seer = NULL;
+}
+
+void limn_seer_get_info(limn_seer_info *out, const limn_seer *seer) {
+    *out = (limn_seer_info){.path = seer->model,
+                            .name = "fake",
+                            .sees = true,
+                            .context = 4096,
+                            .sequences = 1,
+                            .note = seer->model[0] ? NULL : "using the fake model"};
+}
+
+limn_status limn_see(limn_answer **out, limn_seer *seer, const limn_talk *talk,
+                     const limn_params *see, const limn_look_watch *watch, limn_err *err) {
+    limn_answer *a = limn_mem_calloc(1, sizeof *a + 4096);
+    char *text = (char *)(a + 1);
+    size_t at = 0;
+    *out = NULL;
+    if (!a) return limn_fail(err, LIMN_E_NOMEM, "no memory");
+    const limn_message *m = &talk->messages[talk->n_messages - 1];
+    for (size_t i = 0; i < m->n_parts && at < 4000; i++)
+        at += (size_t)snprintf(text + at, 4096 - at, "%s[%.200s]", i ? " " : "",
+                               m->parts[i].kind == LIMN_MESSAGE_TEXT ? m->parts[i].text
+                                                                     : m->parts[i].path);
+    a->text = text;
+    a->len = at;
+    if (limn_params_int(see, "max_tokens") > 0) a->finish = LIMN_FINISH_LENGTH;
+    a->completion_tokens = 7;
+    limn_said s = {.kind = LIMN_SAID_TEXT, .text = text, .len = at};
+    if (watch && watch->said) watch->said(watch->user, &s);
+    *out = a;
+    return LIMN_OK;
+}
+
+limn_status limn_answer_format_json(char **out, const limn_answer *a, limn_err *err) {
+    limn_buf b;
+    limn_buf_init(&b, 8192);
+    limn_buf_addf(&b, "{\"text\": \"%s\"}", a->text);
+    *out = limn_buf_take(&b);
+    return *out ? LIMN_OK : limn_fail(err, LIMN_E_NOMEM, "no memory");
+}
+
+void limn_answer_free(limn_answer **answer) {
+    if (!answer || !*answer) return;
+    limn_mem_free(*answer);
+    *answer = NULL;
+}
