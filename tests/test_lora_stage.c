@@ -116,7 +116,7 @@ static limn_status apply(stage *s, const char *lora, const char *prompt_text, li
     if (st == LIMN_OK && lora) st = limn_params_set(s->gen, "loras", lora, LIMN_FROM_API, err);
     if (st == LIMN_OK) st = limn_prompt_parse(&prompt, prompt_text, strlen(prompt_text), &opt, err);
     if (st == LIMN_OK)
-        st = limn_lora_stage_apply(s->engine, s->ckpt, limn_gen_of(s->gen), prompt, err);
+        st = limn_lora_stage_apply(s->engine, s->ckpt, limn_gen_of(s->gen), prompt, 5, err);
     limn_prompt_free(&prompt);
     return st;
 }
@@ -160,6 +160,33 @@ static void test_taken_off_again(void **state) {
     assert_memory_equal(before, after, (size_t)limn_shape_count(&plain->shape) * sizeof *after);
 }
 
+/* <lora:a:0@0,1@0.5>: nothing at the first step, whole from the middle on. */
+static void test_strength_over_the_steps(void **state) {
+    stage *s = *state;
+    limn_err err = {0};
+    char path[1024], net[1200];
+    limn_prompt *prompt = NULL;
+    limn_prompt_options opt = {.steps = 5};
+    bool changed;
+    const limn_tensor *plain = golden_get(s->unet_io, "a/out/", "sample");
+    const limn_tensor *whole = golden_get(s->want, "kohya/1/", "unet");
+    const limn_gen *gen = limn_gen_of(s->gen);
+    golden(path, sizeof path, "lora/kohya.safetensors");
+    snprintf(net, sizeof net, "a <lora:%s:0@0,1@0.5>", path);
+    GOLDEN_OK(limn_prompt_parse(&prompt, net, strlen(net), &opt, &err));
+    GOLDEN_OK(limn_lora_stage_apply(s->engine, s->ckpt, gen, prompt, 5, &err));
+    assert_true(unet_error(s, plain, NULL) <= 1e-5);
+    static const bool changes[] = {false, true, true, false, false};
+    for (int i = 0; i < 5; i++) {
+        GOLDEN_OK(limn_lora_stage_step(&changed, s->ckpt, gen, prompt, i, 5, &err));
+        assert_int_equal(changed, changes[i]);
+        double to_plain = unet_error(s, plain, NULL), to_whole = unet_error(s, whole, NULL);
+        assert_true(i == 0 ? to_plain <= 1e-5 : to_plain > 1e-3);
+        assert_true(i >= 2 ? to_whole <= 1e-4 : to_whole > 1e-3);
+    }
+    limn_prompt_free(&prompt);
+}
+
 static void test_refusals(void **state) {
     stage *s = *state;
     limn_err err = {0};
@@ -177,6 +204,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_every_dialect, setup, teardown),
         cmocka_unit_test_setup_teardown(test_taken_off_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_strength_over_the_steps, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

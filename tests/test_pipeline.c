@@ -242,7 +242,7 @@ static void test_bad_requests_say_what_is_wrong(void **state) {
         {"lora", "sd1", {"loras", "no-such-lora"}, 0},
     };
     expect(e, &bad[0], LIMN_E_NOT_FOUND, "nothing-here");
-    expect(e, &bad[1], LIMN_E_VALUE, "did you mean euler");
+    expect(e, &bad[1], LIMN_E_VALUE, "--sampler: unknown sampler \"Eulr b\"; did you mean Euler");
     expect(e, &bad[2], LIMN_E_VALUE, "--init");
     expect(e, &bad[3], LIMN_E_NOT_FOUND, "/nonexistent.png");
     expect(e, &bad[4], LIMN_E_NOT_FOUND, "no-such-lora");
@@ -439,6 +439,33 @@ static void test_prompt_syntax_changes_pictures(void **state) {
 }
 
 /* A refiner that is the model itself changes nothing; another one changes the picture. */
+/* Strengths may follow the steps; constant curves draw what plain numbers draw. */
+static void test_lora_strength_over_the_steps(void **state) {
+    (void)state;
+    const char *dir = getenv("LIMN_GOLDEN_DIR");
+    static const char *const strengths[] = {"0", "0@0,0@1", "1", "1@0,1@1", "0@0,1@1"};
+    limn_engine *e = engine_new("2");
+    limn_drawing *d[5];
+    for (int i = 0; i < 5; i++) {
+        char prompt[1200];
+        snprintf(prompt, sizeof prompt, "a fox <lora:%s/lora/kohya.safetensors:te=0:unet=%s>",
+                 dir ? dir : "tests/golden", strengths[i]);
+        const draw_case c = {"lora", "sd1", {"prompt", prompt, "emphasis", "a1111"}, 0};
+        d[i] = draw(e, &c);
+    }
+    for (int i = 0; i < 5; i++) {
+        int same = i == 1 ? 0 : i == 3 ? 2 : i;
+        int n =
+            columns_differ(limn_drawing_image(d[i], 0), limn_drawing_image(d[same], 0), 0, 64, 0);
+        assert_int_equal(n, 0);
+    }
+    assert_true(columns_differ(limn_drawing_image(d[0], 0), limn_drawing_image(d[2], 0), 0, 64, 4));
+    assert_true(columns_differ(limn_drawing_image(d[4], 0), limn_drawing_image(d[0], 0), 0, 64, 4));
+    assert_true(columns_differ(limn_drawing_image(d[4], 0), limn_drawing_image(d[2], 0), 0, 64, 4));
+    for (int i = 0; i < 5; i++) limn_drawing_free(&d[i]);
+    limn_engine_free(&e);
+}
+
 static void test_refiner_takes_over(void **state) {
     (void)state;
     limn_err err = {0};
@@ -483,6 +510,7 @@ int main(void) {
         cmocka_unit_test(test_hires_and_upscale_sizes),
         cmocka_unit_test(test_tiled_decoding),
         cmocka_unit_test(test_prompt_syntax_changes_pictures),
+        cmocka_unit_test(test_lora_strength_over_the_steps),
         cmocka_unit_test(test_refiner_takes_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

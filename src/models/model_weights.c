@@ -146,6 +146,10 @@ static void rebind(limn_model_weights *mw) {
     }
 }
 
+void limn_model_weights_adapters_changed(limn_model_weights *mw) {
+    rebind(mw);
+}
+
 void limn_model_weights_clear_adapters(limn_model_weights *mw) {
     if (mw->n_adapters == 0) return;
     mw->n_adapters = 0;

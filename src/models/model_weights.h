@@ -38,5 +38,7 @@ void limn_model_weights_each(limn_model_weights *mw, void (*fn)(void *user, cons
 void limn_model_weights_clear_adapters(limn_model_weights *mw);
 limn_status limn_model_weights_add_adapter(limn_model_weights *mw, limn_adapter_fn *apply,
                                            limn_adapter_has_fn *has, void *adapter, limn_err *err);
+/* The adapters will answer otherwise from now on (another strength): versions are bumped. */
+void limn_model_weights_adapters_changed(limn_model_weights *mw);
 
 #endif

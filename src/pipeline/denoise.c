@@ -51,6 +51,13 @@ limn_status limn_predictor_new(limn_predictor **out, const limn_predictor_args *
     return LIMN_OK;
 }
 
+void limn_predictor_reset(limn_predictor *p) {
+    for (int i = 0; i < PROGRAMS; i++) {
+        limn_program_free(&p->programs[i].p);
+        p->programs[i] = (cached_program){0};
+    }
+}
+
 void limn_predictor_free(limn_predictor **pp) {
     limn_predictor *p = pp ? *pp : NULL;
     if (!p) return;

@@ -32,6 +32,8 @@ typedef struct limn_predictor_args {
 limn_status limn_predictor_new(limn_predictor **out, const limn_predictor_args *args,
                                limn_err *err);
 void limn_predictor_free(limn_predictor **p);
+/* The network's weights have changed: programs are made again when next needed. */
+void limn_predictor_reset(limn_predictor *p);
 /* A limn_predict_fn; `user` is the limn_predictor. */
 limn_status limn_predictor_run(void *user, float *const *outs, const limn_cond *conds, int count,
                                const float *x, int64_t n, const limn_predict_at *at, limn_err *err);

@@ -153,6 +153,12 @@ static void step_done(void *user, int done, int total, const float *x0) {
     limn_image_free(&preview);
 }
 
+static limn_status step_prepare(void *user, bool *changed, int step, int steps, limn_err *err) {
+    draw_run *r = user;
+    return limn_lora_stage_step(changed, r->ckpt, limn_gen_of(r->plan.params), r->positive, step,
+                                steps, err);
+}
+
 static void tile_done(void *user, int done, int total) {
     draw_run *r = user;
     limn_progress_step(&r->progress, done, total, 0, NULL);
@@ -176,6 +182,7 @@ static limn_sample_args sample_args(draw_run *r, const limn_pass *pass, int firs
                               .first_image = first_image,
                               .cancel = r->cancel,
                               .done = step_done,
+                              .prepare = step_prepare,
                               .user = r};
 }
 
@@ -346,8 +353,8 @@ static limn_status draw_batch(limn_drawing *d, draw_run *r, int batch, limn_err 
     LIMN_CHECK(err, x, LIMN_E_NOMEM, "no memory for latents");
     r->progress.image = first;
     LIMN_TRY(parse_prompts(r, first, err));
-    LIMN_TRY(
-        limn_lora_stage_apply(r->engine, r->ckpt, limn_gen_of(r->plan.params), r->positive, err));
+    LIMN_TRY(limn_lora_stage_apply(r->engine, r->ckpt, limn_gen_of(r->plan.params), r->positive,
+                                   r->plan.first.steps, err));
     LIMN_TRY(encode_prompts(r, err));
     LIMN_TRY(first_pass(x, r, first, err));
     if (r->plan.wants_hires) LIMN_TRY(hires_pass(&x, r, first, err));

@@ -20,20 +20,22 @@ static uint64_t random_seed(void) {
 }
 
 /* A sampler name may carry its schedule ("DPM++ 2M Karras"); the schedule parameter wins. */
-static limn_status pass_names(limn_pass *pass, const char *sampler, const char *schedule,
-                              limn_err *err) {
+static limn_status pass_names(limn_pass *pass, const char *option, const char *sampler,
+                              const char *schedule, limn_err *err) {
     pass->schedule = NULL;
     limn_status st = limn_sampler_parse(&pass->solver, &pass->schedule, sampler, err);
-    if (st != LIMN_OK) return st;
-    if (schedule[0] == 0 || strcmp(schedule, "automatic") == 0) return LIMN_OK;
-    return limn_schedule_find(&pass->schedule, schedule, err);
+    if (st != LIMN_OK) limn_err_prefix(err, "%s", option);
+    if (st != LIMN_OK || schedule[0] == 0 || strcmp(schedule, "automatic") == 0) return st;
+    st = limn_schedule_find(&pass->schedule, schedule, err);
+    if (st != LIMN_OK) limn_err_prefix(err, "--schedule");
+    return st;
 }
 
 limn_status limn_draw_names_check(const limn_gen *gen, limn_err *err) {
     limn_pass pass = {0};
-    limn_status st = pass_names(&pass, gen->sampler, gen->schedule, err);
+    limn_status st = pass_names(&pass, "--sampler", gen->sampler, gen->schedule, err);
     if (st == LIMN_OK && gen->hires_sampler[0])
-        st = pass_names(&pass, gen->hires_sampler, gen->schedule, err);
+        st = pass_names(&pass, "--hires-sampler", gen->hires_sampler, gen->schedule, err);
     if (st != LIMN_OK) return st;
     if (gen->mask[0] && !gen->init_image[0])
         return limn_fail(err, LIMN_E_VALUE, "--mask needs a picture to work on: give --init FILE");
@@ -135,7 +137,7 @@ limn_status limn_draw_plan_make(limn_draw_plan *out, const limn_gen *gen,
     LIMN_TRY(plan_defaults(out->params, err));
     LIMN_TRY(plan_size(out, ckpt, err));
     LIMN_TRY(plan_seeds(out, err));
-    LIMN_TRY(pass_names(&out->first, g->sampler, g->schedule, err));
+    LIMN_TRY(pass_names(&out->first, "--sampler", g->sampler, g->schedule, err));
     out->has_init = g->init_image[0] != 0;
     out->has_mask = g->mask[0] != 0;
     out->first.steps = (int)g->steps;
@@ -143,7 +145,8 @@ limn_status limn_draw_plan_make(limn_draw_plan *out, const limn_gen *gen,
     out->first.cfg_scale = g->cfg_scale;
     out->wants_hires = limn_gen_wants_hires(g) && !out->has_init;
     plan_hires(out, g, ckpt);
-    if (g->hires_sampler[0]) LIMN_TRY(pass_names(&out->hires, g->hires_sampler, g->schedule, err));
+    if (g->hires_sampler[0])
+        LIMN_TRY(pass_names(&out->hires, "--hires-sampler", g->hires_sampler, g->schedule, err));
     out->images = (int)g->batch_size;
     out->batches = (int)g->count;
     LIMN_CHECK(err, ckpt->unet_cfg.in_channels == ckpt->unet_cfg.out_channels || out->has_init,

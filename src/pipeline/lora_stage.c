@@ -50,28 +50,24 @@ static limn_status wish_of_param(lora_wish *w, const char *text, limn_err *err) 
     return LIMN_OK;
 }
 
-static limn_status wish_of_net(lora_wish *w, const limn_prompt_net *net, limn_err *err) {
-    const limn_prompt_curve *curves[] = {&net->strength, &net->te,  &net->unet,
-                                         &net->in,       &net->mid, &net->out};
-    for (size_t i = 0; i < sizeof curves / sizeof curves[0]; i++)
-        if (curves[i]->n > 1)
-            return limn_fail(err, LIMN_E_UNSUPPORTED,
-                             "<lora:%s>: strengths that change over the steps are not supported",
-                             net->name);
+/* Texts are encoded once, before the first step, so their strength is that of the start. */
+static limn_status wish_of_net(lora_wish *w, const limn_prompt_net *net, int step, int steps,
+                               limn_err *err) {
     if (strlen(net->name) >= sizeof w->name)
         return limn_fail(err, LIMN_E_VALUE, "a LoRA name is too long");
     memcpy(w->name, net->name, strlen(net->name) + 1);
-    float s = limn_prompt_curve_at(&net->strength, 0, 1, 1.0f);
-    w->te = limn_prompt_curve_at(&net->te, 0, 1, s);
-    w->unet = limn_prompt_curve_at(&net->unet, 0, 1, s);
-    w->in = limn_prompt_curve_at(&net->in, 0, 1, 1.0f);
-    w->mid = limn_prompt_curve_at(&net->mid, 0, 1, 1.0f);
-    w->out = limn_prompt_curve_at(&net->out, 0, 1, 1.0f);
+    float s = limn_prompt_curve_at(&net->strength, step, steps, 1.0f);
+    w->te = limn_prompt_curve_at(&net->te, 0, steps,
+                                 limn_prompt_curve_at(&net->strength, 0, steps, 1.0f));
+    w->unet = limn_prompt_curve_at(&net->unet, step, steps, s);
+    w->in = limn_prompt_curve_at(&net->in, step, steps, 1.0f);
+    w->mid = limn_prompt_curve_at(&net->mid, step, steps, 1.0f);
+    w->out = limn_prompt_curve_at(&net->out, step, steps, 1.0f);
     return LIMN_OK;
 }
 
 static limn_status wishes_collect(lora_wish *list, int *n, const limn_gen *g,
-                                  const limn_prompt *prompt, limn_err *err) {
+                                  const limn_prompt *prompt, int step, int steps, limn_err *err) {
     limn_status st = LIMN_OK;
     *n = 0;
     for (int i = 0; i < g->loras.count; i++) {
@@ -83,7 +79,7 @@ static limn_status wishes_collect(lora_wish *list, int *n, const limn_gen *g,
         LIMN_CHECK(err, strcmp(net->type, "lora") == 0, LIMN_E_UNSUPPORTED,
                    "<%s:%s>: only lora networks are supported in prompts", net->type, net->name);
         LIMN_CHECK(err, *n < MAX_LORAS, LIMN_E_LIMIT, "more than %d LoRAs at once", MAX_LORAS);
-        LIMN_TRY(wish_of_net(&list[(*n)++], net, err));
+        LIMN_TRY(wish_of_net(&list[(*n)++], net, step, steps, err));
     }
 out:
     return st;
@@ -168,14 +164,14 @@ static void key_of(limn_buf *key, const lora_wish *list, int n) {
 }
 
 limn_status limn_lora_stage_apply(limn_engine *e, limn_checkpoint *c, const limn_gen *gen,
-                                  const limn_prompt *prompt, limn_err *err) {
+                                  const limn_prompt *prompt, int steps, limn_err *err) {
     limn_status st = LIMN_OK;
     int n = 0;
     limn_buf key;
     limn_buf_init(&key, 1 << 20);
     lora_wish *list = limn_mem_calloc(MAX_LORAS, sizeof *list);
     LIMN_CHECK(err, list, LIMN_E_NOMEM, "no memory for LoRAs");
-    LIMN_TRY(wishes_collect(list, &n, gen, prompt, err));
+    LIMN_TRY(wishes_collect(list, &n, gen, prompt, 0, steps, err));
     key_of(&key, list, n);
     if (c->adapters ? strcmp(c->adapters->key, limn_buf_text(&key)) == 0 : n == 0) goto out;
     limn_lora_stage_free(c);
@@ -185,6 +181,42 @@ limn_status limn_lora_stage_apply(limn_engine *e, limn_checkpoint *c, const limn
     c->adapters->key = limn_buf_take(&key);
     LIMN_CHECK(err, c->adapters->key, LIMN_E_NOMEM, "no memory for LoRAs");
     for (int i = 0; i < n; i++) LIMN_TRY(open_lora(c->adapters, e, c, &list[i], err));
+out:
+    if (st != LIMN_OK) limn_lora_stage_free(c);
+    limn_buf_deinit(&key);
+    limn_mem_free(list);
+    return st;
+}
+
+static bool changes(const limn_prompt *prompt) {
+    for (size_t i = 0; i < prompt->n_nets; i++) {
+        const limn_prompt_net *n = &prompt->nets[i];
+        if (n->strength.n > 1 || n->unet.n > 1 || n->in.n > 1 || n->mid.n > 1 || n->out.n > 1)
+            return true;
+    }
+    return false;
+}
+
+limn_status limn_lora_stage_step(bool *changed, limn_checkpoint *c, const limn_gen *gen,
+                                 const limn_prompt *prompt, int step, int steps, limn_err *err) {
+    limn_status st = LIMN_OK;
+    int n = 0;
+    limn_buf key;
+    *changed = false;
+    if (!c->adapters || !changes(prompt)) return LIMN_OK;
+    limn_buf_init(&key, 1 << 20);
+    lora_wish *list = limn_mem_calloc(MAX_LORAS, sizeof *list);
+    LIMN_CHECK(err, list, LIMN_E_NOMEM, "no memory for LoRAs");
+    LIMN_TRY(wishes_collect(list, &n, gen, prompt, step, steps, err));
+    key_of(&key, list, n);
+    if (strcmp(c->adapters->key, limn_buf_text(&key)) == 0) goto out;
+    assert(n == c->adapters->count);
+    limn_mem_free(c->adapters->key);
+    c->adapters->key = limn_buf_take(&key);
+    LIMN_CHECK(err, c->adapters->key, LIMN_E_NOMEM, "no memory for LoRAs");
+    for (int i = 0; i < n; i++) c->adapters->bindings[i][0].wish = list[i];
+    limn_model_weights_adapters_changed(c->unet);
+    *changed = true;
 out:
     if (st != LIMN_OK) limn_lora_stage_free(c);
     limn_buf_deinit(&key);

@@ -13,6 +13,7 @@ typedef struct loop {
     int steps;
     int64_t n, each; /* values of the batch, of one picture */
     int64_t h, w, c;
+    int prepared; /* step that args->prepare was last called for */
 } loop;
 
 uint64_t limn_sample_seed(const limn_draw_plan *plan, int i) {
@@ -119,6 +120,13 @@ static limn_status make_start(float *x, loop *l, limn_err *err) {
 static limn_status predict(void *user, float *const *outs, const limn_cond *conds, int count,
                            const float *x, int64_t n, const limn_predict_at *at, limn_err *err) {
     loop *l = user;
+    if (l->a->prepare && at->at->step != l->prepared) {
+        bool changed = false;
+        limn_status st = l->a->prepare(l->a->user, &changed, at->at->step, at->at->steps, err);
+        if (st != LIMN_OK) return st;
+        if (changed) limn_predictor_reset(l->net);
+        l->prepared = at->at->step;
+    }
     bool late = l->refiner && at->at->part >= l->a->refiner_switch;
     return limn_predictor_run(late ? l->refiner : l->net, outs, conds, count, x, n, at, err);
 }
@@ -199,7 +207,7 @@ static limn_status set_noise_range(loop *l, limn_err *err) {
 
 limn_status limn_sample_run(float *x, const limn_sample_args *a, limn_err *err) {
     limn_status st = LIMN_OK;
-    loop l = {.a = a};
+    loop l = {.a = a, .prepared = -1};
     l.c = a->ckpt->unet_cfg.out_channels;
     l.h = a->pass->height / a->ckpt->latent_scale;
     l.w = a->pass->width / a->ckpt->latent_scale;

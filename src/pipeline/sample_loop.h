@@ -13,6 +13,10 @@
 /* After each step: x0 [images, channels, h, w] is the picture so far (may be NULL). */
 typedef void limn_step_done_fn(void *user, int done, int total, const float *x0);
 
+/* Called before the first evaluation of each step; *changed: the network's weights are others. */
+typedef limn_status limn_step_prepare_fn(void *user, bool *changed, int step, int steps,
+                                         limn_err *err);
+
 typedef struct limn_sample_args {
     limn_backend *backend;
     limn_checkpoint *ckpt;
@@ -34,6 +38,7 @@ typedef struct limn_sample_args {
     int extra_channels;
     const atomic_bool *cancel;
     limn_step_done_fn *done;
+    limn_step_prepare_fn *prepare; /* NULL: nothing changes between steps */
     void *user;
 } limn_sample_args;
 

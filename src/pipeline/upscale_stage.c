@@ -62,7 +62,9 @@ static limn_status network_path(char **path, const limn_engine *e, const char *n
         if (*path) return LIMN_OK;
         return limn_fail(err, LIMN_E_NOT_FOUND, "the bundled upscaler is not installed");
     }
-    return limn_engine_find(path, e, name, "upscale_models|ESRGAN|RealESRGAN|", err);
+    limn_status st = limn_engine_find(path, e, name, "upscale_models|ESRGAN|RealESRGAN|", err);
+    if (st != LIMN_OK) limn_err_prefix(err, "upscaler (limn upscalers lists them)");
+    return st;
 }
 
 limn_status limn_upscaler_check(const limn_engine *e, const char *name, limn_err *err) {

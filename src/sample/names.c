@@ -111,7 +111,9 @@ limn_status limn_name_fail(limn_err *err, const char *what, const char *name, in
     int n = nearest(at, want, count, row);
     for (int k = 0; k < n; k++) {
         const char *join = k == 0 ? "" : k < n - 1 ? ", " : " or ";
-        int put = snprintf(list + len, sizeof list - len, "%s%s", join, row(at[k]).name);
+        limn_name_row r = row(at[k]);
+        const char *shown = r.label && r.label[0] ? r.label : r.name;
+        int put = snprintf(list + len, sizeof list - len, "%s%s", join, shown);
         if (put < 0 || (size_t)put >= sizeof list - len) break;
         len += (size_t)put;
     }

@@ -27,7 +27,7 @@ typedef limn_name_row limn_name_row_fn(int i);
 bool limn_name_fold(char out[LIMN_NAME_MAX], const char *name);
 /* Row of that name, label or alias, or -1. */
 int limn_name_find(const char *name, int count, limn_name_row_fn *row);
-/* E_VALUE: "unknown WHAT "NAME"; did you mean A, B or C?" with the three nearest, and returns it.
+/* E_VALUE: "unknown WHAT "NAME"; did you mean A, B or C?" with the labels of the three nearest.
  */
 limn_status limn_name_fail(limn_err *err, const char *what, const char *name, int count,
                            limn_name_row_fn *row);
