@@ -358,6 +358,8 @@ static void test_states_are_guarded(void **state) {
     assert_int_equal(limn_program_bind(p, "w", NULL, &err), LIMN_E_MISSING);
     state_fill(&f, p, limn_plan_find_state(p->plan, "k"));
     state_fill(&f, p, limn_plan_find_state(p->plan, "v"));
+    memset(limn_program_input(p, "x", NULL), 0, sizeof(float) * 2 * 5 * 32);
+    memset(limn_program_input(p, "q", NULL), 0, sizeof(float) * 2 * 5 * 4 * 32);
     int32_t *span = limn_program_input(p, "span", NULL);
     static const int32_t bad[][4] = {{196, 5, 0, 1}, {0, 6, 0, 1}, {0, 1, -1, 1}, {0, 1, 0, -1}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

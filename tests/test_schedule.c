@@ -316,7 +316,7 @@ static void test_bad_values(void **state) {
                      LIMN_E_VALUE);
     const limn_schedule *found;
     assert_int_equal(limn_schedule_find(&found, "karas", &err), LIMN_E_VALUE);
-    assert_non_null(strstr(err.text, "karras"));
+    assert_non_null(strstr(err.text, "Karras"));
     assert_int_equal(limn_schedule_find(&found, "", &err), LIMN_E_VALUE);
     assert_int_equal(limn_schedule_find(&found, NULL, &err), LIMN_E_VALUE);
     char longer[5000];

@@ -569,7 +569,7 @@ static void test_names(void **state) {
     const limn_schedule *schedule = NULL;
     limn_err err = {0};
     assert_int_equal(limn_sampler_parse(&solver, &schedule, "eular", &err), LIMN_E_VALUE);
-    assert_non_null(strstr(err.text, "euler"));
+    assert_non_null(strstr(err.text, "Euler"));
     assert_int_equal(limn_sampler_parse(&solver, &schedule, "DPM++ 2M Sunny", &err), LIMN_E_VALUE);
     assert_int_equal(limn_sampler_parse(&solver, &schedule, "", &err), LIMN_E_VALUE);
     assert_int_equal(limn_sampler_parse(&solver, &schedule, NULL, &err), LIMN_E_VALUE);
