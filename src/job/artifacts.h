@@ -25,11 +25,13 @@ void limn_artifacts_close(limn_artifacts **a);
 
 /* Keeps bytes; fills sha, bytes, mime (sniffed: image/png, image/jpeg, image/webp, else
  * application/octet-stream) and, of a picture, width and height. The file is pinned once more until
- * limn_artifacts_unpin. Makes the thumbnail of a picture. E_LIMIT, E_IO; E_UNAVAILABLE when the
- * disk is full. */
+ * limn_artifacts_unpin. Makes the thumbnail of a picture. `image` is the decoded picture when the
+ * caller has it, else NULL. E_FORMAT: a picture that cannot be read; E_LIMIT; E_UNAVAILABLE when
+ * the disk is full or failing. */
 limn_status limn_artifacts_put(limn_artifacts *a, limn_artifact *out, const void *data, size_t size,
-                               limn_err *err);
-void limn_artifacts_pin(limn_artifacts *a, const char *sha);
+                               const limn_image *image, limn_err *err);
+/* false: malformed, or no memory. */
+bool limn_artifacts_pin(limn_artifacts *a, const char *sha);
 void limn_artifacts_unpin(limn_artifacts *a, const char *sha);
 
 /* Path of the file (whether it is there or not): "" for a malformed name. */
@@ -44,12 +46,14 @@ limn_status limn_artifacts_read(limn_artifacts *a, void **data, size_t *size, co
 limn_status limn_artifacts_thumb(limn_artifacts *a, void **data, size_t *size, const char *sha,
                                  limn_err *err);
 
-/* Removes the file and its thumbnail unless it is pinned; true when it is gone. */
+/* Removes the file and its thumbnail unless it is pinned; true when it is gone. Only for the thread
+ * that commits rows, which has just seen that none refers to it: then no row can appear in between
+ * (who is about to commit one holds a pin). */
 bool limn_artifacts_remove(limn_artifacts *a, const char *sha);
-/* `used` tells whether a row refers to a file; called without locks. *removed orphans and
- * unfinished temporaries are removed. Temporaries of this process are left alone. */
-limn_status limn_artifacts_sweep(limn_artifacts *a, bool (*used)(void *user, const char *sha),
-                                 void *user, int64_t *removed, limn_err *err);
+/* Removes every file for which `used` answers false, and temporaries of other processes; the same
+ * thread. *removed: how many files. */
+void limn_artifacts_sweep(limn_artifacts *a, bool (*used)(void *user, const char *sha), void *user,
+                          int64_t *removed);
 /* Bytes of all files, thumbnails not counted, as of the last sweep and what came since. */
 int64_t limn_artifacts_bytes(const limn_artifacts *a);
 

@@ -5,8 +5,9 @@
  * A hub keeps a bounded ring of events for every job that is waiting, running or just ended, and
  * one ring for all jobs together. A feed is a reader's place in one of them: it owns no copies, so
  * a thousand slow readers cost a thousand numbers, and posting never waits for any of them. When a
- * ring is full, old previews go first, then old progress reports, then the oldest of the rest; a
- * reader that lost something that matters (text, states, finished pictures) is told (`gap`).
+ * ring is full, old previews go first, then the oldest of the rest; of progress only the newest
+ * report is kept. A reader that lost something that matters (text, states, finished pictures) is
+ * told (`gap`). The ring of all jobs has no text pieces: follow the job for those.
  *
  * Numbers rise within a job, also when it runs again after a crash (epoch * 2^32 + count), so a
  * client may come back with the last number it saw. Numbers of the feed of all jobs rise within a
@@ -39,14 +40,15 @@ typedef enum limn_job_event_kind {
 
 /* Immutable and shared; give it back with limn_job_event_unref. */
 typedef struct limn_job_event {
-    int64_t number; /* in the ring that it was read from */
+    int64_t number;      /* within its job */
+    int64_t feed_number; /* among all jobs */
     limn_job_event_kind kind;
     char job[LIMN_JOB_ID_LEN + 1];
     limn_job_kind job_kind;
     int64_t time_ms;
     limn_job_state state; /* of the job at that time */
     limn_status error;    /* with a final state */
-    const char *stage;    /* "load", "encode", "denoise", "decode", "write" ...; "" */
+    const char *stage;    /* a constant: "load", "encode", "denoise", "decode", "write" ...; "" */
     int image, images;    /* which of how many, from 0 */
     int step, steps;      /* done and total; steps 0: not countable */
     double step_seconds;  /* 0: not known */
@@ -73,6 +75,7 @@ typedef struct limn_hub_options {
     size_t ring_bytes;    /* of one job; 0: 8 MiB */
     int all_events;       /* of the ring of all jobs; 0: 4096 */
     int ended_jobs;       /* rings kept of jobs that have ended; 0: 64 */
+    size_t ended_bytes;   /* ... and their size together; 0: 64 MiB */
     int previews;         /* kept of one job; 0: 2 */
     int64_t first_number; /* of the feed of all jobs; 0: from the clock */
 } limn_hub_options;
@@ -84,6 +87,12 @@ void limn_hub_free(limn_hub **hub);
 /* Copies what `e` points at and gives it its numbers. An event that cannot be kept for lack of
  * memory is dropped, and its readers see a gap. `owner` decides who may read it. */
 void limn_hub_post(limn_hub *hub, const limn_job_event *e, const char *owner, int64_t epoch);
+
+/* For a job that ended before this process began: its only event, seen by feeds of that job. Does
+ * nothing when the hub has events of the job. */
+void limn_hub_restore(limn_hub *hub, const limn_job_event *e, const char *owner, int64_t epoch);
+/* The newest event of a kind that is kept of a job; NULL when there is none. */
+const limn_job_event *limn_hub_last(limn_hub *hub, const char *job, limn_job_event_kind kind);
 
 typedef struct limn_feed_options {
     const char *job;   /* NULL: all jobs */
@@ -112,7 +121,7 @@ int limn_feed_fd(const limn_feed *feed); /* -1 without the option */
 
 typedef struct limn_hub_stats {
     int64_t feeds, rings, events, bytes;
-    int64_t posted, dropped_previews, dropped_progress, dropped_other;
+    int64_t posted, dropped; /* dropped: of events that matter */
 } limn_hub_stats;
 void limn_hub_get_stats(limn_hub *hub, limn_hub_stats *out);
 

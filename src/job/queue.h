@@ -118,6 +118,10 @@ limn_status limn_queue_wait(limn_queue *q, const char *owner, const char *id, in
  * feed of a job that has ended long ago gives its final state. */
 limn_status limn_queue_subscribe(limn_queue *q, const limn_feed_options *opt, limn_feed **out,
                                  limn_err *err);
+/* The newest event of a kind that is kept of a job: for who polls (the preview of a running job).
+ * NULL: none. The caller has made sure that the asker may see the job. */
+const limn_job_event *limn_queue_last_event(limn_queue *q, const char *id,
+                                            limn_job_event_kind kind);
 /* An artifact that the owner may see; `out` is released with limn_artifact_deinit. */
 limn_status limn_queue_artifact(limn_queue *q, const char *owner, const char *sha,
                                 limn_artifact *out, limn_err *err);

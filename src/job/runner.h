@@ -73,10 +73,10 @@ void limn_run_note(limn_run *run, const char *text);
 /* A piece of text as it is written; `logprobs` is JSON or NULL. */
 void limn_run_text(limn_run *run, limn_said_kind said, const char *text, size_t len,
                    const char *logprobs);
-/* A finished file; role, recipe and text are taken from `a` (copied), the rest is filled in. It is
- * kept only if the run's end is accepted. */
+/* A finished file; role, recipe and text are taken from `a` (copied), the rest is filled in;
+ * `image` as for limn_artifacts_put. It is kept only if the run's end is accepted. */
 limn_status limn_run_output(limn_run *run, const limn_artifact *a, const void *data, size_t size,
-                            limn_err *err);
+                            const limn_image *image, limn_err *err);
 /* The job's result, a JSON object; replaces the one before. */
 limn_status limn_run_result(limn_run *run, const char *json, limn_err *err);
 

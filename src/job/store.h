@@ -34,8 +34,10 @@ typedef struct limn_job_change {
 typedef struct limn_job_claim {
     const char *worker;
     int64_t now_ms, lease_until_ms;
-    const char *model; /* that is loaded: wins among equals in priority; NULL: no preference */
-    int64_t patience;  /* ... but never before jobs this many places older */
+    const char *model; /* that is ready: among jobs of the same priority those that use it go first,
+                          as far as `reach` places ahead; NULL: strictly in order */
+    int reach;
+    bool passed; /* out: an older job was passed over */
 } limn_job_claim;
 
 /* Which jobs a list shows; zero-initialise: all of them, newest first. */
@@ -70,15 +72,13 @@ typedef struct limn_job_counts {
     int64_t oldest_queued_ms; /* created_ms; 0: none waits */
 } limn_job_counts;
 
-/* What history is kept; 0: no bound. Waiting and running jobs are never trimmed. */
+/* Which finished jobs are too old to keep; 0: no bound. */
 typedef struct limn_retention {
-    int64_t max_jobs;      /* finished ones */
+    int64_t max_jobs;      /* the newest stay */
     int64_t before_ms;     /* finished before this */
-    int limit;             /* rows of one call */
     const char *spare_tag; /* jobs with this tag stay; NULL: none */
+    int limit;             /* rows of one answer, 1..500 */
 } limn_retention;
-
-typedef bool limn_sha_fn(void *user, const char *sha);
 
 typedef struct limn_store_ops {
     const char *name; /* "sqlite" */
@@ -98,7 +98,7 @@ typedef struct limn_store_ops {
     limn_status (*insert)(limn_store *s, limn_job *job, limn_err *err);
     /* queued -> running of the next job: epoch + 1, attempt + 1, *out as it is then. E_NOT_FOUND:
      * nothing waits. */
-    limn_status (*claim)(limn_store *s, limn_job **out, const limn_job_claim *claim, limn_err *err);
+    limn_status (*claim)(limn_store *s, limn_job **out, limn_job_claim *claim, limn_err *err);
     /* E_CONFLICT when the job is not in `from` or of another epoch; E_NOT_FOUND. */
     limn_status (*change)(limn_store *s, const limn_job_change *change, limn_err *err);
     /* Extends the lease of a running job. E_CONFLICT as above. */
@@ -109,12 +109,10 @@ typedef struct limn_store_ops {
                             limn_err *err);
     /* A finished job and its artifact rows. E_CONFLICT: it has not ended. */
     limn_status (*remove)(limn_store *s, const char *id, limn_err *err);
-    /* Removes old finished jobs; *removed of them. */
-    limn_status (*trim)(limn_store *s, const limn_retention *how, int64_t *removed, limn_err *err);
     /* An upload that no job refers to yet, kept until `until_ms`. */
     limn_status (*hold)(limn_store *s, const limn_artifact *a, const char *owner, int64_t until_ms,
                         limn_err *err);
-    limn_status (*drop_holds)(limn_store *s, int64_t now_ms, limn_err *err);
+    limn_status (*drop_holds)(limn_store *s, int64_t now_ms, int *dropped, limn_err *err);
 
     /* ---- reads: any thread ---- */
     limn_status (*get)(limn_store *s, limn_job **out, const char *id, limn_err *err);
@@ -122,10 +120,10 @@ typedef struct limn_store_ops {
                             limn_err *err);
     limn_status (*list)(limn_store *s, limn_job_page *out, const limn_job_query *query,
                         limn_err *err);
-    limn_status (*counts)(limn_store *s, limn_job_counts *out, const char *owner, limn_err *err);
-    /* Waiting jobs that go before this one, and their work summed. */
-    limn_status (*ahead)(limn_store *s, const limn_job *job, int64_t *jobs, double *work,
+    /* Finished jobs that retention gives up, oldest first, with their artifacts. */
+    limn_status (*stale)(limn_store *s, limn_job_page *out, const limn_retention *how,
                          limn_err *err);
+    limn_status (*counts)(limn_store *s, limn_job_counts *out, const char *owner, limn_err *err);
     /* An artifact of one of the owner's jobs or uploads (owner NULL: anybody's). E_NOT_FOUND. */
     limn_status (*artifact)(limn_store *s, limn_artifact *out, const char *owner, const char *sha,
                             limn_err *err);

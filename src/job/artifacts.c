@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: MIT */
+/* Files named by their contents; see artifacts.h. */
+#include "job/artifacts.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "image/image.h"
+#include "image/resample.h"
+
+enum { PATH_BYTES = 4096 + 128, THUMB_QUALITY = 80 };
+#define THUMB_PIXELS_MAX ((int64_t)128 << 20)
+
+typedef struct pin {
+    char sha[LIMN_SHA_LEN + 1];
+    int count;
+} pin;
+
+struct limn_artifacts {
+    char *dir;
+    char token[17]; /* in the names of this process's temporaries */
+    atomic_uint counter;
+    atomic_llong bytes;
+    pthread_mutex_t lock; /* of pins, and of removing */
+    pin *pins;
+    int n_pins;
+};
+
+void limn_sha_make(char out[LIMN_SHA_LEN + 1], const void *data, size_t size) {
+    unsigned char hash[crypto_hash_sha256_BYTES];
+    crypto_hash_sha256(hash, data, size);
+    sodium_bin2hex(out, LIMN_SHA_LEN + 1, hash, sizeof hash);
+}
+
+/* ---- opening ---- */
+static limn_status make_folder(const char *dir, const char *sub, limn_err *err) {
+    char path[PATH_BYTES];
+    int n = snprintf(path, sizeof path, "%s%s%s", dir, sub[0] ? "/" : "", sub);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return limn_fail(err, LIMN_E_LIMIT, "%s: the path is too long", dir);
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return limn_fail(err, LIMN_E_IO, "%s: cannot be made: %s", path, strerror(errno));
+    return LIMN_OK;
+}
+
+limn_status limn_artifacts_open(limn_artifacts **out, const char *dir, limn_err *err) {
+    *out = NULL;
+    limn_status st = LIMN_OK;
+    unsigned char random[8];
+    limn_artifacts *a = limn_mem_calloc(1, sizeof *a);
+    if (!a) return limn_fail(err, LIMN_E_NOMEM, "no memory for the artifacts");
+    if (pthread_mutex_init(&a->lock, NULL) != 0) {
+        limn_mem_free(a);
+        return limn_fail(err, LIMN_E_NOMEM, "no memory for the artifacts");
+    }
+    a->dir = limn_mem_strdup(dir);
+    LIMN_CHECK(err, a->dir, LIMN_E_NOMEM, "no memory for the artifacts");
+    LIMN_CHECK(err, sodium_init() >= 0, LIMN_E_INTERNAL, "libsodium does not start");
+    randombytes_buf(random, sizeof random);
+    sodium_bin2hex(a->token, sizeof a->token, random, sizeof random);
+    LIMN_TRY(make_folder(dir, "", err));
+    LIMN_TRY(make_folder(dir, "blobs", err));
+    LIMN_TRY(make_folder(dir, "thumbs", err));
+    LIMN_TRY(make_folder(dir, "tmp", err));
+    *out = a;
+    return LIMN_OK;
+out:
+    limn_artifacts_close(&a);
+    return st;
+}
+
+void limn_artifacts_close(limn_artifacts **artifacts) {
+    limn_artifacts *a = artifacts ? *artifacts : NULL;
+    if (!a) return;
+    pthread_mutex_destroy(&a->lock);
+    limn_mem_free(a->pins);
+    limn_mem_free(a->dir);
+    limn_mem_free(a);
+    *artifacts = NULL;
+}
+
+/* ---- names ---- */
+static void blob_path(const limn_artifacts *a, char *out, const char *sha) {
+    snprintf(out, PATH_BYTES, "%s/blobs/%.2s/%s", a->dir, sha, sha);
+}
+
+static void thumb_path(const limn_artifacts *a, char *out, const char *sha) {
+    snprintf(out, PATH_BYTES, "%s/thumbs/%.2s/%s.webp", a->dir, sha, sha);
+}
+
+void limn_artifacts_path(const limn_artifacts *a, char *out, size_t size, const char *sha) {
+    char path[PATH_BYTES] = "";
+    if (limn_sha_is_valid(sha)) blob_path(a, path, sha);
+    snprintf(out, size, "%s", path);
+}
+
+/* ---- pins ---- */
+static pin *find_pin(limn_artifacts *a, const char *sha) {
+    for (int i = 0; i < a->n_pins; i++)
+        if (strcmp(a->pins[i].sha, sha) == 0) return &a->pins[i];
+    return NULL;
+}
+
+/* Locked. A pin that cannot be noted for lack of memory would let its file be removed: false. */
+static bool add_pin(limn_artifacts *a, const char *sha) {
+    pin *p = find_pin(a, sha);
+    if (!p) {
+        pin *grown = limn_mem_realloc(a->pins, ((size_t)a->n_pins + 1) * sizeof *grown);
+        if (!grown) return false;
+        a->pins = grown;
+        p = &grown[a->n_pins++];
+        *p = (pin){0};
+        memcpy(p->sha, sha, LIMN_SHA_LEN);
+    }
+    p->count++;
+    return true;
+}
+
+bool limn_artifacts_pin(limn_artifacts *a, const char *sha) {
+    pthread_mutex_lock(&a->lock);
+    bool ok = limn_sha_is_valid(sha) && add_pin(a, sha);
+    pthread_mutex_unlock(&a->lock);
+    return ok;
+}
+
+void limn_artifacts_unpin(limn_artifacts *a, const char *sha) {
+    pthread_mutex_lock(&a->lock);
+    pin *p = find_pin(a, sha);
+    if (p && --p->count == 0) *p = a->pins[--a->n_pins];
+    pthread_mutex_unlock(&a->lock);
+}
+
+/* ---- writing ---- */
+static limn_status cannot_write(limn_err *err, const char *what) {
+    int why = errno;
+    return limn_fail(err, LIMN_E_UNAVAILABLE, "an artifact cannot be %s: %s", what, strerror(why));
+}
+
+static limn_status write_all(int fd, const void *data, size_t size, limn_err *err) {
+    const char *at = data;
+    while (size > 0) {
+        ssize_t n = write(fd, at, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return cannot_write(err, "written");
+        at += n;
+        size -= (size_t)n;
+    }
+    return LIMN_OK;
+}
+
+/* The folder of `path` is made when it is not there; `sync` brings its entry to the disk. */
+static void make_parent(const char *path, bool sync) {
+    char folder[PATH_BYTES];
+    snprintf(folder, sizeof folder, "%s", path);
+    char *slash = strrchr(folder, '/');
+    *slash = 0;
+    if (mkdir(folder, 0700) != 0 || !sync) return;
+    slash = strrchr(folder, '/');
+    *slash = 0;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    fsync(fd);
+    close(fd);
+}
+
+static limn_status sync_parent(const char *path, limn_err *err) {
+    char folder[PATH_BYTES];
+    snprintf(folder, sizeof folder, "%s", path);
+    *strrchr(folder, '/') = 0;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return cannot_write(err, "written");
+    /* EINVAL: a file system that cannot sync folders has nothing to promise */
+    int rc = fsync(fd);
+    limn_status st =
+        rc != 0 && errno != EINVAL ? cannot_write(err, "brought to the disk") : LIMN_OK;
+    close(fd);
+    return st;
+}
+
+/* Complete or not there; with `sync`, on the disk when it answers LIMN_OK. */
+static limn_status write_file(limn_artifacts *a, const char *path, const void *data, size_t size,
+                              bool sync, limn_err *err) {
+    char temp[PATH_BYTES];
+    snprintf(temp, sizeof temp, "%s/tmp/%s-%u", a->dir, a->token, atomic_fetch_add(&a->counter, 1));
+    int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0) return cannot_write(err, "written");
+    limn_status st = write_all(fd, data, size, err);
+    if (st == LIMN_OK && sync && fsync(fd) != 0) st = cannot_write(err, "brought to the disk");
+    if (close(fd) != 0 && st == LIMN_OK) st = cannot_write(err, "written");
+    if (st == LIMN_OK) {
+        make_parent(path, sync);
+        if (rename(temp, path) != 0) st = cannot_write(err, "named");
+    }
+    if (st == LIMN_OK && sync) st = sync_parent(path, err);
+    if (st != LIMN_OK) unlink(temp);
+    return st;
+}
+
+/* ---- pictures ---- */
+static const char *sniff(const unsigned char *d, size_t n) {
+    if (n >= 8 && memcmp(d, "\x89PNG\r\n\x1a\n", 8) == 0) return "image/png";
+    if (n >= 3 && memcmp(d, "\xff\xd8\xff", 3) == 0) return "image/jpeg";
+    if (n >= 12 && memcmp(d, "RIFF", 4) == 0 && memcmp(d + 8, "WEBP", 4) == 0) return "image/webp";
+    return "application/octet-stream";
+}
+
+static limn_status make_thumb(void **data, size_t *size, const limn_image *image, limn_err *err) {
+    limn_image *rgb = NULL, *small = NULL;
+    limn_status st = LIMN_OK;
+    int w = image->width, h = image->height, edge = w > h ? w : h;
+    limn_file_options how = LIMN_FILE_OPTIONS;
+    how.format = "webp";
+    how.quality = THUMB_QUALITY;
+    if (edge > LIMN_THUMB_SIDE) {
+        w = (int)((int64_t)w * LIMN_THUMB_SIDE / edge);
+        h = (int)((int64_t)h * LIMN_THUMB_SIDE / edge);
+    }
+    LIMN_TRY(limn_image_convert(&rgb, image, 3, err));
+    LIMN_TRY(
+        limn_image_resize(&small, rgb, w > 0 ? w : 1, h > 0 ? h : 1, LIMN_FILTER_LANCZOS, err));
+    LIMN_TRY(limn_image_encode(data, size, small, &how, NULL, err));
+out:
+    limn_image_free(&rgb);
+    limn_image_free(&small);
+    return st;
+}
+
+/* A thumbnail that cannot be kept is made again when it is asked for. */
+static limn_status keep_thumb(limn_artifacts *a, const char *sha, const limn_image *image,
+                              limn_err *err) {
+    char path[PATH_BYTES];
+    struct stat sb;
+    void *data = NULL;
+    size_t size = 0;
+    thumb_path(a, path, sha);
+    if (stat(path, &sb) == 0) return LIMN_OK;
+    limn_status st = make_thumb(&data, &size, image, err);
+    if (st == LIMN_OK) (void)write_file(a, path, data, size, false, NULL);
+    limn_bytes_free(&data);
+    return st;
+}
+
+/* Fills width and height and makes the thumbnail. */
+static limn_status describe_picture(limn_artifacts *a, limn_artifact *out, const void *data,
+                                    size_t size, const limn_image *image, limn_err *err) {
+    limn_image *own = NULL;
+    limn_status st = LIMN_OK;
+    if (!image) {
+        LIMN_TRY(limn_image_decode(&own, data, size, err));
+        image = own;
+    }
+    LIMN_CHECK(err, (int64_t)image->width * image->height <= THUMB_PIXELS_MAX, LIMN_E_LIMIT,
+               "the picture has too many pixels");
+    out->width = image->width;
+    out->height = image->height;
+    LIMN_TRY(keep_thumb(a, out->sha, image, err));
+out:
+    limn_image_free(&own);
+    return st;
+}
+
+limn_status limn_artifacts_put(limn_artifacts *a, limn_artifact *out, const void *data, size_t size,
+                               const limn_image *image, limn_err *err) {
+    char path[PATH_BYTES];
+    struct stat sb;
+    limn_status st = LIMN_OK;
+    limn_artifact made = {.bytes = (int64_t)size};
+    if (size == 0) return limn_fail(err, LIMN_E_FORMAT, "the file is empty");
+    if ((int64_t)size > LIMN_ARTIFACT_BYTES_MAX)
+        return limn_fail(err, LIMN_E_LIMIT, "an artifact has at most 256 MB");
+    limn_sha_make(made.sha, data, size);
+    snprintf(made.mime, sizeof made.mime, "%s", sniff(data, size));
+    if (!limn_artifacts_pin(a, made.sha))
+        return limn_fail(err, LIMN_E_NOMEM, "no memory for an artifact");
+    if (strncmp(made.mime, "image/", 6) == 0)
+        LIMN_TRY(describe_picture(a, &made, data, size, image, err));
+    blob_path(a, path, made.sha);
+    if (stat(path, &sb) != 0 || sb.st_size != (off_t)size) {
+        LIMN_TRY(write_file(a, path, data, size, true, err));
+        atomic_fetch_add(&a->bytes, (long long)size);
+    }
+out:
+    if (st != LIMN_OK) {
+        limn_artifacts_unpin(a, made.sha);
+        return st;
+    }
+    made.role = out->role;
+    made.index = out->index;
+    made.recipe = out->recipe;
+    made.text = out->text;
+    *out = made;
+    return LIMN_OK;
+}
+
+/* ---- reading ---- */
+limn_status limn_artifacts_open_fd(limn_artifacts *a, int *fd, int64_t *bytes, const char *sha,
+                                   limn_err *err) {
+    char path[PATH_BYTES];
+    struct stat sb;
+    *fd = -1;
+    if (!limn_sha_is_valid(sha))
+        return limn_fail(err, LIMN_E_NOT_FOUND, "there is no such artifact");
+    blob_path(a, path, sha);
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (*fd >= 0 && fstat(*fd, &sb) == 0 && S_ISREG(sb.st_mode)) {
+        *bytes = sb.st_size;
+        return LIMN_OK;
+    }
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+    return limn_fail(err, LIMN_E_NOT_FOUND, "the file of artifact %s is gone", sha);
+}
+
+static limn_status read_fd(int fd, void **data, size_t size, limn_err *err) {
+    char *at = limn_mem_alloc(size + 1);
+    size_t done = 0;
+    if (!at) return limn_fail(err, LIMN_E_NOMEM, "no memory for an artifact");
+    while (done < size) {
+        ssize_t n = read(fd, at + done, size - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        done += (size_t)n;
+    }
+    if (done < size) {
+        limn_mem_free(at);
+        return limn_fail(err, LIMN_E_IO, "an artifact cannot be read");
+    }
+    at[size] = 0;
+    *data = at;
+    return LIMN_OK;
+}
+
+limn_status limn_artifacts_read(limn_artifacts *a, void **data, size_t *size, const char *sha,
+                                limn_err *err) {
+    int fd;
+    int64_t bytes;
+    *data = NULL;
+    limn_status st = limn_artifacts_open_fd(a, &fd, &bytes, sha, err);
+    if (st != LIMN_OK) return st;
+    *size = (size_t)bytes;
+    st = read_fd(fd, data, *size, err);
+    close(fd);
+    return st;
+}
+
+limn_status limn_artifacts_thumb(limn_artifacts *a, void **data, size_t *size, const char *sha,
+                                 limn_err *err) {
+    char path[PATH_BYTES];
+    struct stat sb;
+    void *bytes = NULL;
+    size_t n = 0;
+    limn_image *image = NULL;
+    limn_status st = LIMN_OK;
+    *data = NULL;
+    LIMN_CHECK(err, limn_sha_is_valid(sha), LIMN_E_NOT_FOUND, "there is no such artifact");
+    thumb_path(a, path, sha);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd >= 0) {
+        st = fstat(fd, &sb) == 0 ? read_fd(fd, data, (size_t)sb.st_size, err) : LIMN_E_IO;
+        *size = (size_t)sb.st_size;
+        close(fd);
+        if (st == LIMN_OK) return LIMN_OK;
+    }
+    LIMN_TRY(limn_artifacts_read(a, &bytes, &n, sha, err));
+    LIMN_CHECK(err, strncmp(sniff(bytes, n), "image/", 6) == 0, LIMN_E_UNSUPPORTED,
+               "the artifact is not a picture");
+    LIMN_TRY(limn_image_decode(&image, bytes, n, err));
+    LIMN_TRY(make_thumb(data, size, image, err));
+    (void)write_file(a, path, *data, *size, false, NULL);
+out:
+    limn_image_free(&image);
+    limn_mem_free(bytes);
+    return st;
+}
+
+/* ---- removing ---- */
+bool limn_artifacts_remove(limn_artifacts *a, const char *sha) {
+    char path[PATH_BYTES];
+    struct stat sb;
+    if (!limn_sha_is_valid(sha)) return false;
+    pthread_mutex_lock(&a->lock);
+    bool gone = find_pin(a, sha) == NULL;
+    if (gone) {
+        blob_path(a, path, sha);
+        int64_t size = stat(path, &sb) == 0 ? sb.st_size : 0;
+        gone = unlink(path) == 0;
+        if (gone) atomic_fetch_sub(&a->bytes, size);
+        thumb_path(a, path, sha);
+        unlink(path);
+    }
+    pthread_mutex_unlock(&a->lock);
+    return gone;
+}
+
+/* Temporaries that another process left behind. */
+static void sweep_temps(limn_artifacts *a) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/tmp", a->dir);
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (e->d_name[0] == '.' || strncmp(e->d_name, a->token, strlen(a->token)) == 0) continue;
+        unlinkat(dirfd(d), e->d_name, 0);
+    }
+    if (d) closedir(d);
+}
+
+typedef struct sweep {
+    limn_artifacts *a;
+    bool (*used)(void *user, const char *sha);
+    void *user;
+    int64_t removed, bytes;
+} sweep;
+
+static void sweep_folder(sweep *s, const char *path) {
+    DIR *d = opendir(path);
+    struct stat sb;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (e->d_name[0] == '.' || !limn_sha_is_valid(e->d_name)) continue;
+        if (fstatat(dirfd(d), e->d_name, &sb, AT_SYMLINK_NOFOLLOW) != 0) continue;
+        s->bytes += sb.st_size;
+        if (s->used(s->user, e->d_name) || !limn_artifacts_remove(s->a, e->d_name)) continue;
+        s->bytes -= sb.st_size;
+        s->removed++;
+    }
+    if (d) closedir(d);
+}
+
+void limn_artifacts_sweep(limn_artifacts *a, bool (*used)(void *user, const char *sha), void *user,
+                          int64_t *removed) {
+    char path[PATH_BYTES];
+    sweep s = {.a = a, .used = used, .user = user};
+    sweep_temps(a);
+    for (int i = 0; i < 256; i++) {
+        snprintf(path, sizeof path, "%s/blobs/%02x", a->dir, i);
+        sweep_folder(&s, path);
+    }
+    atomic_store(&a->bytes, s.bytes);
+    *removed = s.removed;
+}
+
+int64_t limn_artifacts_bytes(const limn_artifacts *a) {
+    return atomic_load(&a->bytes);
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The inside of the queue, shared by its files and nobody else:
+ *   queue.c         opening, recovery, closing, numbers
+ *   queue_submit.c  from a request to an acknowledged row; uploads
+ *   queue_look.c    reading and changing by clients
+ *   queue_writer.c  the thread that owns all writes, and its housekeeping
+ *   queue_worker.c  the threads that run jobs, and what runners may call
+ *   queue_line.c    who waits, in order, in memory: positions and estimates
+ *
+ * Locks: `lock` guards everything in limn_queue that is not said to be otherwise. It is never held
+ * while the store, the artifacts or the runner work. The hub has its own lock, taken inside.
+ */
+#ifndef LIMN_JOB_QUEUE_IMPL_H
+#define LIMN_JOB_QUEUE_IMPL_H
+
+#include <pthread.h>
+
+#include "job/queue.h"
+
+/* ---- the line ---- */
+typedef struct line_item {
+    int64_t seq;
+    char id[LIMN_JOB_ID_LEN + 1];
+    char owner[LIMN_JOB_OWNER_MAX + 1];
+    limn_job_kind kind;
+    int priority;
+    double seconds; /* estimate; < 0: not known */
+    char model[64]; /* as much as tells them apart */
+    double work;
+} line_item;
+
+typedef struct rate {
+    limn_job_kind kind;
+    char model[64];
+    double seconds_per_work; /* moving average */
+} rate;
+
+enum { RATES = 32 };
+
+typedef struct line {
+    line_item *items; /* [count] by priority (falling), then seq */
+    int count, cap;
+    int reserved; /* places of submits that are being written */
+    rate rates[RATES];
+    int n_rates, next_rate;
+} line;
+
+/* false: no memory (the job waits all the same, without a position). */
+bool line_add(line *l, const limn_job *job);
+void line_remove(line *l, const char *id);
+int line_find(const line *l, const char *id); /* -1: not there */
+int line_count_owner(const line *l, const char *owner);
+void line_learn(line *l, limn_job_kind kind, const char *model, double work, double seconds);
+/* < 0: not known */
+double line_estimate(const line *l, limn_job_kind kind, const char *model, double work);
+/* Seconds of the first n jobs; jobs without an estimate count as an average one. */
+double line_seconds(const line *l, int n);
+
+/* ---- writes ---- */
+/* Runs inside a transaction on the writer's thread. */
+typedef limn_status write_fn(limn_queue *q, void *arg, limn_err *err);
+/* After the commit (or its failure), on the same thread, before the caller goes on. */
+typedef void after_fn(limn_queue *q, void *arg, limn_status st);
+
+typedef struct write_request {
+    write_fn *write;
+    after_fn *after; /* NULL: nothing */
+    void *arg;
+    limn_status st;
+    limn_err err;
+    bool done;
+    pthread_cond_t cond;
+    struct write_request *next;
+} write_request;
+
+/* Blocks until it is on the disk or refused. E_UNAVAILABLE when the queue is closing. */
+limn_status queue_write(limn_queue *q, write_fn *write, after_fn *after, void *arg, limn_err *err);
+void *queue_writer_main(void *queue);
+/* Files that no row refers to any more go; writer's thread, outside of a transaction. */
+void queue_collect(limn_queue *q, const limn_artifact *a, int n);
+
+/* ---- runs ---- */
+struct limn_run {
+    limn_queue *q;
+    limn_job *job;
+    limn_cancel *cancel;
+    struct limn_run *next;
+    double deadline; /* of the lease, monotonic */
+    double began;
+    bool lost;    /* somebody else has it now */
+    bool requeue; /* stopped by us, to go on later */
+    /* what it has reported; `q->lock` */
+    char stage[24];
+    int image, images, step, steps;
+    double left_seconds, progress, last_report;
+    /* its results; the running thread */
+    limn_artifact *outputs;
+    int n_outputs;
+    char *result;
+};
+
+void *queue_worker_main(void *queue);
+/* `lock` held; NULL when it does not run here. */
+limn_run *queue_find_run(limn_queue *q, const char *id);
+void queue_post_state(limn_queue *q, const limn_job *job, limn_job_state state, limn_status error,
+                      int64_t epoch);
+
+enum { MAX_WORKERS = 16 };
+
+struct limn_queue {
+    limn_store *store;
+    limn_artifacts *artifacts;
+    limn_runner *runner;
+    limn_hub *hub;
+    limn_queue_options opt; /* workers, leases and clocks: constant; limits: `lock` */
+    double opened;          /* monotonic */
+    int64_t wall_offset_ms; /* wall clock - monotonic clock at the start */
+    bool clock_jumped;      /* writer's thread: ages cannot be trusted */
+
+    pthread_mutex_t lock;
+    pthread_cond_t work;  /* for workers: something waits, or the end */
+    pthread_cond_t idle;  /* for drain: a run ended */
+    pthread_cond_t asked; /* for the writer: a request, or the end */
+    uint64_t work_count;  /* changes whenever `work` is signalled */
+    write_request *first, *last;
+    bool stop_workers, stop_writer, paused, draining;
+    line line;
+    limn_run *runs;
+    int passed_over; /* claims in a row that passed over an older job */
+    limn_queue_stats stats;
+
+    pthread_t writer, worker[MAX_WORKERS];
+    bool has_writer;
+    int n_workers;
+    double next_trim, next_try; /* monotonic; writer's thread */
+};
+
+int64_t queue_now_ms(const limn_queue *q);
+double queue_seconds(const limn_queue *q);
+/* Case-folded and composed, so that search finds what a person would call the same. */
+limn_status queue_fold_words(char **out, const char *text, limn_err *err);
+/* Workers look again; `lock` held. */
+void queue_wake_workers(limn_queue *q);
+/* E_UNAVAILABLE with the reason, when submits are not taken; `lock` held. */
+limn_status queue_refuses(const limn_queue *q, limn_err *err);
+
+#endif

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: MIT */
+/* Threads that run jobs, and what runners may do with their run; see runner.h. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "image/image.h"
+#include "job/queue_impl.h"
+
+enum { IDLE_MS = 1000, RETRY_MS = 500, AFFINITY_REACH = 4, AFFINITY_TURNS = 4 };
+#define REPORT_SECONDS 0.05 /* progress more often than this is left out */
+
+/* ---- runs ---- */
+limn_run *queue_find_run(limn_queue *q, const char *id) {
+    for (limn_run *r = q->runs; r; r = r->next)
+        if (!r->lost && strcmp(r->job->id, id) == 0) return r;
+    return NULL;
+}
+
+static void run_free(limn_run **run) {
+    limn_run *r = *run;
+    if (!r) return;
+    for (int i = 0; i < r->n_outputs; i++) limn_artifact_deinit(&r->outputs[i]);
+    limn_mem_free(r->outputs);
+    limn_mem_free(r->result);
+    limn_job_free(&r->job);
+    limn_cancel_free(&r->cancel);
+    limn_mem_free(r);
+    *run = NULL;
+}
+
+static limn_run *run_new(limn_queue *q, limn_err *err) {
+    limn_run *r = limn_mem_calloc(1, sizeof *r);
+    if (!r || limn_cancel_new(&r->cancel, err) != LIMN_OK) {
+        limn_mem_free(r);
+        limn_fail(err, LIMN_E_NOMEM, "no memory to run a job");
+        return NULL;
+    }
+    r->q = q;
+    r->left_seconds = -1;
+    return r;
+}
+
+void queue_post_state(limn_queue *q, const limn_job *job, limn_job_state state, limn_status error,
+                      int64_t epoch) {
+    limn_job_event e = {.kind = LIMN_JOB_EVENT_STATE,
+                        .job_kind = job->kind,
+                        .time_ms = queue_now_ms(q),
+                        .state = state,
+                        .error = error,
+                        .left_seconds = -1,
+                        .progress = limn_job_state_is_final(state) ? 1 : 0};
+    memcpy(e.job, job->id, sizeof e.job);
+    limn_hub_post(q->hub, &e, job->owner, epoch);
+}
+
+/* ---- taking ---- */
+typedef struct taking {
+    limn_run *run;
+    char worker[40];
+    char model[256];
+    bool passed;
+} taking;
+
+static limn_status take_job(limn_queue *q, void *arg, limn_err *err) {
+    taking *t = arg;
+    limn_job_claim c = {.worker = t->worker,
+                        .now_ms = queue_now_ms(q),
+                        .lease_until_ms = queue_now_ms(q) + q->opt.lease_ms,
+                        .reach = AFFINITY_REACH};
+    pthread_mutex_lock(&q->lock);
+    if (t->model[0] && q->passed_over < AFFINITY_TURNS) c.model = t->model;
+    bool stop = q->paused || q->draining || q->stop_workers;
+    pthread_mutex_unlock(&q->lock);
+    if (stop) return limn_fail(err, LIMN_E_NOT_FOUND, "the queue is paused");
+    limn_status st = q->store->ops->claim(q->store, &t->run->job, &c, err);
+    t->passed = c.passed;
+    return st;
+}
+
+static void took_job(limn_queue *q, void *arg, limn_status st) {
+    taking *t = arg;
+    if (st != LIMN_OK) return;
+    limn_run *r = t->run;
+    r->began = queue_seconds(q);
+    r->deadline = r->began + q->opt.lease_ms * 1e-3;
+    r->images = r->job->images;
+    pthread_mutex_lock(&q->lock);
+    line_remove(&q->line, r->job->id);
+    q->passed_over = t->passed ? q->passed_over + 1 : 0;
+    r->next = q->runs;
+    q->runs = r;
+    q->stats.busy++;
+    pthread_mutex_unlock(&q->lock);
+    queue_post_state(q, r->job, LIMN_JOB_RUNNING, LIMN_OK, r->job->epoch);
+}
+
+/* ---- ending ---- */
+typedef struct ending {
+    limn_run *run;
+    limn_job_change change;
+} ending;
+
+static limn_status end_job(limn_queue *q, void *arg, limn_err *err) {
+    const ending *e = arg;
+    return q->store->ops->change(q->store, &e->change, err);
+}
+
+/* The run leaves the list on the writer's thread, so that nobody sees one that is over. */
+static void unlink_run(limn_queue *q, limn_run *r) {
+    limn_run **at = &q->runs;
+    while (*at && *at != r) at = &(*at)->next;
+    if (*at) *at = r->next;
+    q->stats.busy--;
+    pthread_cond_broadcast(&q->idle);
+}
+
+static void note_end(limn_queue *q, const ending *e) {
+    limn_run *r = e->run;
+    if (e->change.to == LIMN_JOB_QUEUED) {
+        line_add(&q->line, r->job);
+        queue_wake_workers(q);
+        return;
+    }
+    q->stats.ended[e->change.to]++;
+    if (e->change.to == LIMN_JOB_SUCCEEDED)
+        line_learn(&q->line, r->job->kind, r->job->model, r->job->work,
+                   queue_seconds(q) - r->began);
+}
+
+static void ended_job(limn_queue *q, void *arg, limn_status st) {
+    ending *e = arg;
+    limn_run *r = e->run;
+    if (st != LIMN_OK && st != LIMN_E_CONFLICT && st != LIMN_E_NOT_FOUND) return; /* again */
+    pthread_mutex_lock(&q->lock);
+    unlink_run(q, r);
+    if (st == LIMN_OK)
+        note_end(q, e);
+    else
+        q->stats.leases_lost++;
+    pthread_mutex_unlock(&q->lock);
+    if (st == LIMN_OK)
+        queue_post_state(q, r->job, e->change.to, e->change.error,
+                         r->job->epoch + (e->change.to == LIMN_JOB_QUEUED));
+    for (int i = 0; i < r->n_outputs; i++) limn_artifacts_unpin(q->artifacts, r->outputs[i].sha);
+    if (st != LIMN_OK || e->change.n_artifacts == 0) queue_collect(q, r->outputs, r->n_outputs);
+}
+
+static void decide(ending *e, limn_status st, const limn_err *err) {
+    limn_run *r = e->run;
+    limn_job_change *c = &e->change;
+    pthread_mutex_lock(&r->q->lock);
+    bool requeue = r->requeue && !r->job->cancel_requested;
+    pthread_mutex_unlock(&r->q->lock);
+    *c = (limn_job_change){.id = r->job->id,
+                           .from = LIMN_JOB_RUNNING,
+                           .epoch = r->job->epoch,
+                           .now_ms = queue_now_ms(r->q),
+                           .error = st,
+                           .error_text = st == LIMN_OK ? "" : err->text};
+    if (st == LIMN_OK) {
+        c->to = LIMN_JOB_SUCCEEDED;
+    } else if (st == LIMN_E_CANCELLED && requeue) {
+        c->to = LIMN_JOB_QUEUED;
+        c->attempt_add = -1;
+        c->error = LIMN_OK;
+        c->error_text = "";
+        return;
+    } else {
+        c->to = st == LIMN_E_CANCELLED ? LIMN_JOB_CANCELLED : LIMN_JOB_FAILED;
+    }
+    /* Pictures that were finished before the end stay, also when the rest failed. */
+    c->result = r->result;
+    c->artifacts = r->outputs;
+    c->n_artifacts = r->n_outputs;
+}
+
+static void sleep_ms(int ms) {
+    struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
+/* Until the end is on the disk. While the disk refuses, the job stays "running": should the process
+ * die now, it runs again. */
+static void finish(limn_run *r, limn_status st, limn_err *err) {
+    limn_queue *q = r->q;
+    ending e = {.run = r};
+    limn_err why = {0};
+    decide(&e, st, err);
+    for (;;) {
+        st = queue_write(q, end_job, ended_job, &e, &why);
+        if (st == LIMN_OK || st == LIMN_E_CONFLICT || st == LIMN_E_NOT_FOUND) return;
+        pthread_mutex_lock(&q->lock);
+        bool stop = q->stop_workers;
+        if (stop) unlink_run(q, r);
+        pthread_mutex_unlock(&q->lock);
+        if (stop) {
+            for (int i = 0; i < r->n_outputs; i++)
+                limn_artifacts_unpin(q->artifacts, r->outputs[i].sha);
+            return;
+        }
+        sleep_ms(RETRY_MS);
+    }
+}
+
+/* ---- the thread ---- */
+/* Waits until there may be work; false at the end. */
+static bool wait_for_work(limn_queue *q, uint64_t *seen) {
+    bool idle_called = false;
+    pthread_mutex_lock(&q->lock);
+    while (!q->stop_workers && (q->paused || q->draining || q->work_count == *seen)) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += IDLE_MS / 1000;
+        int rc = pthread_cond_timedwait(&q->work, &q->lock, &until);
+        if (rc == 0 || idle_called || !q->runner->ops->idle || q->stop_workers) continue;
+        idle_called = true;
+        pthread_mutex_unlock(&q->lock);
+        q->runner->ops->idle(q->runner);
+        pthread_mutex_lock(&q->lock);
+    }
+    *seen = q->work_count;
+    bool go = !q->stop_workers;
+    pthread_mutex_unlock(&q->lock);
+    return go;
+}
+
+static void run_one(limn_run *r) {
+    limn_queue *q = r->q;
+    limn_err err = {0};
+    limn_status st = q->runner->ops->run(q->runner, r, &err);
+    if (st == LIMN_E_CANCELLED && !limn_cancel_is_set(r->cancel))
+        st = limn_fail(&err, LIMN_E_INTERNAL, "the run ended itself as cancelled");
+    if (st != LIMN_OK && st != LIMN_E_CANCELLED)
+        limn_log(LIMN_LOG_WARN, "queue", "job %s failed: %s", r->job->id, err.text);
+    finish(r, st, &err);
+}
+
+/* Takes jobs until none waits. */
+static void run_all(limn_queue *q, taking *t) {
+    for (;;) {
+        limn_err err = {0};
+        t->run = run_new(q, &err);
+        if (!t->run) {
+            sleep_ms(RETRY_MS);
+            continue;
+        }
+        t->model[0] = 0;
+        if (q->runner->ops->ready_model)
+            q->runner->ops->ready_model(q->runner, t->model, sizeof t->model);
+        limn_status st = queue_write(q, take_job, took_job, t, &err);
+        if (st == LIMN_OK) run_one(t->run);
+        run_free(&t->run);
+        if (st == LIMN_E_NOT_FOUND) return;
+        pthread_mutex_lock(&q->lock);
+        bool stop = q->stop_workers;
+        pthread_mutex_unlock(&q->lock);
+        if (stop) return;
+        if (st != LIMN_OK) sleep_ms(RETRY_MS);
+    }
+}
+
+void *queue_worker_main(void *queue) {
+    limn_queue *q = queue;
+    taking t = {0};
+    uint64_t seen = 0;
+    char id[LIMN_JOB_ID_LEN + 1];
+    limn_job_id_make(id, 0);
+    snprintf(t.worker, sizeof t.worker, "worker-%.12s", id + 24);
+    while (wait_for_work(q, &seen)) run_all(q, &t);
+    return NULL;
+}
+
+/* ---- what runners may do ---- */
+const limn_job *limn_run_job(const limn_run *run) {
+    return run->job;
+}
+
+limn_artifacts *limn_run_artifacts(limn_run *run) {
+    return run->q->artifacts;
+}
+
+const limn_cancel *limn_run_cancel(const limn_run *run) {
+    return run->cancel;
+}
+
+static limn_job_event event_for(const limn_run *r, limn_job_event_kind kind) {
+    limn_job_event e = {.kind = kind,
+                        .job_kind = r->job->kind,
+                        .time_ms = queue_now_ms(r->q),
+                        .state = LIMN_JOB_RUNNING,
+                        .left_seconds = -1,
+                        .progress = -1};
+    memcpy(e.job, r->job->id, sizeof e.job);
+    return e;
+}
+
+/* A run that was given to somebody else has nothing to say any more. */
+static void post(limn_run *r, const limn_job_event *e) {
+    pthread_mutex_lock(&r->q->lock);
+    bool lost = r->lost;
+    pthread_mutex_unlock(&r->q->lock);
+    if (!lost) limn_hub_post(r->q->hub, e, r->job->owner, r->job->epoch);
+}
+
+/* Share of the whole job that is done: by time when the runner knows it, else by pictures and
+ * steps. Never falls. */
+static double progress_of(const limn_run *r, const limn_event *e, double now) {
+    double share = 0, passed = now - r->began;
+    if (e->left_seconds >= 0 && passed + e->left_seconds > 0)
+        share = passed / (passed + e->left_seconds);
+    else if (e->images > 0 && e->steps > 0)
+        share = (e->image + (double)e->step / e->steps) / e->images;
+    if (share > 1) share = 1;
+    return share > r->progress ? share : r->progress;
+}
+
+static void post_preview(limn_run *run, const limn_event *e) {
+    limn_file_options how = LIMN_FILE_OPTIONS;
+    limn_job_event p = event_for(run, LIMN_JOB_EVENT_PREVIEW);
+    void *data = NULL;
+    how.format = "jpeg";
+    how.quality = 80;
+    if (limn_image_encode(&data, &p.size, e->preview, &how, NULL, NULL) != LIMN_OK) return;
+    p.data = data;
+    p.mime = "image/jpeg";
+    p.width = e->preview->width;
+    p.height = e->preview->height;
+    p.image = e->image;
+    p.images = e->images;
+    p.step = e->step;
+    p.steps = e->steps;
+    post(run, &p);
+    limn_bytes_free(&data);
+}
+
+/* Stages are constants of whoever reports them; the ring keeps the pointer. */
+static const char *stage_word(const char *stage) {
+    static const char *const known[] = {"load",    "encode", "denoise", "decode", "hires", "save",
+                                        "upscale", "image",  "read",    "write",  "plan",  "sheet"};
+    for (size_t i = 0; stage && i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(stage, known[i]) == 0) return known[i];
+    return "work";
+}
+
+void limn_run_report(limn_run *run, const limn_event *e) {
+    limn_queue *q = run->q;
+    limn_job_event p = event_for(run, LIMN_JOB_EVENT_PROGRESS);
+    double now = queue_seconds(q);
+    p.stage = stage_word(e->stage);
+    pthread_mutex_lock(&q->lock);
+    bool same = strcmp(run->stage, p.stage) == 0;
+    bool skip = same && now - run->last_report < REPORT_SECONDS && e->step < e->steps;
+    if (!same) snprintf(run->stage, sizeof run->stage, "%s", p.stage);
+    run->progress = p.progress = progress_of(run, e, now);
+    run->image = p.image = e->image;
+    run->images = p.images = e->images > 0 ? e->images : run->job->images;
+    run->step = p.step = e->step;
+    run->steps = p.steps = e->steps;
+    run->left_seconds = p.left_seconds = e->left_seconds;
+    if (!skip) run->last_report = now;
+    pthread_mutex_unlock(&q->lock);
+    p.step_seconds = e->step_seconds;
+    if (!skip) post(run, &p);
+    if (e->preview) post_preview(run, e);
+    if (e->note) limn_run_note(run, e->note);
+}
+
+void limn_run_note(limn_run *run, const char *text) {
+    limn_job_event e = event_for(run, LIMN_JOB_EVENT_NOTE);
+    e.text = text;
+    e.text_len = strlen(text);
+    post(run, &e);
+}
+
+void limn_run_text(limn_run *run, limn_said_kind said, const char *text, size_t len,
+                   const char *logprobs) {
+    limn_job_event e = event_for(run, LIMN_JOB_EVENT_TEXT);
+    e.said = said;
+    e.text = text;
+    e.text_len = len;
+    e.data = logprobs;
+    e.size = logprobs ? strlen(logprobs) + 1 : 0;
+    e.mime = "application/json";
+    post(run, &e);
+}
+
+limn_status limn_run_output(limn_run *run, const limn_artifact *a, const void *data, size_t size,
+                            const limn_image *image, limn_err *err) {
+    limn_artifact made = {.role = a->role, .index = run->job->n_artifacts + run->n_outputs};
+    limn_status st = limn_artifacts_put(run->q->artifacts, &made, data, size, image, err);
+    if (st != LIMN_OK) return st;
+    LIMN_TRY(limn_job_set_text(&made.recipe, a->recipe, err));
+    LIMN_TRY(limn_job_set_text(&made.text, a->text, err));
+    limn_artifact *grown =
+        limn_mem_realloc(run->outputs, ((size_t)run->n_outputs + 1) * sizeof *grown);
+    LIMN_CHECK(err, grown, LIMN_E_NOMEM, "no memory for an artifact");
+    run->outputs = grown;
+    grown[run->n_outputs++] = made;
+    limn_job_event e = event_for(run, LIMN_JOB_EVENT_OUTPUT);
+    e.artifact = &made;
+    post(run, &e);
+    return LIMN_OK;
+out:
+    limn_artifacts_unpin(run->q->artifacts, made.sha);
+    limn_artifact_deinit(&made);
+    return st;
+}
+
+limn_status limn_run_result(limn_run *run, const char *json, limn_err *err) {
+    if (strlen(json) > LIMN_JOB_RESULT_MAX)
+        return limn_fail(err, LIMN_E_LIMIT, "the result is larger than 16 MB");
+    return limn_job_set_text(&run->result, json, err);
+}
+
+void limn_runner_close(limn_runner **r) {
+    if (!r || !*r) return;
+    (*r)->ops->close(*r);
+    *r = NULL;
+}
