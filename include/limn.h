@@ -321,17 +321,21 @@ typedef enum limn_role {
 
 typedef enum limn_message_part_kind {
     LIMN_MESSAGE_TEXT,
-    LIMN_MESSAGE_IMAGE,
-    LIMN_MESSAGE_VIDEO
+    LIMN_MESSAGE_IMAGE, /* one picture */
+    LIMN_MESSAGE_VIDEO, /* frames that the caller has */
+    LIMN_MESSAGE_FILE   /* a picture, a video, a PDF or a stack of pages, known by its content */
 } limn_message_part_kind;
 
-/* A piece of a message. User text never becomes a control token of the model. */
+/* A piece of a message. User text never becomes a control token of the model. Of a FILE the rows
+ * of group "clips and pages" say which frames and pages are seen. */
 typedef struct limn_message_part {
     limn_message_part_kind kind;
-    const char *text;                /* TEXT */
-    size_t len;                      /* bytes of text; 0: up to its NUL */
-    const limn_image *image;         /* IMAGE: the picture, or ... */
-    const char *path;                /* ... its file, when image is NULL */
+    const char *text;        /* TEXT */
+    size_t len;              /* bytes of text; 0: up to its NUL */
+    const limn_image *image; /* IMAGE: the picture, or ... */
+    const char *path;        /* IMAGE, FILE: ... its file; with `data` its name in errors */
+    const void *data;        /* IMAGE, FILE: the file's bytes, in place of reading `path` */
+    size_t size;
     const limn_image *const *frames; /* VIDEO: pictures of one size in the order of time, as they
                                         are to be seen (none are dropped), 1 to 2048 */
     size_t n_frames;

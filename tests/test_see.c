@@ -415,6 +415,67 @@ static void test_videos(void **state) {
     for (int i = 0; i < 5; i++) limn_image_free(&im[i]);
 }
 
+/* A picture as pixels, as a file, as bytes, as a file of any kind; pages are chosen or refused. */
+static void test_files(void **state) {
+    (void)state;
+    limn_err err = {0};
+    char path[512];
+    golden(path, sizeof path, "image/plain.png");
+    limn_seer *s = seer_new("");
+    limn_image *im;
+    limn_answer *a, *first = NULL;
+    FILE *f = fopen(path, "rb");
+    static char bytes[1 << 16];
+    size_t n = f ? fread(bytes, 1, sizeof bytes, f) : 0;
+    assert_true(n > 0 && n < sizeof bytes);
+    fclose(f);
+    OK(limn_image_load(&im, path, &err));
+    const limn_message_part rows[] = {
+        {.kind = LIMN_MESSAGE_IMAGE, .image = im},
+        {.kind = LIMN_MESSAGE_IMAGE, .path = path},
+        {.kind = LIMN_MESSAGE_IMAGE, .data = bytes, .size = n},
+        {.kind = LIMN_MESSAGE_FILE, .path = path},
+        {.kind = LIMN_MESSAGE_FILE, .data = bytes, .size = n},
+        {.kind = LIMN_MESSAGE_FILE, .data = bytes, .size = n / 2, .path = "cut.png"},
+        {.kind = LIMN_MESSAGE_FILE, .data = "hello", .size = 5, .path = "words"},
+        {.kind = LIMN_MESSAGE_FILE},
+    };
+    static const limn_status want[] = {LIMN_OK, LIMN_OK,       LIMN_OK,       LIMN_OK,
+                                       LIMN_OK, LIMN_E_FORMAT, LIMN_E_FORMAT, LIMN_E_VALUE};
+    limn_params *see = params(LIMN_PARAMS_SEE, "max_tokens=6");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        limn_message_part parts[] = {rows[i], {.kind = LIMN_MESSAGE_TEXT, .text = "what is it?"}};
+        limn_message m = {.role = LIMN_ROLE_USER, .parts = parts, .n_parts = 2};
+        limn_talk t = {.messages = &m, .n_messages = 1};
+        limn_status st = limn_see(&a, s, &t, see, NULL, &err);
+        if (st != want[i]) fail_msg("row %zu: %s: %s", i, limn_status_text(st), err.text);
+        if (st != LIMN_OK) {
+            assert_true(!rows[i].path || strstr(err.text, rows[i].path));
+            continue;
+        }
+        if (first) {
+            assert_string_equal(a->text, first->text);
+            assert_int_equal(a->cached_tokens, a->prompt_tokens - 1);
+            limn_answer_free(&a);
+        } else {
+            first = a;
+        }
+    }
+    static const char *const bad[] = {"pages=0", "pages=3-2", "pages=x", "pages=1-2-3", "pages=-4"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        limn_params *p = params(LIMN_PARAMS_SEE, bad[i]);
+        limn_message_part parts[] = {rows[3]};
+        limn_message m = {.role = LIMN_ROLE_USER, .parts = parts, .n_parts = 1};
+        limn_talk t = {.messages = &m, .n_messages = 1};
+        assert_int_equal(limn_see(&a, s, &t, p, NULL, &err), LIMN_E_VALUE);
+        limn_params_free(&p);
+    }
+    limn_answer_free(&first);
+    limn_params_free(&see);
+    limn_image_free(&im);
+    limn_seer_free(&s);
+}
+
 /* ---- refusals ---- */
 static void test_refusals(void **state) {
     (void)state;
@@ -557,6 +618,7 @@ int main(void) {
         cmocka_unit_test(test_streams_and_stops),
         cmocka_unit_test(test_answers_keep_to_schemas),
         cmocka_unit_test(test_videos),
+        cmocka_unit_test(test_files),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_options_arrive),
         cmocka_unit_test(test_marks_part_the_stream),

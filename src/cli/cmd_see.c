@@ -228,7 +228,7 @@ limn_status cmd_see(cli *c, limn_err *err) {
     }
     if (st == LIMN_OK) {
         for (int i = 0; i < pictures; i++)
-            parts[i] = (limn_message_part){.kind = LIMN_MESSAGE_IMAGE, .path = c->args[i]};
+            parts[i] = (limn_message_part){.kind = LIMN_MESSAGE_FILE, .path = c->args[i]};
         parts[pictures] = (limn_message_part){.kind = LIMN_MESSAGE_TEXT,
                                               .text = limn_params_text(c->see, "prompt")};
         limn_message message = {

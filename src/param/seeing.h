@@ -43,6 +43,12 @@ typedef struct limn_seeing {
     int64_t image_min_tokens, image_max_tokens; /* 0: as the model's files say */
     bool number_pictures;
     int64_t picture_cache; /* bytes */
+    /* clips and pages */
+    double fps;
+    int64_t frames, max_frames; /* frames 0: by fps */
+    double start, end;          /* seconds; end 0: the clip's end */
+    char *pages;                /* "3", "2-5", "4-"; "": all */
+    double dpi;
     /* sampling */
     double temperature;
     int64_t top_k;

@@ -2,6 +2,7 @@
 /* One question from the conversation to the last token; see see.h. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -267,6 +268,35 @@ static void remove_look(limn_seer *s, limn_look *l) {
     }
 }
 
+/* "3", "2-5", "4-" */
+static limn_status pages_read(limn_media_options *m, const char *text, limn_err *err) {
+    char *end;
+    long first = strtol(text, &end, 10), last = first;
+    bool ok = end != text && first >= 1 && first <= 1000000;
+    if (ok && *end == '-') {
+        const char *from = end + 1;
+        last = *from ? strtol(from, &end, 10) : 0; /* 0: to the end */
+        ok = *from ? end != from && last >= first && last <= 1000000 : true;
+        if (!*from) end++;
+    }
+    if (!ok || *end)
+        return limn_fail(err, LIMN_E_VALUE, "pages \"%.40s\": must be like 3, 2-5 or 4-", text);
+    m->first = (int)first;
+    m->last = (int)last;
+    return LIMN_OK;
+}
+
+static limn_status media_settle(limn_media_options *m, const limn_seeing *o, limn_err *err) {
+    *m = (limn_media_options){.fps = o->fps,
+                              .frames = (int)o->frames,
+                              .max_frames = (int)o->max_frames,
+                              .start = o->start,
+                              .end = o->end,
+                              .dpi = o->dpi};
+    if (m->max_frames < LIMN_MEDIA_MIN_FRAMES) m->min_frames = m->max_frames;
+    return o->pages[0] ? pages_read(m, o->pages, err) : LIMN_OK;
+}
+
 limn_status limn_look_new(limn_look **out, limn_seer *s, const limn_talk *talk,
                           const limn_params *see, const limn_look_watch *watch, limn_err *err) {
     limn_status st = LIMN_OK;
@@ -292,6 +322,8 @@ limn_status limn_look_new(limn_look **out, limn_seer *s, const limn_talk *talk,
                            .no_thinking = m->can_choose_thinking && !o->thinking,
                            .system = o->system,
                            .context = s->context};
+    LIMN_TRY(media_settle(&t.media, o, err));
+    t.media.cancel = l->watch.cancel;
     LIMN_TRY(limn_talk_prompt_make(&l->prompt, m, talk, &t, err));
     LIMN_TRY(request_make(l, o, err));
     limn_seer_slot *slot = limn_seer_slot_take(s, &l->prompt, &l->cached);

@@ -7,7 +7,7 @@
 #include "image/image.h"
 #include "image/resample.h"
 
-enum { IDS_MAX = 1 << 24, FRAMES_MAX = 2048, PARTS_MAX = 65536 };
+enum { IDS_MAX = 1 << 24, FRAMES_MAX = 2048, PARTS_MAX = 65536, MESSAGES_MAX = 65536 };
 
 /* Media in the order in which they stand, before their places are known. */
 typedef struct medium {
@@ -27,6 +27,8 @@ typedef struct maker {
     limn_arena arena;
     medium *media;
     size_t n_media, cap_media;
+    limn_chat_part *parts; /* of all messages, one after the other */
+    size_t n_parts, cap_parts;
     int64_t tokens;
 } maker;
 
@@ -122,27 +124,120 @@ static medium *medium_new(maker *k, size_t frames) {
     return m;
 }
 
-static limn_status image_add(maker *k, const limn_message_part *part, limn_err *err) {
+/* The next part of the message that is being made. */
+static limn_status chat_part(maker *k, const limn_chat_part *part, limn_err *err) {
+    if (k->n_parts == PARTS_MAX)
+        return limn_fail(err, LIMN_E_LIMIT, "a conversation of more than %d parts", PARTS_MAX);
+    if (k->n_parts == k->cap_parts) {
+        size_t cap = k->cap_parts ? k->cap_parts * 2 : 64;
+        limn_chat_part *grown = limn_mem_realloc(k->parts, cap * sizeof *grown);
+        if (!grown) return limn_fail(err, LIMN_E_NOMEM, "no memory for a conversation");
+        k->parts = grown;
+        k->cap_parts = cap;
+    }
+    k->parts[k->n_parts++] = *part;
+    return LIMN_OK;
+}
+
+static limn_status media_part(maker *k, limn_chat_part_kind kind, limn_err *err) {
+    return chat_part(k, &(limn_chat_part){.kind = kind}, err);
+}
+
+static limn_status image_put(maker *k, const limn_image *image, limn_err *err) {
     limn_status st = LIMN_OK;
-    limn_image *loaded = NULL;
-    const limn_image *image = part->image;
     limn_pixel_limits limits;
     medium *m = medium_new(k, 1);
     LIMN_CHECK(err, m, LIMN_E_NOMEM, "no memory for a picture");
-    LIMN_CHECK(err, image || part->path, LIMN_E_VALUE, "a picture without pixels or a file");
     LIMN_TRY(limits_of(&limits, k, err));
-    if (!image) {
-        LIMN_TRY(limn_image_load(&loaded, part->path, err));
-        image = loaded;
-    }
     LIMN_TRY(limn_vision_fit(&m->height, &m->width, image->height, image->width, factor_of(k),
                              &limits, err));
     LIMN_TRY(tokens_add(k, m, err));
     LIMN_TRY(frame_add(k, m, image, err));
+    LIMN_TRY(media_part(k, LIMN_CHAT_IMAGE, err));
 out:
-    if (st != LIMN_OK && part->path && !part->image && err && !strstr(err->text, part->path))
-        limn_err_prefix(err, "%s", part->path);
+    return st;
+}
+
+static const char *name_of(const limn_message_part *part) {
+    return part->path ? part->path : "the picture";
+}
+
+static limn_status image_add(maker *k, const limn_message_part *part, limn_err *err) {
+    limn_status st = LIMN_OK;
+    limn_image *loaded = NULL;
+    const limn_image *image = part->image;
+    LIMN_CHECK(err, image || part->data || part->path, LIMN_E_VALUE,
+               "a picture without pixels or a file");
+    if (!image) {
+        if (part->data)
+            LIMN_TRY(limn_image_decode(&loaded, part->data, part->size, err));
+        else
+            LIMN_TRY(limn_image_load(&loaded, part->path, err));
+        image = loaded;
+    }
+    LIMN_TRY(image_put(k, image, err));
+out:
+    if (st != LIMN_OK && !part->image && err && !strstr(err->text, name_of(part)))
+        limn_err_prefix(err, "%s", name_of(part));
     limn_image_free(&loaded);
+    return st;
+}
+
+/* ---- files of any kind ---- */
+
+static limn_status clip_put(maker *k, limn_media *media, limn_err *err) {
+    limn_status st = LIMN_OK;
+    const limn_media_info *info = limn_media_info_of(media);
+    limn_image *image = NULL;
+    int n = info->count;
+    LIMN_CHECK(err, n >= 1 && n <= FRAMES_MAX, LIMN_E_VALUE, "a video of %d frames", n);
+    medium *m = medium_new(k, (size_t)n);
+    LIMN_CHECK(err, m, LIMN_E_NOMEM, "no memory for a video");
+    m->video = true;
+    m->slices = (uint32_t)limn_media_slice_count(media);
+    m->times = limn_arena_alloc(&k->arena, (m->slices + 1) * sizeof *m->times);
+    LIMN_CHECK(err, m->times, LIMN_E_NOMEM, "no memory for a video");
+    for (uint32_t i = 0; i < m->slices; i++) m->times[i] = limn_media_slice_time(media, (int)i);
+    LIMN_TRY(limn_vision_fit_video(&m->height, &m->width, n < 2 ? 2 : n, info->height, info->width,
+                                   factor_of(k), &k->model->video_limits, true, err));
+    LIMN_TRY(tokens_add(k, m, err));
+    for (int i = 0; i < n; i++) {
+        LIMN_TRY(limn_media_next(&image, media, err));
+        LIMN_CHECK(err, image, LIMN_E_FORMAT, "the video ends after %d of %d frames", i, n);
+        LIMN_TRY(frame_add(k, m, image, err));
+        limn_image_free(&image);
+    }
+    LIMN_TRY(media_part(k, LIMN_CHAT_VIDEO, err));
+out:
+    limn_image_free(&image);
+    return st;
+}
+
+static limn_status file_add(maker *k, const limn_message_part *part, limn_err *err) {
+    limn_status st = LIMN_OK;
+    limn_media *media = NULL;
+    limn_image *image = NULL;
+    LIMN_CHECK(err, part->data || part->path, LIMN_E_VALUE, "a file part without a file");
+    if (part->data)
+        LIMN_TRY(limn_media_open_memory(&media, name_of(part), part->data, part->size,
+                                        &k->opt->media, err));
+    else
+        LIMN_TRY(limn_media_open(&media, part->path, &k->opt->media, err));
+    if (limn_media_info_of(media)->kind == LIMN_MEDIA_VIDEO) {
+        LIMN_TRY(clip_put(k, media, err));
+        goto out;
+    }
+    for (;;) {
+        LIMN_TRY(limn_media_next(&image, media, err));
+        if (!image) break;
+        LIMN_TRY(image_put(k, image, err));
+        limn_image_free(&image);
+    }
+out:
+    if (st != LIMN_OK && err && !strstr(err->text, name_of(part)))
+        limn_err_prefix(err, "%s", name_of(part));
+    limn_image_free(&image);
+    limn_media_close(&media);
     return st;
 }
 
@@ -176,31 +271,30 @@ static limn_status video_add(maker *k, const limn_message_part *part, limn_err *
                                    &k->model->video_limits, true, err));
     LIMN_TRY(tokens_add(k, m, err));
     for (size_t i = 0; i < n; i++) LIMN_TRY(frame_add(k, m, part->frames[i], err));
+    LIMN_TRY(media_part(k, LIMN_CHAT_VIDEO, err));
 out:
     return st;
 }
 
 /* ---- messages ---- */
 
-static limn_status part_add(maker *k, limn_chat_part *to, const limn_message_part *from,
-                            limn_err *err) {
-    switch (from->kind) {
-    case LIMN_MESSAGE_TEXT:
+static limn_status part_add(maker *k, const limn_message_part *from, limn_err *err) {
+    if (from->kind == LIMN_MESSAGE_TEXT) {
         if (!from->text) return limn_fail(err, LIMN_E_VALUE, "a text part without text");
-        *to = (limn_chat_part){LIMN_CHAT_TEXT, from->text,
-                               from->len ? from->len : strlen(from->text)};
-        return LIMN_OK;
-    case LIMN_MESSAGE_IMAGE:
-    case LIMN_MESSAGE_VIDEO:
-        if (!k->model->vision)
-            return limn_fail(err, LIMN_E_UNSUPPORTED,
-                             "%s takes no pictures: it is a text model, or its vision tower "
-                             "(mmproj) is missing",
-                             k->model->path);
-        to->kind = from->kind == LIMN_MESSAGE_IMAGE ? LIMN_CHAT_IMAGE : LIMN_CHAT_VIDEO;
-        return to->kind == LIMN_CHAT_IMAGE ? image_add(k, from, err) : video_add(k, from, err);
+        size_t len = from->len ? from->len : strlen(from->text);
+        return chat_part(k, &(limn_chat_part){LIMN_CHAT_TEXT, from->text, len}, err);
     }
-    return limn_fail(err, LIMN_E_VALUE, "a message part of kind %d", (int)from->kind);
+    if (!k->model->vision)
+        return limn_fail(err, LIMN_E_UNSUPPORTED,
+                         "%s takes no pictures: it is a text model, or its vision tower (mmproj) "
+                         "is missing",
+                         k->model->path);
+    switch (from->kind) {
+    case LIMN_MESSAGE_IMAGE: return image_add(k, from, err);
+    case LIMN_MESSAGE_VIDEO: return video_add(k, from, err);
+    case LIMN_MESSAGE_FILE: return file_add(k, from, err);
+    default: return limn_fail(err, LIMN_E_VALUE, "a message part of kind %d", (int)from->kind);
+    }
 }
 
 static limn_status messages_make(limn_chat *chat, maker *k, const limn_talk *talk, limn_err *err) {
@@ -208,31 +302,27 @@ static limn_status messages_make(limn_chat *chat, maker *k, const limn_talk *tal
     const char *system = k->opt->system;
     size_t extra = system && system[0] ? 1 : 0, n = talk->n_messages + extra;
     LIMN_CHECK(err, talk->n_messages > 0, LIMN_E_VALUE, "a conversation without a message");
-    LIMN_CHECK(err, n <= PARTS_MAX, LIMN_E_LIMIT, "a conversation of %zu messages", n);
+    LIMN_CHECK(err, n <= MESSAGES_MAX, LIMN_E_LIMIT, "a conversation of %zu messages", n);
     LIMN_CHECK(err, !extra || talk->messages[0].role != LIMN_ROLE_SYSTEM, LIMN_E_VALUE,
                "the system text is given twice: as an option and as the first message");
     limn_chat_message *m = limn_arena_alloc(&k->arena, n * sizeof *m);
-    limn_chat_part *sys = limn_arena_alloc(&k->arena, sizeof *sys);
-    LIMN_CHECK(err, m && sys, LIMN_E_NOMEM, "no memory for a conversation");
+    LIMN_CHECK(err, m, LIMN_E_NOMEM, "no memory for a conversation");
     if (extra) {
-        *sys = (limn_chat_part){LIMN_CHAT_TEXT, system, strlen(system)};
-        m[0] = (limn_chat_message){.role = LIMN_ROLE_SYSTEM, .parts = sys, .n_parts = 1};
+        LIMN_TRY(chat_part(k, &(limn_chat_part){LIMN_CHAT_TEXT, system, strlen(system)}, err));
+        m[0] = (limn_chat_message){.role = LIMN_ROLE_SYSTEM, .n_parts = 1};
     }
     for (size_t i = 0; i < talk->n_messages; i++) {
         const limn_message *from = &talk->messages[i];
-        LIMN_CHECK(err, from->n_parts <= PARTS_MAX, LIMN_E_LIMIT, "a message of %zu parts",
-                   from->n_parts);
-        limn_chat_part *parts = limn_arena_alloc(&k->arena, (from->n_parts + 1) * sizeof *parts);
-        LIMN_CHECK(err, parts, LIMN_E_NOMEM, "no memory for a conversation");
-        for (size_t j = 0; j < from->n_parts; j++)
-            LIMN_TRY(part_add(k, &parts[j], &from->parts[j], err));
+        size_t before = k->n_parts;
+        for (size_t j = 0; j < from->n_parts; j++) LIMN_TRY(part_add(k, &from->parts[j], err));
         m[i + extra] = (limn_chat_message){.role = from->role,
-                                           .parts = parts,
-                                           .n_parts = from->n_parts,
+                                           .n_parts = k->n_parts - before,
                                            .reasoning = from->reasoning,
                                            .calls = from->calls,
                                            .n_calls = from->n_calls};
     }
+    size_t at = 0; /* the list has stopped to move */
+    for (size_t i = 0; i < n; at += m[i++].n_parts) m[i].parts = k->parts + at;
     *chat = (limn_chat){m, n, talk->tools, talk->n_tools};
 out:
     return st;
@@ -325,6 +415,7 @@ limn_status limn_talk_prompt_make(limn_talk_prompt *out, const limn_vl_model *m,
 out:
     if (st != LIMN_OK) limn_talk_prompt_deinit(out);
     limn_mem_free(k.media);
+    limn_mem_free(k.parts);
     limn_arena_deinit(&k.arena);
     return st;
 }

@@ -7,6 +7,7 @@
 #ifndef LIMN_PIPELINE_TALK_H
 #define LIMN_PIPELINE_TALK_H
 
+#include "media/media.h"
 #include "pipeline/picture_encoder.h"
 
 /* A picture, or a pair of frames of a video, where the ids stand for it. */
@@ -29,8 +30,9 @@ typedef struct limn_talk_options {
     int64_t min_tokens, max_tokens; /* of a picture; 0: as the model says */
     bool number_pictures, no_thinking;
     const char
-        *system;     /* stands before the conversation; "": none. E_VALUE with a system message */
-    int64_t context; /* more tokens than this are E_LIMIT, as soon as it is known */
+        *system; /* stands before the conversation; "": none. E_VALUE with a system message */
+    limn_media_options media; /* which frames and pages of files are seen */
+    int64_t context;          /* more tokens than this are E_LIMIT, as soon as it is known */
 } limn_talk_options;
 
 /* E_VALUE (roles, empty conversation), E_UNSUPPORTED (pictures for a text model), E_NOT_FOUND,
