@@ -3,7 +3,7 @@ B ?= build
 JOBS ?= $(shell nproc)
 MESON_FLAGS ?=
 
-.PHONY: all demo test check bench asan fuzz format docs install install-deps clean
+.PHONY: all demo test check bench asan fuzz format docs install install-deps clean web check-web install-web
 
 all: $(B)/build.ninja
 	ninja -C $(B) -j $(JOBS)
@@ -47,6 +47,16 @@ format:
 # Pages that are written by the program itself.
 docs: all
 	$(B)/tools/params_doc > docs/PARAMETERS.md.new && mv docs/PARAMETERS.md.new docs/PARAMETERS.md
+
+# The studio (web/). Its built files are committed: only who changes it needs Node.
+web:
+	cd web && npm ci --ignore-scripts --no-audit --no-fund && npm run build
+
+check-web:
+	sh tools/check_web.sh
+
+install-web:
+	sh tools/setup.sh --web
 
 install: all
 	meson install -C $(B)

@@ -1,13 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Installs what building limn needs on Debian 12 (and newer) or Ubuntu 24.04; does nothing when all
-# of it is there. With --check it only says what is missing and fails.
+# of it is there. With --check it only says what is missing and fails; with --web it also installs
+# what work on the studio needs (make web, make test-web).
 set -eu
 
 BUILD="gcc libc6-dev meson ninja-build pkg-config make python3"
 LIBS="libvips-dev zlib1g-dev libjansson-dev libpcre2-dev libutf8proc-dev libsqlite3-dev libsodium-dev
       libavformat-dev libavcodec-dev libswscale-dev libavutil-dev libpoppler-glib-dev libcairo2-dev"
 TESTS="libcmocka-dev clang-format-16 fonts-dejavu-core libsimde-dev"
+
+WEB="nodejs npm chromium"
 
 missing() {
     for package in "$@"; do
@@ -30,7 +33,10 @@ if [ "${1:-}" = --check ]; then
     exit 1
 fi
 
-need=$(missing $BUILD $LIBS $TESTS)
+[ "${1:-}" = --web ] || WEB=
+# A Node that came another way is as good.
+if [ -n "$WEB" ] && command -v npm >/dev/null; then WEB=chromium; fi
+need=$(missing $BUILD $LIBS $TESTS $WEB)
 if [ -z "$need" ]; then
     echo "setup: everything is installed"
     exit 0

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// What the server offers: parameters, samplers, models and the other lists. The last answer is kept, so that the form
+// stands at once on the next visit and nothing jumps when the fresh lists arrive.
+import { call, get } from './api';
+import { server } from './server.svelte';
+import { load, save } from './store';
+import type { Model, Named, Param, SystemState } from './types';
+
+type Lists = Record<string, Named[]>;
+const routes: Record<string, string> = {
+    sampler: 'samplers',
+    schedule: 'schedules',
+    upscaler: 'upscalers',
+    lora: 'loras',
+    vae: 'vaes',
+    embedding: 'embeddings',
+    style: 'styles',
+};
+
+class Catalog {
+    params = $state.raw<Param[]>(load('params', []));
+    groups = $state.raw<string[]>(load('groups', []));
+    lists = $state.raw<Lists>(load('lists', {}));
+    models = $state.raw<Model[]>(load('models', []));
+    system = $state.raw<SystemState | null>(load('system', null));
+    ready = $derived(this.params.length > 0);
+    byName = $derived(new Map(this.params.map((p) => [p.name, p])));
+    drawModels = $derived(this.models.filter((m) => m.kind === 'draw'));
+    seeModels = $derived(this.models.filter((m) => m.kind === 'see'));
+
+    start(): void {
+        server.onArrival(() => void this.refresh());
+    }
+
+    async refresh(): Promise<void> {
+        const names = Object.keys(routes);
+        const [params, models, system, ...lists] = await Promise.all([
+            get<{ groups: string[]; data: Param[] }>('/v1/params'),
+            get<{ data: Model[] }>('/v1/models'),
+            get<SystemState>('/v1/system'),
+            ...names.map((n) => get<{ data: Named[] }>(`/v1/${routes[n]}`)),
+        ]);
+        this.params = params.data;
+        this.groups = params.groups;
+        this.models = models.data;
+        this.system = system;
+        this.lists = Object.fromEntries(names.map((n, i) => [n, lists[i]?.data ?? []]));
+        save('params', this.params);
+        save('groups', this.groups);
+        save('models', this.models);
+        save('lists', this.lists);
+        save('system', this.system);
+    }
+
+    async refreshModels(): Promise<void> {
+        this.models = (await get<{ data: Model[] }>('/v1/models')).data;
+        save('models', this.models);
+    }
+
+    async refreshSystem(): Promise<SystemState> {
+        this.system = await get<SystemState>('/v1/system');
+        return this.system;
+    }
+
+    /* The names that a parameter may have, when it is one of a list. */
+    names(param: Param): Named[] {
+        if (param.list === 'model') return this.drawModels.map((m) => ({ name: m.id, bytes: m.bytes }));
+        if (param.list) return this.lists[param.list] ?? [];
+        return (param.words ?? []).map((name) => ({ name }));
+    }
+
+    modelName(id: unknown): string {
+        if (typeof id === 'string' && id) return id;
+        return this.drawModels.find((m) => m.default)?.id ?? this.drawModels[0]?.id ?? '';
+    }
+}
+
+export const catalog = new Catalog();
+
+/* Studio settings kept on the server for this user, so that presets follow from one browser to the next. */
+export const putStudio = (value: unknown): Promise<void> => call('PUT', '/v1/settings/studio', { body: value });

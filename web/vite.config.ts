@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// How the studio is built. The result in dist/ is committed and becomes part of the program, so it must be the same
+// byte for byte on every machine: no dates, no paths, names made from content only.
+import { svelte } from '@sveltejs/vite-plugin-svelte';
+import { defineConfig } from 'vitest/config';
+
+const server = process.env.LIMN_SERVER ?? 'http://127.0.0.1:7860';
+
+export default defineConfig({
+    plugins: [svelte({ compilerOptions: { runes: true, dev: false } })],
+    build: {
+        target: 'es2023',
+        outDir: 'dist',
+        emptyOutDir: true,
+        assetsInlineLimit: 0,
+        modulePreload: { polyfill: false },
+        reportCompressedSize: false,
+        sourcemap: false,
+        rolldownOptions: {
+            output: {
+                entryFileNames: 'assets/[name]-[hash].js',
+                chunkFileNames: 'assets/[name]-[hash].js',
+                assetFileNames: 'assets/[name]-[hash][extname]',
+            },
+        },
+    },
+    server: {
+        port: 5173,
+        proxy: { '/v1': { target: server, changeOrigin: true } },
+    },
+    test: {
+        environment: 'jsdom',
+        include: ['test/**/*.test.ts'],
+    },
+    resolve: process.env.VITEST ? { conditions: ['browser'] } : undefined,
+});
