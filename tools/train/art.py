@@ -121,7 +121,7 @@ class Painter:
         w, h = max(1, round(sprite.width * scale)), max(1, round(sprite.height * scale))
         small = np.asarray(sprite.resize((w, h), Image.LANCZOS, reducing_gap=3.0).convert("RGBa"), np.float32)
         x0, y0 = round(cx - w / 2), round(cy - h / 2)
-        x1, y1 = min(SIZE, x0 + w), min(SIZE, y0 + h)
+        x1, y1 = min(canvas.shape[1], x0 + w), min(canvas.shape[0], y0 + h)
         sx, sy = max(0, -x0), max(0, -y0)
         x0, y0 = max(0, x0), max(0, y0)
         part = small[sy:sy + y1 - y0, sx:sx + x1 - x0]

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""The table of mini-see: greedy answers of transformers on an exported folder, to samples of a seed that training never used.
+
+    python eval_see.py --model models/mini-see --sprites D/sprites --tokenizer models/mini-see --each 100
+    python eval_see.py --model models/mini-see --circle pictures.json      # [{"file": ..., "concept": ...}] drawn by mini-draw
+
+Pictures go through the folder's own processor. A row says how many samples it rests on.
+"""
+import argparse
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+
+from see_shards import TASKS, Maker
+
+KIND_OF = {"ocr": "line", "table": "table", "clip": "clip"}
+SEED = 424242          # below 10 ** 6, where the seeds of training begin
+
+
+class Model:
+    """The exported folder as transformers runs it."""
+
+    def __init__(self, folder):
+        self.processor = AutoProcessor.from_pretrained(folder)
+        self.net = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+
+    @torch.inference_mode()
+    def answer(self, pictures, question, times=None, most=160):
+        """pictures: one PIL image, or the frames of a clip (uint8 [n, h, w, 3])."""
+        if times is None:
+            content = [{"type": "image", "image": pictures}, {"type": "text", "text": question}]
+            text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
+            inputs = self.processor(text=[text], images=[pictures], return_tensors="pt")
+        else:
+            content = [{"type": "video"}, {"type": "text", "text": question}]
+            text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
+            meta = {"fps": 2.0, "total_num_frames": len(pictures), "frames_indices": list(range(len(pictures)))}
+            inputs = self.processor(text=[text], videos=[torch.from_numpy(pictures).permute(0, 3, 1, 2)], video_metadata=[meta],
+                                    do_sample_frames=False, return_tensors="pt")
+        out = self.net.generate(**inputs, max_new_tokens=most, do_sample=False)
+        return self.processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
+
+
+def rows_of(text):
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return []
+    value = [value] if isinstance(value, dict) else value
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+
+
+def overlap(a, b):
+    if len(a) != 4 or not all(isinstance(v, (int, float)) for v in a):
+        return 0.0
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    inside = max(0, w) * max(0, h)
+    area = lambda r: max(0, r[2] - r[0]) * max(0, r[3] - r[1])
+    return inside / max(1, area(a) + area(b) - inside)
+
+
+def boxes_found(said, want):
+    """(boxes that a box of the same label covers with IoU over 0.5, boxes wanted)"""
+    said, want = rows_of(said), rows_of(want)
+    hits = 0
+    for w in want:
+        match = [s for s in said if s.get("label") == w["label"] and overlap(s.get("bbox_2d", []), w["bbox_2d"]) > .5]
+        if match:
+            hits += 1
+            said.remove(match[0])
+    return hits, len(want)
+
+
+def distance(a, b):
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
+    return row[-1]
+
+
+def seconds_in(text):
+    found = re.search(r"\d+\.\d+", text)
+    return float(found.group()) if found else None
+
+
+def cells_of(text):
+    return [c.strip() for c in re.split(r"[|\n]|,|<[^>]*>", text) if c.strip() and set(c.strip()) != {"-"}]
+
+
+def circle(model, path):
+    entries = json.loads(Path(path).read_text())
+    right = 0
+    for e in entries:
+        said = model.answer(Image.open(e["file"]).convert("RGB"), "What is this?")
+        right += e["concept"] in said.lower()
+        print("%-24s %s" % (e["concept"], said))
+    print("circle: %.3f of %d" % (right / max(1, len(entries)), len(entries)))
+
+
+def collect(maker, task, count, stage):
+    """`count` samples that ask exactly this task."""
+    kind = KIND_OF.get(task.split("_")[0], "scene")
+    while count:
+        rare = stage if task != "name" else (stage[0], stage[1], 1.0) + stage[3:]
+        s = maker.sample(rare, 1, kind, only=task)
+        if s is not None:
+            count -= 1
+            yield s
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--sprites")
+    parser.add_argument("--each", type=int, default=100)
+    parser.add_argument("--styles", default="noto,flat,3d")
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--circle")
+    parser.add_argument("--show", type=int, default=0, help="print so many answers per task")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    model = Model(args.model)
+    if args.circle:
+        return circle(model, args.circle)
+    maker = Maker(args.sprites, args.model, SEED)
+    stage = (0, {"scene": 1.0}, .3, 0.0, (1,), tuple(args.styles.split(",")), 1)
+    flags = {"hit": 0, "said": 0, "want": 0}
+    for task in args.tasks.split(","):
+        score, total, extra = 0.0, 0, ""
+        for i, s in enumerate(collect(maker, task, args.each, stage)):
+            _, question, want, _ = s["conversation"][0][0]
+            picture = s["frames"] if s["clip"] else Image.fromarray(s["frames"][0])
+            said = model.answer(picture, question, s["times"], most=len(model.processor.tokenizer(want).input_ids) + 60)
+            if i < args.show:
+                print("   ", json.dumps([question, want, said]))
+            if task == "box":
+                hits, count = boxes_found(said, want)
+                if count == 0:
+                    hits, count = int(said == "[]"), 1
+            elif task == "ocr":
+                hits, count = distance(said, want), len(want)
+            elif task.startswith("table"):
+                pairs = list(zip(cells_of(want), cells_of(said)))
+                hits, count = sum(a == b for a, b in pairs), len(cells_of(want))
+            elif task == "clip_when":
+                guess = seconds_in(said)
+                hits, count = int(guess is not None and abs(guess - seconds_in(want)) <= .5), 1
+            elif task == "moderate":
+                a, b = ([r.get("category") for r in rows_of(t)] or [None] for t in (said, want))
+                hits, count = int(a[0] == b[0]), 1
+                flags["said"] += a[0] not in (None, "none")
+                flags["want"] += b[0] != "none"
+                flags["hit"] += a[0] == b[0] != "none"
+            elif task == "point":
+                a, b = rows_of(said), rows_of(want)
+                hits = sum(any(r.get("label") == w["label"] and np.hypot(*np.subtract(r.get("point_2d", (9e3, 9e3)), w["point_2d"])) < 80
+                               for r in a) for w in b)
+                count = len(b)
+            else:
+                hits, count = int(said == want), 1
+            score, total = score + hits, total + count
+        if task == "ocr":
+            extra = "character error"
+        elif task == "moderate":
+            extra = "category; F1 of flagging %.3f" % (2 * flags["hit"] / max(1, flags["said"] + flags["want"]))
+        print("%-16s %.3f of %d %s" % (task, score / max(1, total), total, extra), flush=True)
+
+
+if __name__ == "__main__":
+    main()

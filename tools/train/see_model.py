@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: MIT
+"""mini-see's network: a Qwen3-VL of transformers that holds the weights, and a faster forward pass to train it.
+
+Two things make training affordable on one core. Pictures of one size are encoded as a batch, stills with the two
+frame kernels added up. And many questions share one picture: the tokens up to the picture's end are the prefix,
+every question with its answer is a branch that sees the prefix and itself only, at the positions it would have if
+it stood alone. `check` proves that this equals transformers' own forward pass, branch by branch.
+"""
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+PATCH, MERGE = 16, 2
+CELL = PATCH * MERGE
+STILL_PIXELS = (96 * 96, 128 * 96)       # of a picture after resizing: nine to twelve tokens
+CLIP_PIXELS = (4 * 96 * 96, 16 * 96 * 96)
+TEXT = dict(
+    vocab_size=4096, hidden_size=192, intermediate_size=640, num_hidden_layers=5, num_attention_heads=6,
+    num_key_value_heads=2, head_dim=32, hidden_act="silu", rms_norm_eps=1e-6, max_position_embeddings=4096,
+    attention_bias=False, attention_dropout=0.0, initializer_range=0.02, use_cache=True)
+ROPE = dict(rope_type="default", mrope_interleaved=True, mrope_section=[6, 5, 5])
+THETA = 10000.0
+VISION = dict(
+    depth=6, hidden_size=192, num_heads=3, intermediate_size=768, in_channels=3, patch_size=PATCH, temporal_patch_size=2,
+    spatial_merge_size=MERGE, out_hidden_size=192, num_position_embeddings=36, deepstack_visual_indexes=[1, 3],
+    hidden_act="gelu_pytorch_tanh", initializer_range=0.02)
+
+
+def config_json(tokenizer):
+    """As released checkpoints write it (transformers 4.57: rope_theta beside rope_scaling), which 5.x reads too."""
+    special = lambda t: tokenizer.token_to_id(t)
+    ends = [special("<|im_end|>"), special("<|endoftext|>")]
+    text = dict(TEXT, model_type="qwen3_vl_text", rope_theta=THETA, rope_scaling=ROPE, dtype="bfloat16",
+                bos_token_id=special("<|endoftext|>"), eos_token_id=special("<|im_end|>"), tie_word_embeddings=True)
+    return dict(
+        architectures=["Qwen3VLForConditionalGeneration"], model_type="qwen3_vl", dtype="bfloat16",
+        image_token_id=special("<|image_pad|>"), video_token_id=special("<|video_pad|>"),
+        vision_start_token_id=special("<|vision_start|>"), vision_end_token_id=special("<|vision_end|>"),
+        tie_word_embeddings=True, text_config=text, vision_config=dict(VISION, model_type="qwen3_vl")), ends
+
+
+def load_tokenizer(folder):
+    return Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+
+
+def build(tokenizer, seed=1):
+    """A fresh network on f32, with a beginning that suits its narrowness."""
+    fields, _ = config_json(tokenizer)
+    config = Qwen3VLConfig(text_config=fields["text_config"], vision_config=fields["vision_config"], **{
+        k: fields[k] for k in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id",
+                               "tie_word_embeddings")})
+    net = Qwen3VLForConditionalGeneration(config).float()
+    generator = torch.Generator().manual_seed(seed)
+    for name, p in net.named_parameters():
+        with torch.no_grad():
+            if name.endswith("bias"):
+                p.zero_()
+            elif p.ndim == 2 and not name.endswith(("embed_tokens.weight", "pos_embed.weight")):
+                deviation = p.shape[1] ** -.5 * .8
+                if name.endswith(("o_proj.weight", "down_proj.weight", "attn.proj.weight", "mlp.linear_fc2.weight")):
+                    deviation *= .4
+                p.normal_(0, deviation, generator=generator)
+            elif name.endswith("embed_tokens.weight"):
+                p.normal_(0, .03, generator=generator)
+    with torch.no_grad():
+        net.model.visual.pos_embed.weight.copy_(.3 * waves(int(VISION["num_position_embeddings"] ** .5), VISION["hidden_size"]))
+    return net
+
+
+def waves(side, width):
+    """[side * side, width] sines and cosines of row and column."""
+    n = width // 4
+    rate = torch.exp(torch.linspace(math.log(math.pi / 16), math.log(math.pi), n))
+    at = torch.arange(side).float()[:, None] * rate
+    one = torch.cat([at.sin(), at.cos()], 1)
+    return torch.cat([one[:, None].expand(side, side, -1), one[None].expand(side, side, -1)], 2).reshape(side * side, -1)
+
+
+def begin_patches(net, pictures):
+    """Patch embedding = whitened principal components of patches of the pictures (uint8 [h, w, 3] each)."""
+    rows = torch.cat([patches(torch.from_numpy(p)[None])[0] for p in pictures])
+    rows = rows - (mean := rows.mean(0))
+    power, axes = torch.linalg.eigh(rows.T @ rows / len(rows))
+    power, axes = power.flip(0)[:VISION["hidden_size"]], axes.flip(1)[:, :VISION["hidden_size"]]
+    weight = (axes / (power + power.sum() * 1e-3).sqrt()).T * .7
+    proj = net.model.visual.patch_embed.proj
+    with torch.no_grad():
+        shaped = weight.view(-1, 3, 1, PATCH, PATCH) / 2
+        proj.weight.copy_(shaped.expand(-1, -1, 2, -1, -1))
+        proj.bias.copy_(-weight @ mean)
+
+
+class Helpers(nn.Module):
+    """What the tower is asked directly while it learns, thrown away at export: the class and the box of the thing in
+    every cell, the characters in every patch."""
+
+    def __init__(self, classes, chars, slots):
+        super().__init__()
+        self.classes, self.chars, self.slots = classes, chars, slots
+        self.thing = nn.Sequential(nn.LayerNorm(TEXT["hidden_size"]), nn.Linear(TEXT["hidden_size"], classes))
+        self.box = nn.Sequential(nn.LayerNorm(TEXT["hidden_size"]), nn.Linear(TEXT["hidden_size"], 4))
+        self.letter = nn.Sequential(nn.LayerNorm(VISION["hidden_size"]), nn.Linear(VISION["hidden_size"], slots * chars))
+
+
+def patches(frames):
+    """uint8 [n, h, w, 3] -> f32 [n, patches in merge order, 3 * 256]"""
+    n, h, w, _ = frames.shape
+    x = frames.float().sub_(127.5).div_(127.5).permute(0, 3, 1, 2)
+    x = x.reshape(n, 3, h // CELL, MERGE, PATCH, w // CELL, MERGE, PATCH)
+    return x.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(n, h * w // PATCH ** 2, 3 * PATCH * PATCH)
+
+
+def grid_tables(net, rows, columns):
+    """Positions of the table (indices and weights) and rotary cos, sin for one grid, kept per size."""
+    cache = net.__dict__.setdefault("_grids", {})
+    if (rows, columns) not in cache:
+        side = int(VISION["num_position_embeddings"] ** .5)
+        r, c = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        order = lambda t: t.reshape(rows // 2, 2, columns // 2, 2).permute(0, 2, 1, 3).reshape(-1)
+        r, c = order(r), order(c)
+        y, x = torch.linspace(0, side - 1, rows)[r], torch.linspace(0, side - 1, columns)[c]
+        y0, x0 = y.long(), x.long()
+        y1, x1 = (y0 + 1).clamp_max(side - 1), (x0 + 1).clamp_max(side - 1)
+        dy, dx = y - y0, x - x0
+        index = torch.stack([y0 * side + x0, y0 * side + x1, y1 * side + x0, y1 * side + x1], 1)
+        weight = torch.stack([(1 - dy) * (1 - dx), (1 - dy) * dx, dy * (1 - dx), dy * dx], 1)
+        n = VISION["hidden_size"] // VISION["num_heads"] // 4
+        rate = 1 / 10000 ** (torch.arange(n).float() / n)
+        angle = torch.cat([r[:, None] * rate, c[:, None] * rate], 1)
+        cache[rows, columns] = index, weight, angle.cos(), angle.sin()
+    return cache[rows, columns]
+
+
+def rotate(x, cos, sin):
+    """x [..., n, d], cos and sin [n, d / 2]"""
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def see(net, first, second=None):
+    """Frames uint8 [n, h, w, 3] (for clips the second frame of each pair too) -> merged [n, cells, width], the
+    DeepStack list likewise, and the last block's patches [n, patches, width]."""
+    tower = net.model.visual
+    n, h, w, _ = first.shape
+    index, weight, cos, sin = grid_tables(net, h // PATCH, w // PATCH)
+    kernel = tower.patch_embed.proj.weight
+    if second is None:
+        x = F.linear(patches(first), kernel.sum(2).flatten(1), tower.patch_embed.proj.bias)
+    else:
+        both = torch.cat([patches(first), patches(second)], -1)
+        x = F.linear(both, torch.cat([kernel[:, :, 0].flatten(1), kernel[:, :, 1].flatten(1)], 1), tower.patch_embed.proj.bias)
+    x = x + (tower.pos_embed.weight[index] * weight[..., None]).sum(1)
+    heads = VISION["num_heads"]
+    deep = []
+    for i, block in enumerate(tower.blocks):
+        q, k, v = block.attn.qkv(block.norm1(x)).view(n, -1, 3, heads, x.shape[-1] // heads).permute(2, 0, 3, 1, 4).unbind(0)
+        a = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        x = x + block.attn.proj(a.transpose(1, 2).reshape(x.shape))
+        x = x + block.mlp.linear_fc2(F.gelu(block.mlp.linear_fc1(block.norm2(x)), approximate="tanh"))
+        if i in VISION["deepstack_visual_indexes"]:
+            merger = tower.deepstack_merger_list[len(deep)]
+            deep.append(merger.linear_fc2(F.gelu(merger.linear_fc1(merger.norm(x.reshape(n, -1, 4 * x.shape[-1]))))))
+    merger = tower.merger
+    return merger.linear_fc2(F.gelu(merger.linear_fc1(merger.norm(x).reshape(n, -1, 4 * x.shape[-1])))), deep, x
+
+
+def rms(x, norm):
+    return F.rms_norm(x, (x.shape[-1],), norm.weight, 1e-6)
+
+
+def read(net, ids, positions, mask, seen, merged, deep):
+    """ids [b, n], positions [3, b, n], mask bool [b, 1, n, n], seen bool [b, n] marks picture tokens -> [b, n, width]"""
+    language = net.model.language_model
+    b, n = ids.shape
+    x = language.embed_tokens(ids)
+    at = seen.view(-1).nonzero().view(-1)
+    flat = lambda t: t.reshape(-1, t.shape[-1])
+    x = flat(x).index_copy(0, at, flat(merged)).view(b, n, -1)
+    d = TEXT["head_dim"]
+    rate = 1 / THETA ** (torch.arange(0, d, 2).float() / d)
+    axis = torch.zeros(d // 2, dtype=torch.long)
+    for a in (1, 2):
+        axis[a:3 * ROPE["mrope_section"][a]:3] = a
+    angle = positions.float()[axis].permute(1, 2, 0) * rate              # [b, n, d / 2]
+    cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+    for i, layer in enumerate(language.layers):
+        h = rms(x, layer.input_layernorm)
+        att = layer.self_attn
+        q = rms(att.q_proj(h).view(b, n, -1, d), att.q_norm).transpose(1, 2)
+        k = rms(att.k_proj(h).view(b, n, -1, d), att.k_norm).transpose(1, 2)
+        v = att.v_proj(h).view(b, n, -1, d).transpose(1, 2)
+        share = q.shape[1] // k.shape[1]
+        k, v = rotate(k, cos, sin).repeat_interleave(share, 1), v.repeat_interleave(share, 1)
+        h = F.scaled_dot_product_attention(rotate(q, cos, sin), k, v, attn_mask=mask)
+        x = x + att.o_proj(h.transpose(1, 2).reshape(b, n, -1))
+        h = rms(x, layer.post_attention_layernorm)
+        x = x + layer.mlp.down_proj(F.silu(layer.mlp.gate_proj(h)) * layer.mlp.up_proj(h))
+        if i < len(deep):
+            x = flat(x).index_add(0, at, flat(deep[i])).view(b, n, -1)
+    return rms(x, language.norm)
+
+
+# ---- samples as tokens ----
+
+@dataclass
+class Encoded:
+    ids: np.ndarray        # int16 [n]
+    positions: np.ndarray  # int16 [3, n]
+    branch: np.ndarray     # int16 [n], 0 is the prefix
+    labels: np.ndarray     # int16 [n], the token that should follow, -1 where nothing is asked
+    task: np.ndarray       # int16 [n], which task a label belongs to
+
+
+class Encoder:
+    """Turns conversations about one picture or clip into tokens."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.special = {t: tokenizer.token_to_id(t) for t in (
+            "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")}
+        self.letters = {chr(c): tokenizer.token_to_id(chr(c)) for c in range(33, 127)}
+        self.letters.update({" ": tokenizer.token_to_id("\u0120"), "\n": tokenizer.token_to_id("\u010a")})
+
+    def words(self, text):
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def spell(self, text):
+        return [self.letters[c] for c in text]
+
+    def media(self, rows, columns, times=None):
+        """Tokens and positions (from 0) of a picture, or of a clip's pairs with their times."""
+        ids, places, at = [], [], 0
+        s = self.special
+        for time in times if times is not None else [None]:
+            text = ([] if time is None else self.words("<%.1f seconds>" % time)) + [s["<|vision_start|>"]]
+            ids += text
+            places += [(at + i,) * 3 for i in range(len(text))]
+            at += len(text)
+            ids += [s["<|image_pad|>" if time is None else "<|video_pad|>"]] * (rows * columns)
+            places += [(at, at + r, at + c) for r in range(rows) for c in range(columns)]
+            at += max(rows, columns)
+            ids.append(s["<|vision_end|>"])
+            places.append((at,) * 3)
+            at += 1
+        return ids, places, at
+
+    def encode(self, rows, columns, times, branches, first="picture", system=None):
+        """branches: lists of turns (task number, question, answer, spelled). With first="text" the question comes
+        before the picture; there is one branch then."""
+        s = self.special
+        open_user, close = [s["<|im_start|>"]] + self.words("user\n"), [s["<|im_end|>"]] + self.words("\n")
+        reply = [s["<|im_start|>"]] + self.words("assistant\n")
+        ids, places, branch, labels, task = [], [], [], [], []
+
+        def put(tokens, at, number, answer=False, kind=-1):
+            for i, token in enumerate(tokens):
+                if answer:
+                    labels[-1], task[-1] = token, kind
+                ids.append(token)
+                places.append((at + i,) * 3)
+                branch.append(number)
+                labels.append(-1)
+                task.append(-1)
+            return at + len(tokens)
+
+        at = 0
+        if system:
+            at = put([s["<|im_start|>"]] + self.words("system\n") + self.words(system) + close, at, 0)
+        at = put(open_user, at, 0)
+        if first == "text":
+            at = put(self.words(branches[0][0][1]), at, 0)
+        if rows:
+            media, where, length = self.media(rows, columns, times)
+            ids += media
+            places += [tuple(at + v for v in p) for p in where]
+            branch += [0] * len(media)
+            labels += [-1] * len(media)
+            task += [-1] * len(media)
+            at += length
+        start = at
+        for number, turns in enumerate(branches, 1):
+            at = start
+            for i, (kind, question, answer, spelled) in enumerate(turns):
+                if i:
+                    at = put(open_user, at, number)
+                if i or first != "text":
+                    at = put(self.words(question), at, number)
+                at = put(close + reply, at, number)
+                tokens = self.spell(answer) if spelled else self.words(answer)
+                at = put(tokens + [s["<|im_end|>"]], at, number, True, kind)
+                at = put(self.words("\n"), at, number)
+        pack = lambda v: np.array(v, np.int16)
+        return Encoded(pack(ids), pack(places).T.copy(), pack(branch), pack(labels), pack(task))
+
+
+def batch_of(samples, pad):
+    """Encoded samples of one picture size -> ids, positions, mask, labels, task as tensors."""
+    n = max(len(s.ids) for s in samples)
+    b = len(samples)
+    ids = torch.full((b, n), pad)
+    positions = torch.zeros(3, b, n, dtype=torch.long)
+    labels, task = torch.full((b, n), -1), torch.full((b, n), -1)
+    branch = torch.full((b, n), -1)
+    for i, s in enumerate(samples):
+        m = len(s.ids)
+        ids[i, :m] = torch.from_numpy(s.ids.astype(np.int64))
+        positions[:, i, :m] = torch.from_numpy(s.positions.astype(np.int64))
+        labels[i, :m] = torch.from_numpy(s.labels.astype(np.int64))
+        task[i, :m] = torch.from_numpy(s.task.astype(np.int64))
+        branch[i, :m] = torch.from_numpy(s.branch.astype(np.int64))
+    mask = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
+    mask &= torch.ones(n, n, dtype=torch.bool).tril()
+    mask |= torch.eye(n, dtype=torch.bool)
+    return ids, positions, mask[:, None], labels, task
+
+
+def export(net, tokenizer_folder, out):
+    """An HF folder in bf16."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    fields, ends = config_json(tokenizer)
+    tensors = {k: v.detach().to(torch.bfloat16).contiguous() for k, v in net.state_dict().items() if k != "lm_head.weight"}
+    save_file(tensors, out / "model.safetensors.part", {"format": "pt"})
+    (out / "model.safetensors.part").rename(out / "model.safetensors")
+    write = lambda name, value: (out / name).write_text(json.dumps(value, indent=2) + "\n")
+    write("config.json", fields)
+    write("generation_config.json", {"bos_token_id": ends[1], "do_sample": False, "eos_token_id": ends, "pad_token_id": ends[1]})
+    common = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": [.5] * 3,
+              "image_std": [.5] * 3, "merge_size": MERGE, "patch_size": PATCH, "resample": 3, "rescale_factor": 1 / 255,
+              "temporal_patch_size": 2, "processor_class": "Qwen3VLProcessor"}
+    write("preprocessor_config.json", dict(common, image_processor_type="Qwen2VLImageProcessorFast",
+                                           size={"shortest_edge": STILL_PIXELS[0], "longest_edge": STILL_PIXELS[1]}))
+    write("video_preprocessor_config.json", dict(common, video_processor_type="Qwen3VLVideoProcessor", fps=2, min_frames=4,
+                                                 max_frames=16, size={"shortest_edge": CLIP_PIXELS[0], "longest_edge": CLIP_PIXELS[1]}))
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):
+        shutil.copy(Path(tokenizer_folder) / name, out / name)
+    template = json.loads((Path(tokenizer_folder) / "tokenizer_config.json").read_text())["chat_template"]
+    (out / "chat_template.jinja").write_text(template)
+    write("chat_template.json", {"chat_template": template})
+
+
+@torch.no_grad()
+def check(net, encoder, pictures):
+    """Largest difference of the logits between this forward pass and transformers', over branches put one by one."""
+    worst = 0.0
+    for pixels in pictures:
+        h, w = pixels.shape[:2]
+        frames = torch.from_numpy(pixels)[None]
+        merged, deep, _ = see(net, frames)
+        branches = [[(0, "What is this?", "A dog.", False)], [(0, "Read the text.", "abc 1", True), (0, "Why?", "No.", False)]]
+        packed = encoder.encode(h // CELL, w // CELL, None, branches)
+        ids, positions, mask, labels, _ = batch_of([packed], 0)
+        ours = F.linear(read(net, ids, positions, mask, ids == encoder.special["<|image_pad|>"], merged, deep),
+                        net.model.language_model.embed_tokens.weight)[0]
+        x = patches(frames)[0].view(-1, 3, 1, PATCH * PATCH).expand(-1, -1, 2, -1).reshape(-1, 6 * PATCH * PATCH)
+        for number, turns in enumerate(branches, 1):
+            alone = torch.from_numpy(encoder.encode(h // CELL, w // CELL, None, [turns]).ids.astype(np.int64))[None]
+            kind = (alone == encoder.special["<|image_pad|>"]).int()
+            theirs = net(input_ids=alone, pixel_values=x, image_grid_thw=torch.tensor([[1, h // PATCH, w // PATCH]]),
+                         mm_token_type_ids=kind, attention_mask=torch.ones_like(alone)).logits[0]
+            rows = torch.from_numpy(((packed.branch == 0) | (packed.branch == number)).nonzero()[0])
+            worst = max(worst, float((ours[rows] - theirs).abs().max()))
+    return worst

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""Make mini-see's training samples ahead of the trainer: shards of fresh pictures with tokenised conversations.
+
+    python see_shards.py --sprites D/sprites --tokenizer T/see/tokenizer --out T/see/shards --clock T/see/run/clock
+
+Keeps --ahead shards waiting and sleeps meanwhile; the trainer deletes what it has used. What is asked depends on the
+minutes trained so far, which the trainer writes into --clock: see STAGES.
+"""
+import argparse
+import os
+import pickle
+import time
+from pathlib import Path
+
+import numpy as np
+
+import see_clip
+import see_scene
+import see_text
+from see_model import CELL, Encoder, load_tokenizer
+
+# From which minute; shares of the kinds; share of single things; ease of the lines; concept tiers; styles; branches.
+ALL = see_scene.STYLES
+STAGES = (
+    (0, {"scene": .88, "line": .12}, .7, .8, (1,), ("3d",), 3),
+    (20, {"scene": .78, "line": .22}, .5, .6, (1,), ("3d",), 3),
+    (30, {"scene": .78, "line": .22}, .45, .5, (1,), ALL, 4),
+    (70, {"scene": .64, "line": .22, "table": .06, "clip": .08}, .35, .3, (1,), ALL, 4),
+)
+# How often each question is chosen, before and after minute 30.
+WEIGHTS = {
+    "name": (4, 2), "list": (1, 1), "caption": (3, 2.5), "ground": (2, 1), "tint": (1.5, 1), "count": (1, 2.5), "yesno": (2, 2),
+    "place": (1, 2.5), "size": (.5, 1), "box": (1, 3), "point": (.5, 1), "classify": (1, 1.2), "moderate": (.8, 1.5),
+    "unknown": (.3, .4), "ocr": (3, 3), "spot": (.2, 1), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
+    "table_json": (1, 1), "clip_move": (2, 2), "clip_when": (2, 2), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 2),
+}
+TASKS = tuple(WEIGHTS)
+SYSTEMS = ("You are a helpful assistant.", "Answer questions about pictures.")
+
+
+class Maker:
+    """Fresh samples: dicts with frames, conversation, targets of the helpers."""
+
+    def __init__(self, sprites, tokenizer, seed):
+        self.rng = np.random.default_rng(seed)
+        self.encoder = Encoder(load_tokenizer(tokenizer))
+        self.galleries = {}
+        self.sprites = sprites
+
+    def gallery(self, tiers, styles):
+        if (tiers, styles) not in self.galleries:
+            self.galleries[tiers, styles] = see_scene.Gallery(self.sprites, tiers, styles=styles)
+        return self.galleries[tiers, styles]
+
+    def sample(self, stage, late, kind=None, only=None):
+        """`only`: a task; None when this picture cannot be asked it."""
+        rng = self.rng
+        _, kinds, simple, ease, tiers, styles, most = stage
+        kind = kind or str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
+        times = cells = boxes = chars = None
+        if kind == "scene":
+            gallery = self.gallery(tiers, styles)
+            picture = gallery.picture(rng, simple)
+            pixels, cells, boxes = picture.pixels, picture.cells, picture.boxes
+            asked = see_scene.questions(rng, gallery, picture)
+        elif kind == "line":
+            pixels, chars, rows, turn = see_text.line_sample(rng, ease)
+            asked = see_text.line_questions(rng, pixels, rows, turn)
+            if not late:
+                asked.pop("spot", None)
+        elif kind == "table":
+            pixels, chars, rows = see_text.table_sample(rng)
+            asked = see_text.table_questions(rng, rows)
+        else:
+            pixels, times, asked = see_clip.clip_sample(rng, self.gallery(tiers, styles))
+        if only:
+            asked = {t: pairs for t, pairs in asked.items() if t == only and pairs}
+            if not asked:
+                return None
+        frames = pixels if kind == "clip" else pixels[None]
+        conversation = self.choose(asked, late, most)
+        size = (frames.shape[1] // CELL, frames.shape[2] // CELL)
+        first = "text" if len(conversation) == 1 and len(conversation[0]) == 1 and kind != "table" and rng.random() < .3 else "picture"
+        system = see_scene.pick(rng, SYSTEMS) if rng.random() < .04 else None
+        encoded = self.encoder.encode(*size, times, conversation, first, system)
+        return {"frames": frames, "clip": kind == "clip", "encoded": encoded, "cells": cells, "boxes": boxes, "chars": chars,
+                "conversation": conversation, "times": times, "first": first}
+
+    def choose(self, asked, late, most):
+        """Branches of one turn, sometimes one branch of two."""
+        rng = self.rng
+        names = [t for t, pairs in asked.items() if pairs]
+        weight = np.array([WEIGHTS[t][late] for t in names])
+        count = min(len(names), 1 if rng.random() < .15 else most)
+        chosen = [str(t) for t in rng.choice(names, count, replace=False, p=weight / weight.sum())]
+        turns = []
+        for t in chosen:
+            question, answer = see_scene.pick(rng, asked[t])
+            turns.append((TASKS.index(t), question, answer, t == "ocr" or t == "spot" or t.startswith("table")))
+        branches = [[t] for t in turns]
+        if len(branches) >= 3 and rng.random() < .2:
+            branches = [turns[:2]] + branches[2:]
+        return branches
+
+
+def stage_at(minutes):
+    return [s for s in STAGES if s[0] <= minutes][-1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sprites", required=True)
+    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--clock", type=Path, required=True)
+    parser.add_argument("--ahead", type=int, default=8)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--seed", type=int, default=None, help="default: from the clock; never one of eval_see.py")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    seed = args.seed if args.seed is not None else 10 ** 6 + time.time_ns() % 10 ** 12
+    maker = Maker(args.sprites, args.tokenizer, seed)
+    while True:
+        if len(list(args.out.glob("*.shard"))) >= args.ahead:
+            time.sleep(3)
+            continue
+        minutes = float(args.clock.read_text()) if args.clock.exists() else 0.0
+        stage = stage_at(minutes)
+        samples = [maker.sample(stage, int(minutes >= 30)) for _ in range(args.size)]
+        for s in samples:
+            del s["conversation"], s["times"], s["first"]
+        name = args.out / ("%020d.shard" % time.time_ns())
+        with open(name.with_suffix(".part"), "wb") as f:
+            pickle.dump(samples, f, protocol=5)
+        os.replace(name.with_suffix(".part"), name)
+
+
+if __name__ == "__main__":
+    main()

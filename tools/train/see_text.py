@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""Pictures of text for mini-see: lines and short blocks, and small tables.
+
+Fonts are those of Debian's fonts-dejavu, fonts-liberation, fonts-freefont-ttf, fonts-lato and fonts-open-sans; words come
+from Debian's wamerican (public domain) and from the things of the miniatures' world.
+"""
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.,:;!?-+/%&()'\"#@=*$"
+CHAR_INDEX = {c: i + 1 for i, c in enumerate(CHARS)}     # 0: no character stands there
+SLOTS = 4                                                # per patch of 16 pixels, left to right
+FONT_FOLDERS = ("dejavu", "liberation", "freefont", "lato", "open-sans")
+UNFIT = ("Math", "ExtraLight", "Thin", "Hairline", "Black", "Light")
+READ_ASKED = ("Read the text.", "What does the text say?", "Read all the text in the image.", "Read all text in the image.",
+              "What is written here?", "Transcribe the text.", "Output only the text content of the image.",
+              "Please output only the text content from the image without any additional descriptions or formatting.", "OCR")
+SPOT_ASKED = ("Spot all the text in the image with line-level, and output in JSON format.",
+              "Spot the text lines and give bbox_2d and text_content as JSON.")
+TABLE_ASKED = {
+    "markdown": ("Convert the table to Markdown.", "Write the table as Markdown.", "Output the table in Markdown format.", "qwenvl markdown"),
+    "html": ("Convert the table to HTML.", "Write the table as HTML.", "Output the table in HTML format."),
+    "csv": ("Convert the table to CSV.", "Write the table as CSV.", "Output the table in CSV format."),
+    "json": ("Convert the table to JSON.", "Write the table as JSON.", "Output the table in JSON format."),
+}
+PAPERS = ((255, 255, 255),) * 6 + ((250, 246, 232), (236, 240, 248), (228, 228, 226), (255, 246, 180), (214, 236, 214))
+INKS = ((0, 0, 0),) * 5 + ((30, 34, 60), (90, 20, 24), (20, 60, 40), (60, 60, 64))
+
+
+def pick(rng, seq):
+    return seq[int(rng.integers(len(seq)))]
+
+
+@lru_cache(maxsize=1)
+def font_paths():
+    paths = []
+    for folder in FONT_FOLDERS:
+        for path in sorted(Path("/usr/share/fonts/truetype", folder).glob("*.ttf")):
+            if not any(word in path.stem for word in UNFIT):
+                paths.append(str(path))
+    if len(paths) < 10:
+        raise SystemExit("see_text: fonts are missing, install fonts-liberation fonts-freefont-ttf fonts-lato fonts-open-sans")
+    return paths
+
+
+@lru_cache(maxsize=4096)
+def font_of(path, size):
+    return ImageFont.truetype(path, size)
+
+
+@lru_cache(maxsize=1)
+def word_list():
+    lines = Path("/usr/share/dict/words").read_text(encoding="utf-8").split()
+    words = [w for w in lines if w.isascii() and w.isalpha() and 2 <= len(w) <= 9]
+    return words
+
+
+def word(rng):
+    w = pick(rng, word_list())
+    roll = rng.random()
+    return w.upper() if roll < .2 else w.capitalize() if roll < .4 else w.lower()
+
+
+def number(rng):
+    roll = rng.random()
+    if roll < .35:
+        return str(int(rng.integers(0, 10 ** int(rng.integers(1, 6)))))
+    if roll < .5:
+        return "%.2f" % rng.uniform(0, 10 ** int(rng.integers(1, 4)))
+    if roll < .6:
+        return "$%.2f" % rng.uniform(0, 500)
+    if roll < .7:
+        return "%d%%" % rng.integers(0, 101)
+    if roll < .8:
+        return "%02d:%02d" % (rng.integers(24), rng.integers(60))
+    if roll < .9:
+        return "%d-%02d-%02d" % (rng.integers(1950, 2040), rng.integers(1, 13), rng.integers(1, 29))
+    return "".join(pick(rng, "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789") for _ in range(int(rng.integers(3, 8))))
+
+
+def some_text(rng, length):
+    """Words and numbers of about `length` characters."""
+    parts = []
+    while sum(map(len, parts)) + len(parts) < length:
+        roll = rng.random()
+        part = number(rng) if roll < .25 else word(rng)
+        if rng.random() < .12:
+            part += pick(rng, ".,:;!?")
+        if rng.random() < .04:
+            part = "(" + part + ")"
+        parts.append(part)
+        if len(parts) == 1 and rng.random() < .3:
+            break
+    text = " ".join(parts)
+    return text if len(text) <= length + 6 else text[:length].strip()
+
+
+class Sheet:
+    """A sheet of paper on which text is written; keeps the centre of every character."""
+
+    def __init__(self, rng, width, height):
+        paper, ink = pick(rng, PAPERS), pick(rng, INKS)
+        if rng.random() < .12:
+            paper, ink = (25, 28, 40), (240, 240, 236)
+        self.width, self.height, self.ink = width, height, ink
+        self.image = Image.new("RGB", (width, height), paper)
+        self.paper = paper
+        self.draw = ImageDraw.Draw(self.image)
+        self.marks = []                   # (x, y, class)
+
+    def write(self, x, y, text, font):
+        """Draws with the left top of the line box at x, y; returns its rectangle."""
+        ascent, descent = font.getmetrics()
+        self.draw.text((x, y), text, font=font, fill=self.ink)
+        top, bottom = y + ascent * .25, y + ascent
+        edges = [font.getlength(text[:i]) for i in range(len(text) + 1)]
+        for i, c in enumerate(text):
+            if c in CHAR_INDEX:
+                self.marks.append((x + (edges[i] + edges[i + 1]) / 2, (top + bottom) / 2, CHAR_INDEX[c]))
+        return (x, y, x + edges[-1], y + ascent + descent)
+
+    def finish(self, rng, turn=0.0, noise=0.0):
+        if turn:
+            self.image = self.image.rotate(turn, Image.BICUBIC, fillcolor=self.paper)
+            a, cx, cy = np.deg2rad(turn), self.width / 2, self.height / 2
+            self.marks = [((x - cx) * np.cos(a) + (y - cy) * np.sin(a) + cx, -(x - cx) * np.sin(a) + (y - cy) * np.cos(a) + cy, k)
+                          for x, y, k in self.marks]
+        pixels = np.asarray(self.image)
+        if noise:
+            pixels = np.clip(pixels + rng.standard_normal(pixels.shape, np.float32) * noise, 0, 255).astype(np.uint8)
+        return pixels
+
+    def chars(self):
+        """int16 [height / 16, width / 16, SLOTS]: the character whose centre falls there, 0 for none."""
+        out = np.zeros((self.height // 16, self.width // 16, SLOTS), np.int16)
+        step = 16 // SLOTS
+        for x, y, k in self.marks:
+            if 0 <= x < self.width and 0 <= y < self.height:
+                out[int(y) // 16, int(x) // 16, int(x % 16) // step] = k
+        return out
+
+
+def line_sample(rng, ease=0.0):
+    """One line (sometimes two to four). ease 1: large and short; 0: all sizes. -> pixels, chars, [(box, text)]"""
+    width, height = pick(rng, ((96, 96), (192, 64), (192, 64), (128, 96), (288, 32), (384, 32)))
+    lines = 1 if height <= 64 or rng.random() < .4 else int(rng.integers(2, 4))
+    low, high = (18, 28) if rng.random() < ease else (12, 26)
+    size = min(int(rng.integers(low, high + 1)), 24 if height == 32 else 99)
+    if lines > 1:
+        size = min(size, int(height / (1.3 * lines)))
+    font = font_of(pick(rng, font_paths()), size)
+    average = font.getlength("abcdefgh 123ABC") / 15
+    room = max(2, int((width - 12) / average))
+    longest = min(room, 8) if rng.random() < ease else room
+    sheet = Sheet(rng, width, height)
+    boxes = []
+    pitch = size * float(rng.uniform(1.2, 1.4))
+    y = float(rng.uniform(2, max(3, height - pitch * lines - 2)))
+    x = float(rng.uniform(3, 14))
+    for _ in range(lines):
+        text = some_text(rng, int(rng.integers(min(2, longest), longest + 1)))
+        while len(text) > 1 and font.getlength(text) > width - x - 3:
+            text = text[:-1].strip()
+        shift = float(rng.uniform(0, max(0, width - x - 3 - font.getlength(text)))) if lines == 1 else 0
+        boxes.append((sheet.write(x + shift, y, text, font), text))
+        y += pitch
+    turn = float(rng.uniform(-2, 2)) if rng.random() < .25 * (1 - ease) and lines == 1 else 0.0
+    pixels = sheet.finish(rng, turn, float(rng.uniform(0, 9)) if rng.random() < .3 else 0.0)
+    return pixels, sheet.chars(), boxes, turn
+
+
+def line_questions(rng, pixels, boxes, turn):
+    out = {"ocr": [(pick(rng, READ_ASKED), "\n".join(t for _, t in boxes))]}
+    if not turn and rng.random() < .5:
+        h, w = pixels.shape[:2]
+        rows = [{"bbox_2d": [min(1000, max(0, round(v * 1000 / s))) for v, s in zip(b, (w, h, w, h))], "text_content": t} for b, t in boxes]
+        out["spot"] = [(pick(rng, SPOT_ASKED), json.dumps(rows))]
+    return out
+
+
+def cell_text(rng):
+    roll = rng.random()
+    if roll < .5:
+        return str(int(rng.integers(0, 1000)))
+    if roll < .6:
+        return "%.1f" % rng.uniform(0, 100)
+    return word(rng)[:5]
+
+
+def table_sample(rng):
+    """A ruled table of two or three columns and up to four rows. -> pixels, chars, rows"""
+    columns, count = int(rng.integers(2, 4)), int(rng.integers(2, 5))
+    width, height = (128, 96) if columns == 3 else (96, 96)
+    size = int(rng.integers(11, 14))
+    path = pick(rng, font_paths())
+    font = font_of(path, size)
+    rows = [[word(rng)[:5].capitalize() for _ in range(columns)]] + [[cell_text(rng) for _ in range(columns)] for _ in range(count - 1)]
+    sheet = Sheet(rng, width, height)
+    cw, rh = (width - 8) / columns, min(26, (height - 6) / count)
+    x0, y0 = float(rng.uniform(2, 6)), float(rng.uniform(2, height - rh * count - 2))
+    ruled = rng.random() < .8
+    for r, row in enumerate(rows):
+        for c, text in enumerate(row):
+            while font.getlength(text) > cw - 6:
+                text = text[:-1]
+            row[c] = text
+            sheet.write(x0 + c * cw + 4, y0 + r * rh + (rh - size * 1.2) / 2, text, font)
+    if ruled:
+        for r in range(count + 1):
+            sheet.draw.line((x0, y0 + r * rh, x0 + columns * cw, y0 + r * rh), fill=sheet.ink)
+        for c in range(columns + 1):
+            sheet.draw.line((x0 + c * cw, y0, x0 + c * cw, y0 + count * rh), fill=sheet.ink)
+    return sheet.finish(rng), sheet.chars(), rows
+
+
+def table_text(rows, form):
+    head, body = rows[0], rows[1:]
+    if form == "markdown":
+        line = lambda row: "| " + " | ".join(row) + " |"
+        return "\n".join([line(head), "|" + " --- |" * len(head)] + [line(r) for r in body])
+    if form == "html":
+        line = lambda row, tag: "<tr>" + "".join("<%s>%s</%s>" % (tag, t, tag) for t in row) + "</tr>"
+        return "\n".join(["<table>", line(head, "th")] + [line(r, "td") for r in body] + ["</table>"])
+    if form == "csv":
+        return "\n".join(",".join(r) for r in rows)
+    return json.dumps([dict(zip(head, r)) for r in body])
+
+
+def table_questions(rng, rows):
+    forms = ("markdown", "html", "csv", "json") if len(set(rows[0])) == len(rows[0]) else ("markdown", "html", "csv")
+    out = {}
+    for form in forms:
+        out["table_" + form] = [(pick(rng, TABLE_ASKED[form]), table_text(rows, form))]
+    return out

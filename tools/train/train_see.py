@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: MIT
+"""Train mini-see on the shards that see_shards.py makes.
+
+First the tower alone learns what it is asked directly (class and box of the thing in each cell, characters in each
+patch: a dense signal, several times cheaper than words), then everything learns together, the direct questions staying
+on as helpers. AdamW, gradient norm 1, EMA that begins short; the learning rate follows the clock: warm-up, constant,
+linear decay over the last --cool share of --minutes. Samples are fresh, so the shares of exact answers in the log are
+those of pictures never seen before. Ended by SIGTERM it saves first. Run again with a larger --minutes to go on from RUN/state.pt.
+
+    python train_see.py --shards T/see/shards --tokenizer T/see/tokenizer --sprites D/sprites --out T/see/run --minutes 100
+    python train_see.py ... --export models/mini-see      # write the EMA as an HF folder and end
+"""
+import argparse
+import json
+import os
+import pickle
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+
+import see_text
+from see_model import Encoder, Helpers, batch_of, begin_patches, build, check, export, load_tokenizer, read, see
+from see_shards import STAGES, TASKS, Maker
+
+CHARS = len(see_text.CHARS) + 1
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shards", type=Path)
+    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--sprites")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=100)
+    parser.add_argument("--tower-minutes", type=float, default=12, help="the tower alone at first")
+    parser.add_argument("--cool", type=float, default=.3)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--ema", type=float, default=.998)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--cores", default="", help="core of each worker, for example 1,0; the second one yields to others")
+    parser.add_argument("--classes", type=int, default=348)
+    parser.add_argument("--export", type=Path)
+    return parser.parse_args()
+
+
+def shards(folder):
+    """Endless samples; a shard is taken by renaming it, so that workers never share one."""
+    while True:
+        waiting = sorted(folder.glob("*.shard"))
+        taken = None
+        for path in waiting:
+            mine = path.with_suffix(".taken%d" % os.getpid())
+            try:
+                os.rename(path, mine)
+            except FileNotFoundError:
+                continue
+            taken = mine
+            break
+        if taken is None:
+            time.sleep(1)
+            continue
+        with open(taken, "rb") as f:
+            samples = pickle.load(f)
+        os.unlink(taken)
+        yield from samples
+
+
+def batches(folder, size):
+    """Samples of one picture size and kind together."""
+    buckets = {}
+    for s in shards(folder):
+        key = (s["frames"].shape, s["clip"], s["cells"] is None)
+        bucket = buckets.setdefault(key, [])
+        bucket.append(s)
+        limit = size if not s["clip"] else max(2, size // 4)
+        if len(bucket) >= limit:
+            yield buckets.pop(key)
+
+
+def in_merge_order(x):
+    """[b, rows, columns, ...] per patch -> [b, patches, ...] in the order of the tower."""
+    b, r, c = x.shape[:3]
+    return x.reshape(b, r // 2, 2, c // 2, 2, *x.shape[3:]).transpose(2, 3).reshape(b, r * c, *x.shape[3:])
+
+
+def helper_loss(helpers, samples, merged, last, bins):
+    if samples[0]["cells"] is not None:
+        cells = torch.from_numpy(np.stack([s["cells"] for s in samples]).astype(np.int64)).flatten(1)
+        boxes = torch.from_numpy(np.stack([s["boxes"] for s in samples])).flatten(1, 2)
+        logits = helpers.thing(merged)
+        weight = torch.ones(helpers.classes)
+        weight[-1] = .3
+        loss = F.cross_entropy(logits.flatten(0, 1), cells.flatten(), weight, ignore_index=-1)
+        there = (cells >= 0) & (cells < helpers.classes - 1)
+        guess = logits.detach().argmax(-1)
+        bins.add("cell", (guess == cells)[there])
+        if there.any():
+            miss = (helpers.box(merged)[there].sigmoid() - boxes[there]).abs()
+            bins.add("edge", miss.detach().mean(-1))
+            loss = loss + 4 * miss.mean()
+        return loss
+    if samples[0]["chars"] is not None:
+        chars = in_merge_order(torch.from_numpy(np.stack([s["chars"] for s in samples]).astype(np.int64)))
+        logits = helpers.letter(last).view(*chars.shape, helpers.chars)
+        weight = torch.ones(helpers.chars)
+        weight[0] = .03
+        there = chars > 0
+        bins.add("char", (logits.detach().argmax(-1) == chars)[there])
+        return F.cross_entropy(logits.flatten(0, 2), chars.flatten(), weight)
+    return 0.0
+
+
+class Bins:
+    """Running means by name."""
+
+    def __init__(self):
+        self.sums = {}
+
+    def add(self, name, values):
+        if len(values):
+            s = self.sums.setdefault(name, [0.0, 0])
+            s[0] += float(values.float().sum())
+            s[1] += len(values)
+
+    def row(self):
+        out = {k: round(s / n, 3) for k, (s, n) in sorted(self.sums.items())}
+        self.sums = {}
+        return out
+
+
+def answer_loss(net, samples, special, merged, deep, bins):
+    ids, positions, mask, labels, task = batch_of([s["encoded"] for s in samples], special["<|im_end|>"])
+    seen = (ids == special["<|image_pad|>"]) | (ids == special["<|video_pad|>"])
+    hidden = read(net, ids, positions, mask, seen, merged, deep)
+    asked = labels >= 0
+    logits = F.linear(hidden[asked], net.model.language_model.embed_tokens.weight)
+    want = labels[asked]
+    each = F.cross_entropy(logits, want, reduction="none")
+    with torch.no_grad():
+        right = logits.argmax(-1) == want
+        kinds = task[asked]
+        starts = torch.cat([torch.tensor([True]), want[:-1] == special["<|im_end|>"]])
+        answer = starts.cumsum(0) - 1
+        whole = torch.ones(int(answer[-1]) + 1).index_reduce(0, answer, right.float(), "amin")
+        of = kinds[starts]
+        for k in of.unique().tolist():
+            bins.add(TASKS[k], whole[of == k])
+        letters = kinds == TASKS.index("ocr")
+        bins.add("ocr_letter", right[letters])
+        bins.add("loss", each)
+    return each.mean()
+
+
+def settle(args, rank):
+    """One thread; the second worker in a session of its own at the lowest priority, so that builds go first."""
+    torch.set_num_threads(1)
+    cores = [int(c) for c in args.cores.split(",") if c]
+    if rank < len(cores):
+        os.sched_setaffinity(0, {cores[rank]})
+    if rank:
+        os.setsid()
+        os.nice(19)
+        try:
+            Path("/proc/self/autogroup").write_text("19")
+        except OSError as e:
+            print("no autogroup priority: %s" % e, flush=True)
+
+
+def work(rank, args, net, helpers, ema, saved, clock):
+    settle(args, rank)
+    torch.manual_seed(time.time_ns() + rank)
+    special = Encoder(load_tokenizer(args.tokenizer)).special
+    params = list(net.parameters()) + list(helpers.parameters())
+    tower = list(net.model.visual.parameters()) + list(helpers.parameters())
+    decay = [p for p in params if p.ndim >= 2]
+    rest = [p for p in params if p.ndim < 2]
+    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": .03}, {"params": rest, "weight_decay": 0.0}], lr=args.lr,
+                                  betas=(.9, .98), fused=True)
+    if saved:
+        optimizer.load_state_dict(saved["optimizer"])
+    ended = []
+    if rank == 0:
+        signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
+    bins, told, kept, last, mine = Bins(), float(clock[0]), float(clock[0]), time.time(), 0
+    log = open(args.out / "log.jsonl", "a") if rank == 0 else None
+    for samples in batches(args.shards, args.batch):
+        if ended or float(clock[0]) >= args.minutes * 60:
+            break
+        part, step = float(clock[0]) / (args.minutes * 60), int(clock[1])
+        rate = args.lr * min(1, (step + 1) / 200, .03 + .97 * (1 - part) / args.cool)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        frames = torch.from_numpy(np.stack([s["frames"] for s in samples]))
+        b, n = frames.shape[:2]
+        if samples[0]["clip"]:
+            flat = frames.flatten(0, 1)
+            merged, deep, seen = see(net, flat[0::2], flat[1::2])
+            fold = lambda t: t.reshape(b, -1, t.shape[-1])
+            merged, deep = fold(merged), [fold(d) for d in deep]
+        else:
+            merged, deep, seen = see(net, frames[:, 0])
+        loss = helper_loss(helpers, samples, merged, seen, bins)
+        if float(clock[0]) >= args.tower_minutes * 60:
+            loss = loss * .5 + answer_loss(net, samples, special, merged, deep, bins)
+        elif not isinstance(loss, torch.Tensor):
+            continue
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(params, 1.0, foreach=True)
+        optimizer.step()
+        clock[1] += 1
+        clock[2] += b
+        mine += 1
+        if rank:
+            continue
+        if mine % 4 == 0:
+            keep = min(args.ema, (1 + step) / (10 + step)) ** 4
+            with torch.no_grad():
+                torch._foreach_lerp_(ema, [p.detach() for p in params], 1 - keep)
+        now = time.time()
+        clock[0] += now - last
+        last = now
+        if mine == 10 or float(clock[0]) - told > 60:
+            told = float(clock[0])
+            row = {"minutes": round(told / 60, 2), "step": int(clock[1]), "samples": int(clock[2]), "lr": round(rate, 6)} | bins.row()
+            print(json.dumps(row), flush=True)
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            (args.out / "clock.part").write_text("%.2f" % (told / 60))
+            os.replace(args.out / "clock.part", args.out / "clock")
+        if float(clock[0]) - kept > 300:
+            kept = float(clock[0])
+            save(args, net, helpers, ema, optimizer, clock)
+    if rank == 0:
+        save(args, net, helpers, ema, optimizer, clock)
+
+
+def save(args, net, helpers, ema, optimizer, clock):
+    torch.save({"net": net.state_dict(), "helpers": helpers.state_dict(), "ema": ema, "optimizer": optimizer.state_dict(),
+                "clock": clock.clone()}, args.out / "state.part")
+    os.replace(args.out / "state.part", args.out / "state.pt")
+
+
+def wear(net, ema):
+    with torch.no_grad():
+        for p, e in zip(net.parameters(), ema):
+            p.copy_(e)
+
+
+def main():
+    args = parse()
+    args.out.mkdir(parents=True, exist_ok=True)
+    tokenizer = load_tokenizer(args.tokenizer)
+    net = build(tokenizer)
+    helpers = Helpers(args.classes, CHARS, see_text.SLOTS)
+    state = args.out / "state.pt"
+    saved = torch.load(state) if state.exists() else None
+    if saved:
+        net.load_state_dict(saved["net"])
+        helpers.load_state_dict(saved["helpers"])
+    elif not args.export:
+        maker = Maker(args.sprites, args.tokenizer, 5)
+        begin_patches(net, [maker.sample(STAGES[0], 0)["frames"][0] for _ in range(600)])
+    params = list(net.parameters()) + list(helpers.parameters())
+    ema = saved["ema"] if saved else [p.detach().clone() for p in params]
+    clock = saved["clock"] if saved else torch.zeros(3, dtype=torch.float64)      # seconds, steps, samples
+    if args.export:
+        wear(net, ema)
+        export(net, args.tokenizer, args.export)
+        print("exported after %d steps, %d samples, %.1f minutes" % (clock[1], clock[2], clock[0] / 60))
+        return
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (h, w, 3)).astype(np.uint8) for h, w in ((96, 96), (32, 288), (96, 128))]
+    print("%.2f M parameters; differs from transformers by %.1e" % (
+        sum(p.numel() for p in net.parameters()) / 1e6, check(net, Encoder(tokenizer), noise)), flush=True)
+    net.share_memory()
+    helpers.share_memory()
+    clock.share_memory_()
+    if args.workers == 1:
+        work(0, args, net, helpers, ema, saved, clock)
+    else:
+        mp.spawn(work, args=(args, net, helpers, ema, saved, clock), nprocs=args.workers)
+
+
+if __name__ == "__main__":
+    main()
