@@ -51,9 +51,10 @@ void limn_text_free(char **text);
 
 /* Which table a record follows. */
 typedef enum limn_params_kind {
-    LIMN_PARAMS_GEN, /* what to draw: everything that decides the picture, and its file format */
-    LIMN_PARAMS_APP, /* how the program runs: threads, memory, folders, where results go */
-    LIMN_PARAMS_SEE, /* how to look and to answer: model, task, sampling, format of the answer */
+    LIMN_PARAMS_GEN,   /* what to draw: everything that decides the picture, and its file format */
+    LIMN_PARAMS_APP,   /* how the program runs: threads, memory, folders, where results go */
+    LIMN_PARAMS_SEE,   /* how to look and to answer: model, task, sampling, format of the answer */
+    LIMN_PARAMS_SERVE, /* how limn serve listens, guards and keeps */
     LIMN_PARAMS_KINDS
 } limn_params_kind;
 
@@ -489,6 +490,44 @@ bool limn_look_is_done(const limn_look *look);
 limn_status limn_look_take(limn_answer **out, limn_look **look, limn_err *err);
 /* Gives up a look, done or not. Before limn_seer_free. */
 void limn_look_free(limn_look **look);
+
+/* ------------------------------------------------------------------------------------------- */
+/* Serving: one durable queue behind HTTP (docs/API.md).                                         */
+
+/* Fills a record from variables: PREFIX and the row's name in capitals ("LIMN_SERVE_PORT"); a list
+ * is comma-separated. E_VALUE names the variable. */
+limn_status limn_params_parse_env(limn_params *params, const char *prefix, limn_err *err);
+/* Fills records from a file of lines "name = value"; '#', ';' and '[' begin a comment. E_USAGE: no
+ * record has the name. Errors name file and line. */
+limn_status limn_params_parse_lines(limn_params *const *sets, int n_sets, const char *path,
+                                    limn_err *err);
+
+/* What a serving program hears; zero-initialise. Called from any thread, one call at a time. */
+typedef struct limn_serving {
+    void (*log)(void *user, const char *line); /* one line without its end; NULL: no log */
+    void (*ready)(void *user, const char *address, int port); /* requests are taken from now on */
+    void *user;
+    bool terminal;           /* log lines go to a terminal: log_format auto means pretty */
+    const limn_cancel *stop; /* when set: finish what runs (drain_seconds), then return */
+} limn_serving;
+
+/* Serves until `stop` is set. serve: kind SERVE; app: kind APP; both are read during the call.
+ * E_USAGE: an address that others can reach without any key. E_CONFLICT: another process serves
+ * this data folder. */
+limn_status limn_serve(const limn_params *serve, const limn_params *app,
+                       const limn_serving *serving, limn_err *err);
+/* The OpenAPI 3.1 document of the server. */
+limn_status limn_serve_openapi(char **out, limn_err *err);
+
+/* API keys of the data folder that `serve` names. scope: "read", "infer" or "admin"; days 0: for
+ * ever. *out is the key, which is kept nowhere. */
+limn_status limn_key_create(char **out, const limn_params *serve, const char *owner,
+                            const char *scope, int days, limn_err *err);
+/* JSON array of {"id", "owner", "scope", "created", "expires"} in milliseconds; expires 0: never.
+ */
+limn_status limn_key_list(char **out, const limn_params *serve, limn_err *err);
+/* By its id. E_NOT_FOUND. */
+limn_status limn_key_revoke(const limn_params *serve, const char *id, limn_err *err);
 
 #ifdef __cplusplus
 }

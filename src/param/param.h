@@ -93,7 +93,7 @@ typedef struct limn_param_table {
 } limn_param_table;
 
 const limn_param_table *limn_param_table_get(limn_params_kind kind);
-extern const limn_param_table limn_gen_table, limn_app_table, limn_seeing_table;
+extern const limn_param_table limn_gen_table, limn_app_table, limn_seeing_table, limn_serve_table;
 
 /* NULL when no row has this name or alias; '-', '_' and case do not matter. */
 const limn_param *limn_param_find(const limn_param_table *table, const char *name);

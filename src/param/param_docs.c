@@ -182,13 +182,14 @@ static void add_page_table(limn_buf *out, const limn_params *defaults) {
 
 limn_status limn_params_markdown(char **out, limn_err *err) {
     limn_buf b;
-    limn_params *gen = NULL, *app = NULL, *see = NULL;
+    limn_params *gen = NULL, *app = NULL, *see = NULL, *serve = NULL;
     limn_status st = LIMN_OK;
     *out = NULL;
     limn_buf_init(&b, DOC_MAX);
     LIMN_TRY(limn_params_new(&gen, LIMN_PARAMS_GEN, err));
     LIMN_TRY(limn_params_new(&app, LIMN_PARAMS_APP, err));
     LIMN_TRY(limn_params_new(&see, LIMN_PARAMS_SEE, err));
+    LIMN_TRY(limn_params_new(&serve, LIMN_PARAMS_SERVE, err));
     limn_buf_adds(&b,
                   "# Parameters\n\nWritten by `make docs` from the tables in `src/param`; a test "
                   "fails when it is stale.\nIn JSON and on the command line `-` and `_` are the "
@@ -199,12 +200,15 @@ limn_status limn_params_markdown(char **out, limn_err *err) {
     add_page_table(&b, see);
     limn_buf_adds(&b, "\n## How the program runs\n");
     add_page_table(&b, app);
+    limn_buf_adds(&b, "\n## How the server listens, guards and keeps\n");
+    add_page_table(&b, serve);
     *out = limn_buf_take(&b);
     LIMN_CHECK(err, *out, LIMN_E_NOMEM, "no memory for the reference page");
 out:
     limn_params_free(&gen);
     limn_params_free(&app);
     limn_params_free(&see);
+    limn_params_free(&serve);
     limn_buf_deinit(&b);
     return st;
 }

@@ -12,6 +12,7 @@ static const limn_param_table *const tables[LIMN_PARAMS_KINDS] = {
     [LIMN_PARAMS_GEN] = &limn_gen_table,
     [LIMN_PARAMS_APP] = &limn_app_table,
     [LIMN_PARAMS_SEE] = &limn_seeing_table,
+    [LIMN_PARAMS_SERVE] = &limn_serve_table,
 };
 
 const limn_param_table *limn_param_table_get(limn_params_kind kind) {

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the interfaces (native, sdapi, OpenAI) share: pictures that come in, parameters, submitting,
+ * and pictures that go out. Handlers' thread only; everything hangs on the request.
+ */
+#ifndef LIMN_SERVER_API_API_H
+#define LIMN_SERVER_API_API_H
+
+#include "server/event_json.h"
+#include "server/server.h"
+
+/* ---- picture_in.c ---- */
+
+/* What a picture's first bytes say. */
+typedef struct limn_picture_head {
+    const char *mime; /* "image/png", "image/jpeg", "image/webp" */
+    int width, height;
+} limn_picture_head;
+/* PNG, JPEG or WebP with one frame, at most SIDE and PIXELS. E_FORMAT, E_LIMIT; the texts say
+ * nothing that a library said. */
+limn_status limn_picture_sniff(limn_picture_head *out, const void *data, size_t size,
+                               limn_err *err);
+
+enum { LIMN_PICTURE_REF_MAX = 80 }; /* "artifact:<sha>" and a NUL */
+/* Stores bytes as an upload of the request's owner. */
+limn_status limn_picture_keep(limn_http_req *rq, limn_artifact *out, const void *data, size_t size,
+                              limn_err *err);
+/* A picture reference of a request into "artifact:<sha>": an artifact that the owner may see, a
+ * data: URI, or, with `raw`, bare base64. URLs and paths are E_VALUE. `where` names the member. */
+limn_status limn_picture_take(limn_http_req *rq, char out[LIMN_PICTURE_REF_MAX], const char *ref,
+                              bool raw, const char *where, limn_err *err);
+/* base64 (white space allowed, padding optional) into bytes from limn_mem_*. */
+limn_status limn_base64_read(void **out, size_t *size, const char *text, size_t len, limn_err *err);
+/* From limn_mem_*; NULL when out of memory. */
+char *limn_base64_write(const void *data, size_t size);
+
+/* ---- submit.c ---- */
+
+/* Generation values from a JSON object: pictures are taken in, names are checked to be names. The
+ * member "job" is skipped. `kind` GEN or SEE. */
+limn_status limn_api_read_params(limn_http_req *rq, limn_params *params, json_t *object,
+                                 limn_err *err);
+/* Model and file names of a request must be names of the lists, never paths. */
+limn_status limn_api_check_names(const limn_params *params, limn_err *err);
+/* The member "job": priority, preview_every, keep, tags. `submit` borrows from the request. */
+limn_status limn_api_read_job(limn_http_req *rq, limn_submit *submit, limn_err *err);
+/* Submits for the request's owner with its idempotency key; answers the error itself. */
+bool limn_api_submit(limn_http_req *rq, limn_submit *submit, limn_submitted *out);
+/* An answer from a limn_err, with how it is retried. */
+void limn_api_fail(limn_http_req *rq, const limn_err *err);
+/* The whole file of an artifact; limn_mem_free. */
+limn_status limn_api_load_artifact(limn_http_req *rq, const limn_artifact *a, void **data,
+                                   size_t *size, limn_err *err);
+
+/* A whole number of the query; false and an answer when it is not one in lo..hi. */
+bool limn_api_query_int(limn_http_req *rq, const char *name, int64_t lo, int64_t hi,
+                        int64_t fallback, int64_t *out);
+
+/* native_system.c: {"total", "available", "rss", "limit", "models"} in bytes. */
+json_t *limn_api_memory(limn_server *s);
+/* native_lists.c: the styles of the models folder. */
+json_t *limn_api_styles(limn_http_req *rq);
+
+/* ---- handlers, by file ---- */
+/* native_make.c */
+limn_http_handler native_draw, native_edit, native_upscale, native_grid, native_see, native_load,
+    native_unload;
+/* native_jobs.c */
+limn_http_handler native_jobs, native_job, native_job_tags, native_job_cancel, native_jobs_cancel,
+    native_job_remove, native_job_events, native_events, native_socket;
+/* native_files.c */
+limn_http_handler native_artifact, native_artifact_file, native_artifact_thumb, native_upload,
+    native_recipe;
+/* native_lists.c */
+limn_http_handler native_params, native_params_schema, native_params_parse, native_params_format,
+    native_params_check, native_samplers, native_schedules, native_upscalers, native_models,
+    native_model, native_model_info, native_models_refresh, native_loras, native_vaes,
+    native_embeddings, native_styles, native_tokens;
+/* native_system.c */
+limn_http_handler native_system, native_settings, native_settings_set, native_studio_set,
+    native_session, native_session_make, native_session_end;
+/* openapi.c */
+limn_http_handler native_openapi, page_docs;
+/* page.c */
+limn_http_handler page_livez, page_readyz, page_metrics;
+
+#endif

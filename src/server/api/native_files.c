@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/* Native routes about pictures: artifacts, uploads, recipes (docs/API.md, 5). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "server/api/api.h"
+
+/* The artifact of the path, if the asker may see it; answers when not. */
+static bool find_artifact(limn_http_req *rq, limn_artifact *a) {
+    limn_err err = {0};
+    *a = (limn_artifact){0};
+    limn_status st =
+        limn_sha_is_valid(rq->args[0])
+            ? limn_queue_artifact(rq->server->queue, limn_http_owner(rq), rq->args[0], a, &err)
+            : LIMN_E_NOT_FOUND;
+    if (st == LIMN_OK) return true;
+    if (st == LIMN_E_NOT_FOUND)
+        limn_http_fail(rq, LIMN_HTTP_NO_ARTIFACT, NULL, "there is no such artifact");
+    else
+        limn_api_fail(rq, &err);
+    return false;
+}
+
+static json_t *recipe_json(const char *recipe) {
+    json_t *o = recipe ? json_loads(recipe, 0, NULL) : NULL;
+    return o ? o : json_null();
+}
+
+void native_artifact(limn_http_req *rq) {
+    limn_artifact a;
+    if (!find_artifact(rq, &a)) return;
+    limn_http_reply_json(rq, 200,
+                         json_pack("{s:o, s:o, s:s?}", "artifact", limn_artifact_to_json(&a),
+                                   "recipe", recipe_json(a.recipe), "text", a.text));
+    limn_artifact_deinit(&a);
+}
+
+/* Contents never change under a name. */
+static bool answer_unchanged(limn_http_req *rq, const char *etag) {
+    const char *have = limn_http_header(rq, "If-None-Match");
+    if (!have || !strstr(have, etag)) return false;
+    limn_http_reply_empty(rq, 304);
+    return true;
+}
+
+static void add_file_headers(limn_http_req *rq, const char *etag, bool download,
+                             const limn_artifact *a) {
+    limn_http_add_header(rq, "ETag", etag);
+    limn_http_add_header(rq, "Cache-Control", "private, max-age=31536000, immutable");
+    limn_http_add_header(rq, "Content-Security-Policy", "default-src 'none'; sandbox");
+    bool picture = strncmp(a->mime, "image/", 6) == 0;
+    if (!download && picture) return;
+    const char *ending = picture ? a->mime + 6 : "bin";
+    limn_http_add_header(rq, "Content-Disposition",
+                         limn_http_printf(rq, "attachment; filename=\"limn-%.12s.%s\"", a->sha,
+                                          strcmp(ending, "jpeg") == 0 ? "jpg" : ending));
+}
+
+void native_artifact_file(limn_http_req *rq) {
+    limn_artifact a;
+    limn_err err = {0};
+    int fd;
+    int64_t bytes;
+    const char *download = limn_http_query(rq, "download");
+    if (!find_artifact(rq, &a)) return;
+    const char *etag = limn_http_printf(rq, "\"%s\"", a.sha);
+    if (answer_unchanged(rq, etag)) {
+        add_file_headers(rq, etag, false, &a);
+    } else if (limn_artifacts_open_fd(limn_queue_artifacts(rq->server->queue), &fd, &bytes, a.sha,
+                                      &err) == LIMN_OK) {
+        bool known = strcmp(a.mime, "image/png") == 0 || strcmp(a.mime, "image/jpeg") == 0 ||
+                     strcmp(a.mime, "image/webp") == 0;
+        limn_http_reply_fd(rq, 200, known ? a.mime : "application/octet-stream", fd, bytes);
+        add_file_headers(rq, etag, download && strcmp(download, "1") == 0, &a);
+    } else {
+        limn_api_fail(rq, &err);
+    }
+    limn_artifact_deinit(&a);
+}
+
+void native_artifact_thumb(limn_http_req *rq) {
+    limn_artifact a;
+    limn_err err = {0};
+    void *data;
+    size_t size;
+    if (!find_artifact(rq, &a)) return;
+    const char *etag = limn_http_printf(rq, "\"%.32s-t\"", a.sha);
+    if (answer_unchanged(rq, etag)) {
+        limn_http_add_header(rq, "ETag", etag);
+    } else if (limn_artifacts_thumb(limn_queue_artifacts(rq->server->queue), &data, &size, a.sha,
+                                    &err) == LIMN_OK) {
+        limn_http_reply_bytes(rq, 200, "image/webp", data, size);
+        limn_http_add_header(rq, "ETag", etag);
+        limn_http_add_header(rq, "Cache-Control", "private, max-age=31536000, immutable");
+    } else if (err.status == LIMN_E_UNSUPPORTED) {
+        limn_http_fail(rq, LIMN_HTTP_NO_ARTIFACT, NULL, "there is no thumbnail of that");
+    } else {
+        limn_api_fail(rq, &err);
+    }
+    limn_artifact_deinit(&a);
+}
+
+/* ---- what comes in ---- */
+
+/* "recipe", "text", "unknown" of a picture's bytes, added to `o`. */
+static void add_recipe(json_t *o, const void *data, size_t size) {
+    char *text = NULL, *unknown = NULL, *json = NULL;
+    limn_params *gen = NULL;
+    json_t *recipe = NULL;
+    if (limn_image_decode_text(&text, data, size, NULL) == LIMN_OK &&
+        limn_params_new(&gen, LIMN_PARAMS_GEN, NULL) == LIMN_OK &&
+        limn_params_parse_text(gen, text, strlen(text), LIMN_FROM_FILE, &unknown, NULL) ==
+            LIMN_OK &&
+        limn_params_format_json(&json, gen, false, NULL) == LIMN_OK)
+        recipe = json_loads(json, 0, NULL);
+    json_object_set_new(o, "recipe", recipe ? recipe : json_null());
+    json_object_set_new(o, "text", text ? json_string(text) : json_null());
+    json_object_set_new(o, "unknown", unknown ? json_string(unknown) : json_null());
+    limn_params_free(&gen);
+    limn_text_free(&text);
+    limn_text_free(&unknown);
+    limn_text_free(&json);
+}
+
+static bool is_picture_type(limn_http_req *rq) {
+    if (strncasecmp(rq->content_type, "image/", 6) == 0 ||
+        strncasecmp(rq->content_type, "application/octet-stream", 24) == 0)
+        return true;
+    limn_http_fail(rq, LIMN_HTTP_MEDIA_TYPE, NULL, "Content-Type must be image/...");
+    return false;
+}
+
+static void fail_picture(limn_http_req *rq, const limn_err *err) {
+    if (err->status == LIMN_E_FORMAT || err->status == LIMN_E_LIMIT)
+        limn_http_fail(rq, LIMN_HTTP_BAD_IMAGE, NULL, "%s", err->text);
+    else
+        limn_api_fail(rq, err);
+}
+
+void native_upload(limn_http_req *rq) {
+    limn_artifact a;
+    limn_err err = {0};
+    if (!is_picture_type(rq)) return;
+    if (limn_picture_keep(rq, &a, rq->body.data, rq->body.len, &err) != LIMN_OK) {
+        fail_picture(rq, &err);
+        return;
+    }
+    json_t *o = json_pack("{s:o}", "artifact", limn_artifact_to_json(&a));
+    add_recipe(o, rq->body.data, rq->body.len);
+    limn_http_reply_json(rq, 201, o);
+    limn_artifact_deinit(&a);
+}
+
+void native_recipe(limn_http_req *rq) {
+    limn_picture_head head;
+    limn_err err = {0};
+    if (!is_picture_type(rq)) return;
+    if (limn_picture_sniff(&head, rq->body.data, rq->body.len, &err) != LIMN_OK) {
+        fail_picture(rq, &err);
+        return;
+    }
+    json_t *o =
+        json_pack("{s:s, s:i, s:i}", "mime", head.mime, "width", head.width, "height", head.height);
+    add_recipe(o, rq->body.data, rq->body.len);
+    limn_http_reply_json(rq, 200, o);
+}

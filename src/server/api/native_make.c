@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/* Native routes that make jobs: draw, edit, upscale, grid, see, load, unload (docs/API.md, 2). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/api/api.h"
+
+static void reply_job(limn_http_req *rq, const limn_job *job, int status) {
+    char place[64];
+    limn_http_reply_json(rq, status,
+                         json_pack("{s:o}", "job", limn_job_to_json(rq->server, job, true)));
+    snprintf(place, sizeof place, "/v1/jobs/%s", job->id);
+    limn_http_add_header(rq, "Location", place);
+}
+
+static void waited(limn_http_req *rq, limn_job *job, bool ended) {
+    if (job)
+        reply_job(rq, job, ended ? 200 : 202);
+    else
+        limn_http_fail(rq, LIMN_HTTP_NO_JOB, NULL, "the job is gone");
+}
+
+/* Submits, and answers now or when the job has ended. */
+static void make(limn_http_req *rq, limn_submit *submit) {
+    limn_submitted made;
+    limn_err err = {0};
+    limn_job *job = NULL;
+    int64_t wait;
+    if (!limn_api_query_int(rq, "wait", 0, LIMN_LIMIT_WAIT_SECONDS, 0, &wait)) return;
+    if (!limn_api_submit(rq, submit, &made)) return;
+    if (wait > 0) {
+        limn_http_wait(rq, made.id, wait * 1000, !submit->keep, waited);
+        return;
+    }
+    if (limn_queue_get(rq->server->queue, NULL, made.id, &job, &err) == LIMN_OK)
+        reply_job(rq, job, 202);
+    else
+        limn_api_fail(rq, &err);
+    limn_job_free(&job);
+}
+
+static void make_drawing(limn_http_req *rq, limn_job_kind kind, bool needs_image) {
+    limn_err err = {0};
+    limn_params *gen = NULL;
+    limn_submit submit = {.kind = kind};
+    limn_status st = limn_params_new(&gen, LIMN_PARAMS_GEN, &err);
+    if (st == LIMN_OK) st = limn_api_read_job(rq, &submit, &err);
+    if (st == LIMN_OK) st = limn_api_read_params(rq, gen, rq->json, &err);
+    if (st == LIMN_OK && needs_image && !limn_params_is_set(gen, "init_image"))
+        st = limn_fail(&err, LIMN_E_VALUE, "/init_image: is needed here");
+    submit.params = gen;
+    if (st == LIMN_OK)
+        make(rq, &submit);
+    else
+        limn_api_fail(rq, &err);
+    limn_params_free(&gen);
+}
+
+void native_draw(limn_http_req *rq) {
+    make_drawing(rq, LIMN_JOB_DRAW, false);
+}
+
+void native_edit(limn_http_req *rq) {
+    make_drawing(rq, LIMN_JOB_DRAW, true);
+}
+
+void native_upscale(limn_http_req *rq) {
+    static const char *const known[] = {"image",    "upscaler",    "upscale", "format",  "quality",
+                                        "lossless", "compression", "job",     "metadata"};
+    const char *key;
+    json_t *v;
+    json_object_foreach(rq->json, key, v) {
+        size_t i = 0, n = sizeof known / sizeof known[0];
+        while (i < n && strcmp(known[i], key) != 0) i++;
+        if (i < n) continue;
+        limn_http_fail(rq, LIMN_HTTP_UNKNOWN_FIELD, key, "/%.60s: there is no such member", key);
+        return;
+    }
+    json_t *image = json_object_get(rq->json, "image");
+    if (!image) {
+        limn_http_fail(rq, LIMN_HTTP_BAD_VALUE, "image", "/image: is needed here");
+        return;
+    }
+    json_object_set(rq->json, "init_image", image);
+    json_object_del(rq->json, "image");
+    make_drawing(rq, LIMN_JOB_UPSCALE, true);
+}
+
+void native_grid(limn_http_req *rq) {
+    limn_err err = {0};
+    limn_params *gen = NULL;
+    limn_submit submit = {.kind = LIMN_JOB_GRID};
+    json_t *params = json_object_get(rq->json, "params"), *axes = json_object_get(rq->json, "axes");
+    const json_t *sheet = json_object_get(rq->json, "sheet");
+    char *text = NULL;
+    limn_status st = LIMN_OK;
+    LIMN_CHECK(&err, json_is_object(params), LIMN_E_VALUE, "/params: must be an object");
+    LIMN_CHECK(&err,
+               json_is_array(axes) && json_array_size(axes) >= 1 && json_array_size(axes) <= 3,
+               LIMN_E_VALUE, "/axes: a list of 1 to 3");
+    LIMN_TRY(limn_params_new(&gen, LIMN_PARAMS_GEN, &err));
+    LIMN_TRY(limn_api_read_job(rq, &submit, &err));
+    LIMN_TRY(limn_api_read_params(rq, gen, params, &err));
+    json_t *spec = json_pack("{s:O, s:b}", "axes", axes, "sheet", !json_is_false(sheet));
+    text = spec ? json_dumps(spec, JSON_COMPACT) : NULL;
+    json_decref(spec);
+    LIMN_CHECK(&err, text, LIMN_E_NOMEM, "no memory for the grid");
+    submit.params = gen;
+    submit.json = text;
+    submit.json_len = strlen(text);
+    make(rq, &submit);
+out:
+    if (st != LIMN_OK) limn_api_fail(rq, &err);
+    limn_params_free(&gen);
+    free(text);
+}
+
+/* ---- seeing ---- */
+
+/* {"role": "user", "content": [images..., {"type": "text"}]} from the simple form. */
+static limn_status simple_messages(limn_http_req *rq, json_t **out, limn_err *err) {
+    const char *prompt = json_string_value(json_object_get(rq->json, "prompt"));
+    const json_t *images = json_object_get(rq->json, "images");
+    json_t *content = json_array();
+    char ref[LIMN_PICTURE_REF_MAX], where[32];
+    limn_status st = LIMN_OK;
+    *out = NULL;
+    LIMN_CHECK(err, prompt && *prompt, LIMN_E_VALUE, "/prompt: is needed here");
+    LIMN_CHECK(
+        err, !images || (json_is_array(images) && json_array_size(images) <= LIMN_LIMIT_IMAGES_IN),
+        LIMN_E_VALUE, "/images: a list of at most %d", LIMN_LIMIT_IMAGES_IN);
+    for (size_t i = 0; i < json_array_size(images); i++) {
+        const char *text = json_string_value(json_array_get(images, i));
+        snprintf(where, sizeof where, "/images/%zu", i);
+        LIMN_CHECK(err, text, LIMN_E_VALUE, "%s: must be a string", where);
+        LIMN_TRY(limn_picture_take(rq, ref, text, false, where, err));
+        json_array_append_new(content, json_pack("{s:s, s:s}", "type", "image", "image", ref));
+    }
+    json_array_append_new(content, json_pack("{s:s, s:s}", "type", "text", "text", prompt));
+    *out = json_pack("{s:[{s:s, s:O}]}", "messages", "role", "user", "content", content);
+    LIMN_CHECK(err, *out, LIMN_E_NOMEM, "no memory for the request");
+out:
+    json_decref(content);
+    return st;
+}
+
+/* The object "json_schema" becomes the text "schema" of the table. */
+static limn_status take_schema(limn_http_req *rq, limn_err *err) {
+    json_t *schema = json_object_get(rq->json, "json_schema");
+    if (json_is_object(schema)) {
+        char *text = json_dumps(schema, JSON_COMPACT);
+        if (!text) return limn_fail(err, LIMN_E_NOMEM, "no memory for the schema");
+        json_object_set_new(rq->json, "schema", json_string(text));
+        free(text);
+    } else if (schema && !json_is_null(schema)) {
+        return limn_fail(err, LIMN_E_VALUE, "/json_schema: must be an object");
+    }
+    json_object_del(rq->json, "json_schema");
+    return LIMN_OK;
+}
+
+void native_see(limn_http_req *rq) {
+    limn_err err = {0};
+    limn_params *see = NULL;
+    limn_submit submit = {.kind = LIMN_JOB_SEE};
+    json_t *messages = NULL;
+    char *text = NULL;
+    limn_status st = LIMN_OK;
+    LIMN_TRY(limn_params_new(&see, LIMN_PARAMS_SEE, &err));
+    LIMN_TRY(limn_api_read_job(rq, &submit, &err));
+    LIMN_TRY(simple_messages(rq, &messages, &err));
+    json_object_del(rq->json, "images");
+    LIMN_TRY(take_schema(rq, &err));
+    LIMN_TRY(limn_api_read_params(rq, see, rq->json, &err));
+    text = json_dumps(messages, JSON_COMPACT);
+    LIMN_CHECK(&err, text, LIMN_E_NOMEM, "no memory for the request");
+    submit.params = see;
+    submit.json = text;
+    submit.json_len = strlen(text);
+    make(rq, &submit);
+out:
+    if (st != LIMN_OK) limn_api_fail(rq, &err);
+    limn_params_free(&see);
+    json_decref(messages);
+    free(text);
+}
+
+/* ---- models ---- */
+
+static void make_model_job(limn_http_req *rq, limn_job_kind kind) {
+    const json_t *model = json_object_get(rq->json, "model");
+    limn_submit submit = {.kind = kind, .keep = true};
+    if (model && !json_is_string(model)) {
+        limn_http_fail(rq, LIMN_HTTP_BAD_VALUE, "model", "/model: must be a string");
+        return;
+    }
+    json_t *spec = json_pack("{s:s}", "model", model ? json_string_value(model) : "");
+    char *text = spec ? json_dumps(spec, JSON_COMPACT) : NULL;
+    json_decref(spec);
+    if (!text) {
+        limn_http_fail(rq, LIMN_HTTP_NO_MEMORY, NULL, "no memory for the request");
+        return;
+    }
+    submit.json = text;
+    submit.json_len = strlen(text);
+    make(rq, &submit);
+    free(text);
+}
+
+void native_load(limn_http_req *rq) {
+    make_model_job(rq, LIMN_JOB_LOAD);
+}
+
+void native_unload(limn_http_req *rq) {
+    make_model_job(rq, LIMN_JOB_UNLOAD);
+}

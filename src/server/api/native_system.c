@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/* Native routes about the server itself: facts, settings, sessions (docs/API.md, 1 and 7). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/pool.h"
+#include "kernels/cpu_features.h"
+#include "server/api/api.h"
+
+/* A line "Name:   123 kB" of a /proc file in bytes; 0: not there. */
+static int64_t proc_bytes(const char *path, const char *name) {
+    FILE *f = fopen(path, "re");
+    char line[256];
+    long long kb = 0;
+    size_t n = strlen(name);
+    if (!f) return 0;
+    while (fgets(line, sizeof line, f))
+        if (strncmp(line, name, n) == 0 && line[n] == ':') {
+            kb = strtoll(line + n + 1, NULL, 10);
+            break;
+        }
+    fclose(f);
+    return (int64_t)kb * 1024;
+}
+
+json_t *limn_api_memory(limn_server *s) {
+    int64_t limit = limn_params_int(s->app, "memory");
+    limn_model_memory models = {0};
+    if (s->engine) limn_runner_engine_memory(s->engine, &models);
+    return json_pack(
+        "{s:I, s:I, s:I, s:o, s:I}", "total", (json_int_t)proc_bytes("/proc/meminfo", "MemTotal"),
+        "available", (json_int_t)proc_bytes("/proc/meminfo", "MemAvailable"), "rss",
+        (json_int_t)proc_bytes("/proc/self/status", "VmRSS"), "limit",
+        limit > 0 ? json_integer(limit) : json_null(), "models", (json_int_t)models.used);
+}
+
+static json_t *limits_json(limn_server *s) {
+    json_t *o = json_object();
+    static const struct {
+        const char *word;
+        long long value;
+    } rows[] = {
+#define X(id, value, word, about) {word, value},
+        LIMN_HTTP_LIMIT_LIST(X)
+#undef X
+    };
+    (void)s;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        json_object_set_new(o, rows[i].word, json_integer(rows[i].value));
+    return o;
+}
+
+static json_t *queue_json(limn_server *s) {
+    limn_queue_stats q;
+    limn_queue_limits limits;
+    limn_queue_get_stats(s->queue, &q);
+    limn_queue_get_limits(s->queue, &limits);
+    return json_pack("{s:I, s:I, s:i, s:b}", "queued", (json_int_t)q.counts.state[LIMN_JOB_QUEUED],
+                     "running", (json_int_t)q.counts.state[LIMN_JOB_RUNNING], "depth_limit",
+                     limits.max_queued, "paused", q.paused);
+}
+
+static json_t *isa_json(void) {
+    json_t *list = json_array();
+    char words[64];
+    limn_cpu_describe(limn_cpu_detect(), words, sizeof words);
+    for (char *at = words; *at;) {
+        size_t n = strcspn(at, " ,");
+        if (n) json_array_append_new(list, json_stringn(at, n));
+        at += n;
+        while (*at == ' ' || *at == ',') at++;
+    }
+    return list;
+}
+
+static json_t *model_json(limn_server *s) {
+    limn_runner *r = limn_queue_runner(s->queue);
+    char name[512] = "";
+    if (r->ops->ready_model) r->ops->ready_model(r, name, sizeof name);
+    return *name ? json_pack("{s:s}", "id", name) : json_null();
+}
+
+void native_system(limn_http_req *rq) {
+    limn_server *s = rq->server;
+    limn_err err = {0};
+    bool ready = limn_queue_ready(s->queue, &err) == LIMN_OK;
+    json_t *o =
+        json_pack("{s:s, s:I, s:I, s:s, s:s, s:i}", "version", limn_version(), "time",
+                  (json_int_t)limn_clock_unix_ms(), "started", (json_int_t)s->started_ms, "state",
+                  atomic_load(&s->draining) ? "draining"
+                  : ready                   ? "ready"
+                                            : "starting",
+                  "backend", s->engine ? "cpu" : "stub", "cores", limn_cpu_count());
+    json_object_set_new(o, "isa", isa_json());
+    json_object_set_new(o, "memory", limn_api_memory(s));
+    json_object_set_new(o, "queue", queue_json(s));
+    json_object_set_new(o, "model", model_json(s));
+    json_object_set_new(o, "clients",
+                        json_pack("{s:i, s:i}", "sse", atomic_load(&s->sse_clients), "ws",
+                                  atomic_load(&s->ws_clients)));
+    json_object_set_new(o, "limits", limits_json(s));
+    limn_http_reply_json(rq, 200, o);
+}
+
+/* ---- settings ---- */
+
+static const char *studio_name(const limn_http_req *rq) {
+    return rq->who.owner[0] ? rq->who.owner : "-";
+}
+
+static void reply_settings(limn_http_req *rq) {
+    limn_prefs *p = rq->server->prefs;
+    limn_http_reply_json(rq, 200,
+                         json_pack("{s:o, s:o}", "settings", limn_prefs_get(p), "studio",
+                                   limn_prefs_get_object(p, "studio", studio_name(rq))));
+}
+
+void native_settings(limn_http_req *rq) {
+    reply_settings(rq);
+}
+
+void native_settings_set(limn_http_req *rq) {
+    limn_err err = {0};
+    if (limn_prefs_set(rq->server->prefs, rq->json, &err) == LIMN_OK)
+        reply_settings(rq);
+    else
+        limn_api_fail(rq, &err);
+}
+
+void native_studio_set(limn_http_req *rq) {
+    limn_err err = {0};
+    if (limn_prefs_set_object(rq->server->prefs, "studio", studio_name(rq), rq->json, &err) ==
+        LIMN_OK)
+        limn_http_reply_empty(rq, 204);
+    else
+        limn_api_fail(rq, &err);
+}
+
+/* ---- sessions ---- */
+
+static void reply_session(limn_http_req *rq, const limn_principal *who) {
+    static const char *const words[] = {"read", "infer", "admin"};
+    json_t *scopes = json_array();
+    for (int i = LIMN_SCOPE_READ; who->known && i <= (int)who->scope; i++)
+        json_array_append_new(scopes, json_string(words[i - LIMN_SCOPE_READ]));
+    limn_http_reply_json(rq, 200,
+                         json_pack("{s:s, s:b, s:s, s:o, s:s}", "auth",
+                                   limn_keyring_has_keys(rq->server->keys) ? "key" : "off",
+                                   "signed_in", who->known, "owner", who->owner, "scopes", scopes,
+                                   "version", limn_version()));
+}
+
+void native_session(limn_http_req *rq) {
+    reply_session(rq, &rq->who);
+}
+
+void native_session_make(limn_http_req *rq) {
+    limn_server *s = rq->server;
+    const char *key = json_string_value(json_object_get(rq->json, "key"));
+    limn_principal who = {0};
+    limn_err err = {0};
+    char cookie[LIMN_COOKIE_MAX];
+    double retry;
+    if (!limn_keyring_has_keys(s->keys)) {
+        reply_session(rq, &rq->who);
+        return;
+    }
+    if (!key || !limn_keyring_check(s->keys, &who, key)) {
+        limn_metrics_add(s->metrics, LIMN_METRIC_AUTH_FAILED);
+        if (!limn_buckets_take(s->bad_keys, rq->address, 1, &retry)) {
+            limn_http_fail(rq, LIMN_HTTP_RATE_LIMITED, NULL, "too many wrong keys");
+            limn_http_add_header(rq, "Retry-After", limn_http_printf(rq, "%d", (int)retry + 1));
+        } else {
+            limn_http_fail(rq, LIMN_HTTP_INVALID_KEY, "key", "the key is not valid");
+        }
+        return;
+    }
+    if (limn_keyring_make_cookie(s->keys, cookie, &who, &err) != LIMN_OK) {
+        limn_api_fail(rq, &err);
+        return;
+    }
+    reply_session(rq, &who);
+    bool secure = strncmp(limn_http_origin(rq), "https:", 6) == 0;
+    limn_http_add_header(rq, "Set-Cookie",
+                         limn_http_printf(rq,
+                                          "limn_session=%s; Path=/; Max-Age=2592000; HttpOnly; "
+                                          "SameSite=Strict%s",
+                                          cookie, secure ? "; Secure" : ""));
+}
+
+void native_session_end(limn_http_req *rq) {
+    limn_http_reply_empty(rq, 204);
+    limn_http_add_header(rq, "Set-Cookie",
+                         "limn_session=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict");
+}

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * txt2img, img2img and the extras. Fields that clients send and limn does not know are ignored, as
+ * the originals do; what limn knows is checked, and what it cannot do yet is refused by name when
+ * it is switched on. Sources: A1111 modules/api/models.py, modules/processing.py; SD.Next
+ * modules/api/models.py.
+ */
+#include "server/api/sdapi.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "sample/schedule.h"
+#include "sample/solver.h"
+
+typedef enum field_type { FIELD_INT, FIELD_REAL, FIELD_BOOL, FIELD_TEXT, FIELD_LIST } field_type;
+
+/* A field of the request and the generation value that it becomes. */
+typedef struct field {
+    const char *name, *param; /* param NULL: read by hand or by nobody, but checked */
+    field_type type;
+    double min, max;
+    bool skip_zero; /* 0 means "not given" */
+} field;
+
+#define BIG 9007199254740991.0
+
+/* clang-format off */
+static const field fields[] = {
+    {"prompt", "prompt", FIELD_TEXT, 0, 0, false},
+    {"negative_prompt", "negative_prompt", FIELD_TEXT, 0, 0, false},
+    {"styles", "styles", FIELD_LIST, 0, 0, false},
+    {"seed", "seed", FIELD_INT, -1, BIG, false},
+    {"subseed", "variation_seed", FIELD_INT, -1, BIG, false},
+    {"subseed_strength", "variation_strength", FIELD_REAL, 0, 1, false},
+    {"batch_size", "batch_size", FIELD_INT, 1, 64, false},
+    {"n_iter", "count", FIELD_INT, 1, 64, false},
+    {"steps", "steps", FIELD_INT, 1, 1000, false},
+    {"cfg_scale", "cfg_scale", FIELD_REAL, 0, 100, false},
+    {"width", "width", FIELD_INT, 16, 16384, false},
+    {"height", "height", FIELD_INT, 16, 16384, false},
+    {"eta", "eta", FIELD_REAL, 0, 10, false},
+    {"s_churn", "s_churn", FIELD_REAL, 0, 1000, false},
+    {"s_tmin", "s_tmin", FIELD_REAL, 0, 1e6, false},
+    {"s_tmax", "s_tmax", FIELD_REAL, 0, 1e6, true},
+    {"s_noise", "s_noise", FIELD_REAL, 0, 10, false},
+    {"clip_skip", "clip_skip", FIELD_INT, 1, 12, false},
+    {"refiner_checkpoint", "refiner", FIELD_TEXT, 0, 0, true},
+    {"refiner_switch_at", "refiner_switch", FIELD_REAL, 0, 1, false},
+    {"guidance_rescale", "cfg_rescale", FIELD_REAL, 0, 1, false},
+    {"cfg_rescale", "cfg_rescale", FIELD_REAL, 0, 1, false},
+    {"cfg_end", "guidance_end", FIELD_REAL, 0, 1, false},
+    {"denoising_strength", NULL, FIELD_REAL, 0, 1, false},
+    {"hr_denoising_strength", NULL, FIELD_REAL, 0, 1, false},
+    {"enable_hr", NULL, FIELD_BOOL, 0, 0, false},
+    {"hr_scale", NULL, FIELD_REAL, 1, 8, false},
+    {"hr_resize_x", NULL, FIELD_INT, 0, 16384, false},
+    {"hr_resize_y", NULL, FIELD_INT, 0, 16384, false},
+    {"hr_second_pass_steps", NULL, FIELD_INT, 0, 1000, false},
+    {"hr_upscaler", NULL, FIELD_TEXT, 0, 0, false},
+    {"hr_sampler_name", NULL, FIELD_TEXT, 0, 0, false},
+    {"hr_cfg", NULL, FIELD_REAL, 0, 100, false},
+    {"sampler_name", NULL, FIELD_TEXT, 0, 0, false},
+    {"scheduler", NULL, FIELD_TEXT, 0, 0, false},
+    {"send_images", NULL, FIELD_BOOL, 0, 0, false},
+    {"save_images", NULL, FIELD_BOOL, 0, 0, false},
+    {"include_init_images", NULL, FIELD_BOOL, 0, 0, false},
+};
+static const field image_fields[] = {
+    {"image_cfg_scale", "image_cfg_scale", FIELD_REAL, 0, 100, false},
+    {"mask_blur", "mask_blur", FIELD_REAL, 0, 256, false},
+    {"inpaint_full_res_padding", "inpaint_padding", FIELD_INT, 0, 2048, false},
+    {"resize_mode", NULL, FIELD_INT, 0, 3, false},
+    {"inpainting_fill", NULL, FIELD_INT, 0, 3, false},
+    {"inpainting_mask_invert", NULL, FIELD_INT, 0, 1, false},
+    {"mask", NULL, FIELD_TEXT, 0, 0, false},
+};
+/* Switched on, they are refused; off, they are nothing. */
+static const char *const absent[] = {"tiling",           "restore_faces", "hr_prompt",
+                                     "hr_negative_prompt", "hr_checkpoint_name", "hidiffusion",
+                                     "detailer_enabled", "firstphase_width", "initial_noise_multiplier",
+                                     "latent_mask"};
+/* clang-format on */
+#define COUNT(a) ((int)(sizeof(a) / sizeof(a)[0]))
+
+/* ---- one field ---- */
+
+static limn_status bad_field(const char *name, const char *want, limn_err *err) {
+    return limn_fail(err, LIMN_E_VALUE, "/%s: %s", name, want);
+}
+
+static limn_status check_number(const field *f, const json_t *v, limn_err *err) {
+    double x = json_number_value(v);
+    bool whole = f->type != FIELD_INT || x == floor(x);
+    if (json_is_number(v) && whole && x >= f->min && x <= f->max) return LIMN_OK;
+    return limn_fail(err, LIMN_E_VALUE, "/%s: must be a%s number, %.15g to %.15g", f->name,
+                     f->type == FIELD_INT ? " whole" : "", f->min, f->max);
+}
+
+static limn_status check_field(const field *f, const json_t *v, limn_err *err) {
+    switch (f->type) {
+    case FIELD_INT:
+    case FIELD_REAL: return check_number(f, v, err);
+    case FIELD_BOOL:
+        return json_is_boolean(v) || json_is_integer(v)
+                   ? LIMN_OK
+                   : bad_field(f->name, "must be true or false", err);
+    case FIELD_TEXT:
+        return json_is_string(v) ? LIMN_OK : bad_field(f->name, "must be a string", err);
+    case FIELD_LIST: return json_is_array(v) ? LIMN_OK : bad_field(f->name, "must be a list", err);
+    }
+    return LIMN_OK;
+}
+
+static limn_status set_text(limn_params *gen, const char *param, const char *value, limn_err *err) {
+    return limn_params_set(gen, param, value, LIMN_FROM_API, err);
+}
+
+static limn_status set_number(limn_params *gen, const char *param, double value, limn_err *err) {
+    char text[40];
+    snprintf(text, sizeof text, "%.17g", value);
+    return set_text(gen, param, text, err);
+}
+
+static limn_status take_field(limn_params *gen, const field *f, const json_t *v, limn_err *err) {
+    limn_status st = check_field(f, v, err);
+    if (st != LIMN_OK || !f->param) return st;
+    double x = json_number_value(v);
+    bool size = strcmp(f->name, "width") == 0 || strcmp(f->name, "height") == 0;
+    switch (f->type) {
+    case FIELD_INT:
+        if (x < 0) return LIMN_OK; /* random */
+        return set_number(gen, f->param, size ? floor(x / 8) * 8 : x, err);
+    case FIELD_REAL: return f->skip_zero && x == 0 ? LIMN_OK : set_number(gen, f->param, x, err);
+    case FIELD_TEXT:
+        if (f->skip_zero && (!json_string_length(v) || strcmp(json_string_value(v), "None") == 0))
+            return LIMN_OK;
+        return set_text(gen, f->param, json_string_value(v), err);
+    case FIELD_LIST:
+        for (size_t i = 0; st == LIMN_OK && i < json_array_size(v); i++) {
+            const char *item = json_string_value(json_array_get(v, i));
+            st = item ? set_text(gen, f->param, item, err)
+                      : bad_field(f->name, "must be a list of strings", err);
+        }
+        return st;
+    case FIELD_BOOL: break;
+    }
+    return LIMN_OK;
+}
+
+static limn_status take_fields(limn_params *gen, const json_t *body, const field *list, int count,
+                               limn_err *err) {
+    for (int i = 0; i < count; i++) {
+        const json_t *v = json_object_get(body, list[i].name);
+        if (!v || json_is_null(v)) continue;
+        limn_status st = take_field(gen, &list[i], v, err);
+        if (st != LIMN_OK) return st;
+    }
+    return LIMN_OK;
+}
+
+/* ---- what needs a hand ---- */
+
+static const char *text_of(const json_t *body, const char *name) {
+    const char *text = json_string_value(json_object_get(body, name));
+    return text ? text : "";
+}
+
+static double number_of(const json_t *body, const char *name, double fallback) {
+    const json_t *v = json_object_get(body, name);
+    return json_is_number(v) ? json_number_value(v) : fallback;
+}
+
+static bool is_on(const json_t *body, const char *name) {
+    const json_t *v = json_object_get(body, name);
+    return json_is_true(v) || (json_is_integer(v) && json_integer_value(v) != 0);
+}
+
+static bool is_one_of(const char *word, const char *a, const char *b, const char *c) {
+    return !*word || strcasecmp(word, a) == 0 || strcasecmp(word, b) == 0 ||
+           strcasecmp(word, c) == 0;
+}
+
+/* sampler_name, or its old name sampler_index (which some clients send as a number: the default).
+ * E_NOT_FOUND: "Sampler not found", which clients look for. */
+static limn_status take_sampler(limn_params *gen, const json_t *body, limn_err *err) {
+    const char *name = text_of(body, "sampler_name"), *schedule = text_of(body, "scheduler");
+    const limn_solver_row *solver;
+    const limn_schedule *sigma;
+    limn_status st = LIMN_OK;
+    if (!*name) name = text_of(body, "sampler_index");
+    if (!is_one_of(name, "Default", "Automatic", "None")) {
+        if (limn_sampler_parse(&solver, &sigma, name, NULL) != LIMN_OK)
+            return limn_fail(err, LIMN_E_NOT_FOUND, "Sampler not found");
+        st = set_text(gen, "sampler", name, err);
+    }
+    if (st == LIMN_OK && !is_one_of(schedule, "Automatic", "Use same scheduler", "Default")) {
+        if (limn_schedule_find(&sigma, schedule, NULL) != LIMN_OK)
+            return limn_fail(err, LIMN_E_NOT_FOUND, "Scheduler not found");
+        st = set_text(gen, "schedule", schedule, err);
+    }
+    return st;
+}
+
+static limn_status take_hires(limn_http_req *rq, limn_params *gen, const json_t *body,
+                              limn_err *err) {
+    const char *upscaler = text_of(body, "hr_upscaler"),
+               *sampler = text_of(body, "hr_sampler_name");
+    double x = floor(number_of(body, "hr_resize_x", 0) / 8) * 8;
+    double y = floor(number_of(body, "hr_resize_y", 0) / 8) * 8;
+    double steps = number_of(body, "hr_second_pass_steps", 0);
+    double strength = sdapi_is_sdnext(rq) ? number_of(body, "hr_denoising_strength", 0.5)
+                                          : number_of(body, "denoising_strength", 0.75);
+    limn_status st = LIMN_OK;
+    if (!is_on(body, "enable_hr")) return LIMN_OK;
+    if (x > 0) LIMN_TRY(set_number(gen, "hires_width", x, err));
+    if (y > 0) LIMN_TRY(set_number(gen, "hires_height", y, err));
+    if (x <= 0 && y <= 0)
+        LIMN_TRY(set_number(gen, "hires_scale", number_of(body, "hr_scale", 2), err));
+    if (steps > 0) LIMN_TRY(set_number(gen, "hires_steps", steps, err));
+    LIMN_TRY(set_number(gen, "hires_strength", strength, err));
+    if (*upscaler && strcmp(upscaler, "None") != 0)
+        LIMN_TRY(set_text(gen, "hires_upscaler", upscaler, err));
+    if (!is_one_of(sampler, "Use same sampler", "Same as primary", "Default"))
+        LIMN_TRY(set_text(gen, "hires_sampler", sampler, err));
+    if (json_is_number(json_object_get(body, "hr_cfg")))
+        LIMN_TRY(set_number(gen, "hires_cfg_scale", number_of(body, "hr_cfg", 7), err));
+out:
+    return st;
+}
+
+static limn_status take_model(limn_http_req *rq, limn_params *gen, const char *name,
+                              limn_err *err) {
+    limn_shelf_item item = {0};
+    if (!*name) return LIMN_OK;
+    limn_status st = limn_shelf_find(rq->server->shelf, &item, LIMN_SHELF_DRAW, name, err);
+    if (st == LIMN_OK) st = set_text(gen, "model", item.name, err);
+    limn_shelf_item_deinit(&item);
+    return st;
+}
+
+/* Options of the server, then of this request. */
+static limn_status take_settings(limn_http_req *rq, limn_params *gen, const json_t *body,
+                                 limn_err *err) {
+    json_t *options = sdapi_options_get(rq);
+    const json_t *own = json_object_get(body, "override_settings");
+    limn_status st = LIMN_OK;
+    if (json_is_object(own)) {
+        json_object_update(options, (json_t *)(uintptr_t)own);
+        LIMN_TRY(take_model(rq, gen, text_of(own, "sd_model_checkpoint"), err));
+    }
+    const char *vae = text_of(options, "sd_vae"), *format = text_of(options, "samples_format");
+    double skip = number_of(options, "CLIP_stop_at_last_layers", 1);
+    if (!is_one_of(vae, "Automatic", "None", "Default")) LIMN_TRY(set_text(gen, "vae", vae, err));
+    if (skip > 1 && !limn_params_is_set(gen, "clip_skip"))
+        LIMN_TRY(set_number(gen, "clip_skip", skip, err));
+    LIMN_TRY(set_text(gen, "format", strcasecmp(format, "jpg") == 0 ? "jpeg" : format, err));
+    if (strcmp(text_of(options, "randn_source"), "NV") == 0)
+        LIMN_TRY(set_text(gen, "rng", "cuda", err));
+out:
+    json_decref(options);
+    return st;
+}
+
+static limn_status check_scripts(const json_t *body, limn_err *err) {
+    const char *script = text_of(body, "script_name"), *name;
+    json_t *scripts = json_object_get(body, "alwayson_scripts"), *v;
+    if (*script && strcasecmp(script, "None") != 0)
+        return limn_fail(err, LIMN_E_VALUE, "/script_name: Script '%.60s' not found", script);
+    if (scripts && !json_is_object(scripts) && !json_is_null(scripts))
+        return bad_field("alwayson_scripts", "must be an object", err);
+    json_object_foreach(scripts, name, v) {
+        return limn_fail(err, LIMN_E_VALUE, "/alwayson_scripts: always on script %.60s not found",
+                         name);
+    }
+    return LIMN_OK;
+}
+
+static limn_status check_absent(const json_t *body, limn_err *err) {
+    for (int i = 0; i < COUNT(absent); i++) {
+        const json_t *v = json_object_get(body, absent[i]);
+        bool on = is_on(body, absent[i]) || json_string_length(v) > 0 ||
+                  (json_is_real(v) && json_real_value(v) != 0);
+        if (on && strcmp(text_of(body, absent[i]), "Use same checkpoint") != 0)
+            return limn_fail(err, LIMN_E_UNSUPPORTED, "%s is not there yet", absent[i]);
+    }
+    return LIMN_OK;
+}
+
+/* The profile's defaults lie under what the client says. */
+static json_t *with_defaults(limn_http_req *rq, bool image) {
+    bool sdnext = sdapi_is_sdnext(rq);
+    int side = sdnext ? 1024 : 512;
+    json_t *o = json_pack(
+        "{s:s, s:s, s:[], s:i, s:i, s:f, s:i, s:i, s:i, s:f, s:i, s:i, s:b, s:b, s:{}, s:{}, s:s, "
+        "s:[], s:s?}",
+        "prompt", "", "negative_prompt", "", "styles", "seed", -1, "subseed", -1,
+        "subseed_strength", 0.0, "batch_size", 1, "n_iter", 1, "steps", sdnext ? 20 : 50,
+        "cfg_scale", sdnext ? 6.0 : 7.0, "width", side, "height", side, "send_images", 1,
+        "save_images", 0, "override_settings", "alwayson_scripts", "script_name", "", "script_args",
+        "sampler_name", sdnext ? "Default" : NULL);
+    if (!sdnext) json_object_set_new(o, "sampler_index", json_string("Euler"));
+    if (image) {
+        json_object_set_new(o, "denoising_strength", json_real(sdnext ? 0.5 : 0.75));
+        json_object_set_new(o, "resize_mode", json_integer(0));
+        json_object_set_new(o, "mask_blur", json_integer(4));
+        json_object_set_new(o, "inpainting_fill", json_integer(sdnext ? 1 : 0));
+        json_object_set_new(o, "inpaint_full_res", json_boolean(!sdnext));
+        json_object_set_new(o, "inpaint_full_res_padding", json_integer(0));
+        json_object_set_new(o, "inpainting_mask_invert", json_integer(0));
+        json_object_set_new(o, "include_init_images", json_false());
+    }
+    const char *key;
+    json_t *v;
+    json_object_foreach(rq->json, key, v) {
+        if (!json_is_null(v) || !json_object_get(o, key)) json_object_set(o, key, v);
+    }
+    return o;
+}
+
+static limn_status take_pictures(limn_http_req *rq, limn_params *gen, const json_t *body,
+                                 limn_err *err) {
+    static const char *const fits[] = {"stretch", "crop", "pad"};
+    static const char *const fills[] = {"fill", "original", "noise", "zeros"};
+    const json_t *list = json_object_get(body, "init_images");
+    const char *mask = text_of(body, "mask");
+    char ref[LIMN_PICTURE_REF_MAX];
+    int mode = (int)number_of(body, "resize_mode", 0);
+    limn_status st = LIMN_OK;
+    if (!json_is_array(list) || json_array_size(list) == 0)
+        return limn_fail(err, sdapi_is_sdnext(rq) ? LIMN_E_VALUE : LIMN_E_NOT_FOUND,
+                         "Init image not found");
+    const char *first = json_string_value(json_array_get(list, 0));
+    LIMN_CHECK(err, first, LIMN_E_VALUE, "/init_images: must be a list of strings");
+    LIMN_CHECK(err, json_array_size(list) == 1, LIMN_E_UNSUPPORTED,
+               "several init_images are not there yet");
+    LIMN_CHECK(err, mode < 3, LIMN_E_UNSUPPORTED, "resize_mode 3 (latent) is not there yet");
+    LIMN_TRY(limn_picture_take(rq, ref, first, true, "/init_images", err));
+    LIMN_TRY(set_text(gen, "init_image", ref, err));
+    LIMN_TRY(set_text(gen, "fit", fits[mode], err));
+    LIMN_TRY(set_number(gen, "strength", number_of(body, "denoising_strength", 0.75), err));
+    if (*mask) {
+        LIMN_TRY(limn_picture_take(rq, ref, mask, true, "/mask", err));
+        LIMN_TRY(set_text(gen, "mask", ref, err));
+        LIMN_TRY(set_text(gen, "mask_invert",
+                          number_of(body, "inpainting_mask_invert", 0) != 0 ? "on" : "off", err));
+        LIMN_TRY(set_text(gen, "inpaint_fill",
+                          fills[(int)number_of(body, "inpainting_fill", 0) & 3], err));
+        LIMN_TRY(set_text(gen, "inpaint_area", is_on(body, "inpaint_full_res") ? "masked" : "whole",
+                          err));
+    }
+out:
+    return st;
+}
+
+static limn_status read_drawing(limn_http_req *rq, limn_params *gen, const json_t *body, bool image,
+                                limn_err *err) {
+    limn_status st = LIMN_OK;
+    LIMN_TRY(check_absent(body, err));
+    LIMN_TRY(check_scripts(body, err));
+    LIMN_TRY(take_fields(gen, body, fields, COUNT(fields), err));
+    if (image) LIMN_TRY(take_fields(gen, body, image_fields, COUNT(image_fields), err));
+    LIMN_CHECK(
+        err,
+        limn_params_int(gen, "count") * limn_params_int(gen, "batch_size") <= LIMN_LIMIT_IMAGES_OUT,
+        LIMN_E_VALUE, "/n_iter: n_iter x batch_size may be %d at most", LIMN_LIMIT_IMAGES_OUT);
+    LIMN_TRY(take_sampler(gen, body, err));
+    LIMN_TRY(take_settings(rq, gen, body, err));
+    if (image)
+        LIMN_TRY(take_pictures(rq, gen, body, err));
+    else
+        LIMN_TRY(take_hires(rq, gen, body, err));
+    LIMN_TRY(limn_api_check_names(gen, err));
+out:
+    return st;
+}
+
+/* ---- the answer ---- */
+
+/* base64 of the artifacts of a role, in order; false and an answer when one cannot be read. */
+static bool add_images(limn_http_req *rq, json_t *list, const limn_job *job) {
+    limn_err err = {0};
+    for (int i = 0; i < job->n_artifacts; i++) {
+        void *data;
+        size_t size;
+        if (job->artifacts[i].role != LIMN_ARTIFACT_RESULT) continue;
+        if (limn_api_load_artifact(rq, &job->artifacts[i], &data, &size, &err) != LIMN_OK) {
+            limn_api_fail(rq, &err);
+            return false;
+        }
+        char *text = limn_base64_write(data, size);
+        limn_mem_free(data);
+        json_array_append_new(list, text ? json_string_nocheck(text) : json_string(""));
+        limn_mem_free(text);
+    }
+    return true;
+}
+
+static void fail_ended(limn_http_req *rq, const limn_job *job) {
+    limn_err err = {.status = job ? job->error : LIMN_E_NOT_FOUND};
+    snprintf(err.text, sizeof err.text, "%s",
+             job && job->error_text ? job->error_text : "the job is gone");
+    limn_api_fail(rq, &err);
+}
+
+static void drawn(limn_http_req *rq, limn_job *job, bool ended) {
+    json_t *body = rq->data, *images = json_array();
+    (void)ended;
+    int have = 0;
+    for (int i = 0; job && i < job->n_artifacts; i++)
+        have += job->artifacts[i].role == LIMN_ARTIFACT_RESULT;
+    /* as the originals do, what was drawn before an interrupt is an answer */
+    if (!job || (job->state != LIMN_JOB_SUCCEEDED && have == 0)) {
+        fail_ended(rq, job);
+        json_decref(images);
+        return;
+    }
+    if (!json_is_false(json_object_get(body, "send_images")) && !add_images(rq, images, job)) {
+        json_decref(images);
+        return;
+    }
+    if (!is_on(body, "include_init_images") && json_object_get(body, "init_images")) {
+        json_object_set_new(body, "init_images", json_null());
+        json_object_set_new(body, "mask", json_null());
+    }
+    json_t *info = sdapi_info(rq, job);
+    char *text = info ? json_dumps(info, 0) : NULL;
+    json_decref(info);
+    limn_http_reply_json(rq, 200,
+                         json_pack("{s:o, s:O, s:s}", "images", images, "parameters", body, "info",
+                                   text ? text : "{}"));
+    free(text);
+}
+
+static void free_json(void *data) {
+    json_decref(data);
+}
+
+static void draw(limn_http_req *rq, bool image) {
+    limn_err err = {0};
+    limn_params *gen = NULL;
+    limn_submitted made;
+    static const char *const tags[] = {"sdapi"};
+    limn_submit submit = {
+        .kind = LIMN_JOB_DRAW, .source = "sdapi", .tags = tags, .n_tags = 1, .preview_every = 5};
+    json_t *body = with_defaults(rq, image);
+    rq->data = body;
+    rq->free_data = free_json;
+    limn_status st = limn_params_new(&gen, LIMN_PARAMS_GEN, &err);
+    if (st == LIMN_OK) st = read_drawing(rq, gen, body, image, &err);
+    /* a client that only wants the picture in its answer has gone: nobody wants it */
+    submit.keep = is_on(body, "save_images") || *text_of(body, "force_task_id");
+    submit.params = gen;
+    if (st != LIMN_OK)
+        limn_api_fail(rq, &err);
+    else if (limn_api_submit(rq, &submit, &made))
+        limn_http_wait(rq, made.id, -1, !submit.keep, drawn);
+    limn_params_free(&gen);
+}
+
+void sdapi_txt2img(limn_http_req *rq) {
+    draw(rq, false);
+}
+
+void sdapi_img2img(limn_http_req *rq) {
+    draw(rq, true);
+}

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Requests that wait for a job, and event streams. Both follow a feed: while it has nothing, the
+ * connection is suspended; the feed's wake (called by whoever posts an event) resumes it. One
+ * thread looks after the suspended ones: time limits, clients that have gone, signs of life, and
+ * the end of the server.
+ *
+ * Locks, in this order: the events hub's, a waiting's, libmicrohttpd's. The list has its own, and
+ * a waiting is locked inside it.
+ */
+#include <microhttpd.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "server/server.h"
+
+enum { LOOK_MS = 200, OUT_MAX = 32 << 20, STOP_ROUNDS = 100 };
+
+struct limn_http_waiting {
+    limn_http_waiting *prev, *next;
+    limn_http_req *rq;
+    limn_feed *feed;
+    char job[LIMN_JOB_ID_LEN + 1];
+    int fd;
+    double deadline; /* clock; < 0: none */
+    bool cancel;
+    limn_http_done *done;
+    const limn_http_stream_ops *ops; /* NULL: a wait */
+    void *user;
+    limn_buf out; /* of a stream: bytes not sent yet */
+    size_t sent;
+    bool ended, lasted;   /* the stream is complete; ... and its last byte was taken */
+    pthread_mutex_t lock; /* below */
+    bool parked, woken, late, gone, closing, ping;
+    double active; /* when bytes were made last */
+};
+
+struct limn_watcher {
+    limn_server *server;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    limn_http_waiting list; /* ring */
+    bool stopping;
+};
+
+static void wake(void *user) {
+    limn_http_waiting *w = user;
+    pthread_mutex_lock(&w->lock);
+    w->woken = true;
+    if (w->parked) {
+        w->parked = false;
+        MHD_resume_connection(w->rq->conn);
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* Suspends, unless something happened since the feed was seen empty. */
+static bool park(limn_http_waiting *w) {
+    pthread_mutex_lock(&w->lock);
+    bool wait = !w->woken && !w->late && !w->gone && !w->closing && !w->ping;
+    if (wait) {
+        w->parked = true;
+        MHD_suspend_connection(w->rq->conn);
+    }
+    w->woken = false;
+    pthread_mutex_unlock(&w->lock);
+    return wait;
+}
+
+static limn_http_waiting *waiting_new(limn_http_req *rq, const limn_feed_options *opt,
+                                      limn_err *err) {
+    limn_http_waiting *w = limn_mem_calloc(1, sizeof *w);
+    if (!w) {
+        limn_fail(err, LIMN_E_NOMEM, "no memory to wait");
+        return NULL;
+    }
+    limn_feed_options mine = *opt;
+    mine.wake = wake;
+    mine.user = w;
+    w->rq = rq;
+    w->deadline = -1;
+    w->active = limn_clock_now();
+    limn_buf_init(&w->out, OUT_MAX);
+    pthread_mutex_init(&w->lock, NULL);
+    if (opt->job) snprintf(w->job, sizeof w->job, "%s", opt->job);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(rq->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    w->fd = info ? info->connect_fd : -1;
+    if (limn_queue_subscribe(rq->server->queue, &mine, &w->feed, err) != LIMN_OK) {
+        pthread_mutex_destroy(&w->lock);
+        limn_mem_free(w);
+        return NULL;
+    }
+    limn_watcher *all = rq->server->watcher;
+    pthread_mutex_lock(&all->lock);
+    w->closing = all->stopping;
+    w->prev = all->list.prev;
+    w->next = &all->list;
+    w->prev->next = w->next->prev = w;
+    pthread_mutex_unlock(&all->lock);
+    rq->waiting = w;
+    return w;
+}
+
+void limn_http_waiting_free(limn_http_waiting **waiting, bool completed) {
+    limn_http_waiting *w = *waiting;
+    if (!w) return;
+    *waiting = NULL;
+    limn_watcher *all = w->rq->server->watcher;
+    pthread_mutex_lock(&all->lock);
+    w->prev->next = w->next;
+    w->next->prev = w->prev;
+    pthread_mutex_unlock(&all->lock);
+    limn_feed_close(&w->feed);
+    if (w->ops) {
+        atomic_fetch_sub(&w->rq->server->sse_clients, 1);
+        if (w->ops->free) w->ops->free(w->user, w->lasted && completed);
+    }
+    limn_buf_deinit(&w->out);
+    pthread_mutex_destroy(&w->lock);
+    limn_mem_free(w);
+}
+
+/* ---- waiting for an end ---- */
+
+void limn_http_wait(limn_http_req *rq, const char *job, int64_t timeout_ms, bool cancel,
+                    limn_http_done *done) {
+    limn_err err = {0};
+    limn_feed_options opt = {.job = job, .owner = limn_http_owner(rq)};
+    limn_http_waiting *w = waiting_new(rq, &opt, &err);
+    if (!w) {
+        limn_http_fail_err(rq, &err, 0);
+        return;
+    }
+    w->cancel = cancel;
+    w->done = done;
+    if (timeout_ms >= 0) w->deadline = limn_clock_now() + (double)timeout_ms / 1000;
+}
+
+static bool job_has_ended(limn_http_waiting *w) {
+    const limn_job_event *e;
+    bool ended = false;
+    while (!ended && (e = limn_feed_next(w->feed, NULL))) {
+        ended = e->kind == LIMN_JOB_EVENT_STATE && limn_job_state_is_final(e->state);
+        limn_job_event_unref(&e);
+    }
+    return ended;
+}
+
+static void finish_wait(limn_http_waiting *w, bool ended) {
+    limn_http_req *rq = w->rq;
+    limn_job *job = NULL;
+    limn_err err = {0};
+    limn_queue_get(rq->server->queue, NULL, w->job, &job, &err);
+    w->done(rq, job, ended);
+    limn_job_free(&job);
+}
+
+/* What ends the wait without the job's end. true: answered. */
+static bool give_up(limn_http_waiting *w) {
+    limn_http_req *rq = w->rq;
+    pthread_mutex_lock(&w->lock);
+    bool late = w->late, gone = w->gone, closing = w->closing;
+    pthread_mutex_unlock(&w->lock);
+    if (gone) {
+        limn_job_state was;
+        if (w->cancel) limn_queue_cancel(rq->server->queue, NULL, w->job, &was, NULL);
+        limn_http_fail(rq, LIMN_HTTP_CANCELLED, NULL, "the client went away");
+    } else if (closing) {
+        limn_http_fail(rq, LIMN_HTTP_UNAVAILABLE, NULL,
+                       "the server is stopping; the job goes on at its next start");
+        limn_http_add_header(rq, "Retry-After", "5");
+    } else if (late) {
+        finish_wait(w, false);
+    }
+    return gone || closing || late;
+}
+
+bool limn_http_waiting_run(limn_http_req *rq) {
+    for (;;) {
+        limn_http_waiting *w = rq->waiting;
+        if (!w || w->ops) return true;
+        if (job_has_ended(w)) {
+            finish_wait(w, true);
+            if (rq->waiting == w) return true;
+            limn_http_waiting_free(&w, true); /* the continuation waits for another job now */
+            continue;
+        }
+        if (give_up(w)) return true;
+        if (park(w)) return false;
+    }
+}
+
+/* ---- streams ---- */
+
+/* One step of filling w->out. false: nothing to say now. */
+static bool fill(limn_http_waiting *w) {
+    bool lost = false;
+    limn_buf_clear(&w->out);
+    w->sent = 0;
+    const limn_job_event *e = limn_feed_next(w->feed, &lost);
+    if (e) {
+        w->ops->event(w->user, &w->out, e, lost, &w->ended);
+        limn_job_event_unref(&e);
+        return true;
+    }
+    pthread_mutex_lock(&w->lock);
+    bool closing = w->closing, ping = w->ping;
+    w->ping = false;
+    pthread_mutex_unlock(&w->lock);
+    if (closing) {
+        if (w->ops->bye) w->ops->bye(w->user, &w->out);
+        w->ended = true;
+        return true;
+    }
+    if (ping) limn_buf_adds(&w->out, ": \n\n");
+    return ping;
+}
+
+static ssize_t read_stream(void *user, uint64_t pos, char *to, size_t max) {
+    limn_http_waiting *w = user;
+    (void)pos;
+    for (;;) {
+        if (w->out.failed) return MHD_CONTENT_READER_END_WITH_ERROR;
+        size_t left = w->out.len - w->sent;
+        if (left) {
+            size_t n = left < max ? left : max;
+            memcpy(to, w->out.data + w->sent, n);
+            w->sent += n;
+            w->rq->bytes_out += (int64_t)n;
+            pthread_mutex_lock(&w->lock);
+            w->active = limn_clock_now();
+            pthread_mutex_unlock(&w->lock);
+            return (ssize_t)n;
+        }
+        if (w->ended) {
+            w->lasted = true;
+            return MHD_CONTENT_READER_END_OF_STREAM;
+        }
+        if (!fill(w) && park(w)) return 0;
+    }
+}
+
+void limn_http_stream(limn_http_req *rq, const limn_feed_options *opt,
+                      const limn_http_stream_ops *ops, void *user) {
+    limn_err err = {0};
+    limn_server *s = rq->server;
+    if (atomic_fetch_add(&s->sse_clients, 1) >= LIMN_LIMIT_SSE_CLIENTS) {
+        atomic_fetch_sub(&s->sse_clients, 1);
+        limn_http_fail(rq, LIMN_HTTP_UNAVAILABLE, NULL, "too many event streams are open");
+        limn_http_add_header(rq, "Retry-After", "10");
+        if (ops->free) ops->free(user, false);
+        return;
+    }
+    limn_http_waiting *w = waiting_new(rq, opt, &err);
+    struct MHD_Response *r =
+        w ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_stream, w, NULL) : NULL;
+    if (!r) {
+        if (!w) {
+            atomic_fetch_sub(&s->sse_clients, 1);
+            if (ops->free) ops->free(user, false);
+        }
+        if (err.status != LIMN_OK)
+            limn_http_fail_err(rq, &err, 0);
+        else
+            limn_http_fail(rq, LIMN_HTTP_NO_MEMORY, NULL, "no memory for a stream");
+        if (!w) return;
+    }
+    w->ops = ops;
+    w->user = user;
+    if (!r) return;
+    if (ops->begin) ops->begin(user, &w->out);
+    rq->response = r;
+    rq->status = 200;
+    limn_http_add_header(rq, "Content-Type", "text/event-stream");
+    limn_http_add_header(rq, "Cache-Control", "no-cache");
+    limn_http_add_header(rq, "X-Accel-Buffering", "no");
+}
+
+/* ---- the thread ---- */
+
+static bool client_left(int fd) {
+    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+    return fd >= 0 && poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+static void look_at(limn_http_waiting *w, double now, bool closing) {
+    bool left = client_left(w->fd);
+    pthread_mutex_lock(&w->lock);
+    bool change = false;
+    if (closing && !w->closing) change = w->closing = true;
+    if (left && !w->gone && !w->ops) change = w->gone = true;
+    if (w->deadline >= 0 && now > w->deadline && !w->late) change = w->late = true;
+    if (w->ops && now - w->active > LIMN_LIMIT_PING_SECONDS) {
+        w->active = now;
+        change = w->ping = true;
+    }
+    if (w->ops && left) change = w->ping = true; /* writing finds out */
+    if (change && w->parked) {
+        w->parked = false;
+        MHD_resume_connection(w->rq->conn);
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void *run(void *user) {
+    limn_watcher *all = user;
+    bool stop = false;
+    for (int rounds = 0; !stop;) {
+        struct timespec nap = {0, (long)LOOK_MS * 1000000};
+        nanosleep(&nap, NULL);
+        pthread_mutex_lock(&all->lock);
+        double now = limn_clock_now();
+        for (limn_http_waiting *w = all->list.next; w != &all->list; w = w->next)
+            look_at(w, now, all->stopping);
+        bool empty = all->list.next == &all->list;
+        if (all->stopping) stop = empty || ++rounds > STOP_ROUNDS;
+        pthread_mutex_unlock(&all->lock);
+    }
+    return NULL;
+}
+
+limn_status limn_watcher_start(limn_watcher **out, limn_server *s, limn_err *err) {
+    limn_watcher *w = *out = limn_mem_calloc(1, sizeof *w);
+    if (!w) return limn_fail(err, LIMN_E_NOMEM, "no memory to watch");
+    w->server = s;
+    w->list.prev = w->list.next = &w->list;
+    pthread_mutex_init(&w->lock, NULL);
+    if (pthread_create(&w->thread, NULL, run, w) == 0) return LIMN_OK;
+    limn_mem_free(w);
+    *out = NULL;
+    return limn_fail(err, LIMN_E_NOMEM, "no thread to watch");
+}
+
+void limn_watcher_stop(limn_watcher **w) {
+    if (!*w) return;
+    pthread_mutex_lock(&(*w)->lock);
+    (*w)->stopping = true;
+    pthread_mutex_unlock(&(*w)->lock);
+    pthread_join((*w)->thread, NULL);
+}
+
+void limn_watcher_free(limn_watcher **w) {
+    if (!*w) return;
+    pthread_mutex_destroy(&(*w)->lock);
+    limn_mem_free(*w);
+    *w = NULL;
+}
