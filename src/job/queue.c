@@ -179,27 +179,30 @@ out:
     return st;
 }
 
-limn_status limn_queue_open_dir(limn_queue **out, const char *dir, limn_runner *runner,
-                                const limn_queue_options *opt, limn_err *err) {
+limn_status limn_queue_files_open(limn_store **store, limn_artifacts **artifacts, const char *dir,
+                                  limn_err *err) {
     limn_buf path;
-    limn_store *store = NULL;
-    limn_artifacts *artifacts = NULL;
     limn_status st = LIMN_OK;
-    *out = NULL;
+    *store = NULL;
     limn_buf_init(&path, 4096);
-    LIMN_TRY(limn_artifacts_open(&artifacts, dir, err)); /* makes the folder */
+    LIMN_TRY(limn_artifacts_open(artifacts, dir, err)); /* makes the folder */
     limn_buf_addf(&path, "%s/jobs.db", dir);
     LIMN_CHECK(err, !path.failed, LIMN_E_LIMIT, "%s: the path is too long", dir);
     limn_sqlite_options so = {.path = limn_buf_text(&path)};
-    LIMN_TRY(limn_store_sqlite_open(&store, &so, err));
-    st = limn_queue_open(out, store, artifacts, runner, opt, err);
-    store = NULL;
-    artifacts = NULL;
-    runner = NULL;
+    LIMN_TRY(limn_store_sqlite_open(store, &so, err));
 out:
     limn_buf_deinit(&path);
-    limn_store_close(&store);
-    limn_artifacts_close(&artifacts);
+    if (st != LIMN_OK) limn_artifacts_close(artifacts);
+    return st;
+}
+
+limn_status limn_queue_open_dir(limn_queue **out, const char *dir, limn_runner *runner,
+                                const limn_queue_options *opt, limn_err *err) {
+    limn_store *store;
+    limn_artifacts *artifacts;
+    *out = NULL;
+    limn_status st = limn_queue_files_open(&store, &artifacts, dir, err);
+    if (st == LIMN_OK) return limn_queue_open(out, store, artifacts, runner, opt, err);
     limn_runner_close(&runner);
     return st;
 }

@@ -61,6 +61,9 @@ limn_status limn_queue_open(limn_queue **out, limn_store *store, limn_artifacts 
 /* The usual set below one folder: <dir>/jobs.db, <dir>/blobs, <dir>/thumbs. Takes the runner. */
 limn_status limn_queue_open_dir(limn_queue **out, const char *dir, limn_runner *runner,
                                 const limn_queue_options *opt, limn_err *err);
+/* Opens those two. E_CONFLICT: another process has the folder. */
+limn_status limn_queue_files_open(limn_store **store, limn_artifacts **artifacts, const char *dir,
+                                  limn_err *err);
 /* Stops at the next operation; jobs that were running wait again. All feeds must be closed. */
 void limn_queue_close(limn_queue **q);
 /* From now on submit answers E_UNAVAILABLE and workers take nothing new. Waits up to timeout_ms for

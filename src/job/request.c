@@ -184,19 +184,22 @@ out:
 /* One part of a message: text joins the words, pictures become inputs. */
 static limn_status read_part(limn_job *job, const json_t *part, limn_buf *words, const char *where,
                              limn_err *err) {
+    static const char *const media[] = {"image", "video", "document"};
     const char *type = json_string_value(json_object_get(part, "type"));
     const char *text = json_string_value(json_object_get(part, "text"));
-    const char *image = json_string_value(json_object_get(part, "image"));
     if (type && strcmp(type, "text") == 0 && text) {
         limn_buf_adds(words, words->len ? "\n" : "");
         limn_buf_adds(words, text);
         return LIMN_OK;
     }
-    if (type && strcmp(type, "image") == 0 && image)
-        return limn_request_add_input(job, image, where, err);
+    for (size_t i = 0; type && i < sizeof media / sizeof media[0]; i++) {
+        const char *reference = json_string_value(json_object_get(part, media[i]));
+        if (strcmp(type, media[i]) == 0 && reference)
+            return limn_request_add_input(job, reference, where, err);
+    }
     return limn_fail(err, LIMN_E_VALUE,
                      "%s: is neither {\"type\": \"text\", \"text\"} nor"
-                     " {\"type\": \"image\", \"image\"}",
+                     " {\"type\": \"image\", \"image\": \"artifact:<id>\"}, video or document",
                      where);
 }
 

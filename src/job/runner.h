@@ -24,8 +24,10 @@ typedef struct limn_submit {
     const limn_params *params;
     /* GRID: {"axes": [{"parameter": "steps", "values": [10, 20]}, ...1..3], "sheet": true}
      * SEE: {"messages": [{"role": "user", "content": [{"type": "text", "text": "..."},
-     *       {"type": "image", "image": "artifact:<sha>"}]}], "tools": [...]}; or NULL: the
-     *       question is the "prompt" of params
+     *       {"type": "image", "image": "artifact:<sha>"}]}], "tools": [...]}, also parts of type
+     *       "video" ("fps") and "document"; assistant messages may have "tool_calls" as OpenAI has
+     *       them and "reasoning". Or NULL: the question is the "prompt" of params, which otherwise
+     *       follows as a last message
      * LOAD, UNLOAD: {"model": "name"}. Otherwise NULL. */
     const char *json;
     size_t json_len;

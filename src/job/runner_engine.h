@@ -7,14 +7,18 @@
 #ifndef LIMN_JOB_RUNNER_ENGINE_H
 #define LIMN_JOB_RUNNER_ENGINE_H
 
-#include "job/runner.h"
+#include "job/queue.h"
 #include "job/shelf.h"
 
 /* `app`: threads, cpu_mask, memory (the budget of all models together; 0: no limit), models_dir,
  * cache_dir. Read during the call only. The artifacts are borrowed: those of the queue. */
 limn_status limn_runner_engine_new(limn_runner **out, const limn_params *app,
                                    limn_artifacts *artifacts, limn_err *err);
-/* The models that this runner knows; borrowed. */
+/* A queue with this runner and the usual files below `dir` (limn_queue_open_dir). */
+limn_status limn_queue_open_engine(limn_queue **out, const char *dir, const limn_params *app,
+                                   const limn_queue_options *opt, limn_err *err);
+/* The models that this runner knows; borrowed. NULL when it is another kind of runner; the calls
+ * below then answer nothing. */
 limn_shelf *limn_runner_engine_shelf(limn_runner *r);
 /* The shelf's list with `loaded` and `memory` filled in. */
 limn_status limn_runner_engine_models(limn_runner *r, limn_shelf_page *out, unsigned kinds,

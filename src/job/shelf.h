@@ -4,6 +4,9 @@
  * come with limn. What a file is, its contents decide (formats/detect.h); where it lies, only its
  * name: the path below the folder of its kind, without the ending ("sdxl/juggernaut").
  *
+ * Files in pickle form are left out unless the models folder has a file "allow-pickle", put there
+ * by whoever runs the server.
+ *
  * The shelf holds no weights; what is loaded belongs to the engine runner. Any thread may call;
  * a scan reads headers only, and remembers files that have not changed.
  */
@@ -13,11 +16,12 @@
 #include "base/mem.h"
 #include "limn.h"
 
-/* X(id, word, folders below the models folder, '|'-separated, "" = itself) */
+/* X(id, word, folders below the models folder that are not part of a name: those in which the
+ * pipeline looks names up) */
 #define LIMN_SHELF_LIST(X)                                                                         \
-    X(DRAW, "draw", "|checkpoints|Stable-diffusion|diffusers")                                     \
-    X(SEE, "see", "|see|llm|LLM|text_encoders")                                                    \
-    X(LORA, "lora", "loras|Lora")                                                                  \
+    X(DRAW, "draw", "checkpoints|Stable-diffusion")                                                \
+    X(SEE, "see", "text|vision|LLM|llm|VLM|vlm")                                                   \
+    X(LORA, "lora", "Lora|loras|lora")                                                             \
     X(VAE, "vae", "vae|VAE|vae_approx")                                                            \
     X(EMBEDDING, "embedding", "embeddings")                                                        \
     X(UPSCALER, "upscaler", "upscale_models|ESRGAN|RealESRGAN")
@@ -37,7 +41,6 @@ typedef struct limn_shelf_item {
     char *path;         /* for the server's own use, never for clients */
     const char *family; /* "sd1", "sdxl", "qwen3vl" ...; "" not known. Static */
     const char *title;  /* "Stable Diffusion 1.x". Static */
-    char *sha;          /* first 10 digits of its SHA-256 when known already, else "" */
     bool supported;     /* limn can use it */
     bool bundled;       /* comes with limn */
     bool is_default;    /* used when a request names none */
@@ -71,7 +74,7 @@ limn_status limn_shelf_find(limn_shelf *shelf, limn_shelf_item *out, limn_shelf_
 /* The default of a kind (DRAW, SEE); "" takes it back to the bundled one. E_NOT_FOUND. */
 limn_status limn_shelf_set_default(limn_shelf *shelf, limn_shelf_kind kind, const char *name,
                                    limn_err *err);
-/* What is inside, the object of `limn info --json`. */
+/* What is inside: the object of `limn info --json`, with the name in place of the path. */
 limn_status limn_shelf_info(limn_shelf *shelf, char **out, limn_shelf_kind kind, const char *name,
                             limn_err *err);
 

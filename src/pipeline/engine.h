@@ -16,6 +16,7 @@ struct limn_engine {
     unsigned cpu_flags;
     size_t memory;    /* bytes; 0: no limit */
     char *models_dir; /* NULL: none */
+    bool names_only;  /* requests name models, never paths: set by who serves others */
     char *pack_dir;   /* packed weights on disk; NULL: none */
     limn_backend *backend;
     limn_precision precision; /* of `backend` */
@@ -37,7 +38,7 @@ limn_status limn_engine_checkpoint(limn_checkpoint **out, limn_engine *e, const 
 limn_status limn_engine_refiner(limn_checkpoint **out, limn_engine *e, const limn_gen *gen,
                                 limn_err *err);
 
-/* Resolves a name to a path: as it is when it exists; else below models_dir, with and without the
+/* Resolves a name to a path: as it is when it exists (not with names_only); else below models_dir, with and without the
  * usual endings, in `kinds` ('|'-separated subfolders, "" = models_dir itself). The caller frees.
  * E_NOT_FOUND lists where it looked and the nearest names. */
 limn_status limn_engine_find(char **path, const limn_engine *e, const char *name, const char *kinds,

@@ -61,7 +61,7 @@ static void list_names(limn_buf *out, const char *dir, const char *sub) {
 limn_status limn_engine_find(char **path, const limn_engine *e, const char *name, const char *kinds,
                              limn_err *err) {
     *path = NULL;
-    if (exists(name)) {
+    if (!e->names_only && exists(name)) {
         *path = limn_mem_strdup(name);
         return *path ? LIMN_OK : limn_fail(err, LIMN_E_NOMEM, "no memory for a path");
     }

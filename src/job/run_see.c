@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/* Questions: from a stored request to a conversation, and the answer back; see run_see.h. */
+#include "job/run_see.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "image/image.h"
+#include "job/request.h"
+#include "media/media.h"
+#include "param/param_json.h"
+#include "param/seeing.h"
+
+enum { PARTS_MAX = 512, FRAMES_MAX = 768, MESSAGES_MAX = 512, CALLS_MAX = 64 };
+
+/* A conversation under construction; texts belong to the request's document or to the arena. */
+typedef struct talk {
+    limn_run *run;
+    limn_arena arena;
+    json_t *root;
+    limn_message *messages;
+    int n_messages;
+    limn_image **images; /* [n_images] owned */
+    int n_images, cap_images;
+    const char **tools; /* [n_tools] */
+    size_t n_tools;
+} talk;
+
+static void talk_deinit(talk *t) {
+    for (int i = 0; i < t->n_images; i++) limn_image_free(&t->images[i]);
+    limn_mem_free(t->images);
+    json_decref(t->root);
+    limn_arena_deinit(&t->arena);
+}
+
+static limn_status no_memory(limn_err *err) {
+    return limn_fail(err, LIMN_E_NOMEM, "no memory for a conversation");
+}
+
+static const char *member(const json_t *o, const char *name) {
+    return json_string_value(json_object_get(o, name));
+}
+
+/* Takes the image, also on failure. */
+static limn_status keep_image(talk *t, limn_image *image, limn_err *err) {
+    if (t->n_images == t->cap_images) {
+        int cap = t->cap_images ? t->cap_images * 2 : 16;
+        limn_image **grown = limn_mem_realloc(t->images, (size_t)cap * sizeof *grown);
+        if (!grown) {
+            limn_image_free(&image);
+            return no_memory(err);
+        }
+        t->images = grown;
+        t->cap_images = cap;
+    }
+    t->images[t->n_images++] = image;
+    return LIMN_OK;
+}
+
+/* ---- pictures, clips, documents ---- */
+/* All pictures of an artifact into t->images, from `first` on. */
+static limn_status load_media(talk *t, const char *sha, const json_t *part, limn_media_kind *kind,
+                              double **seconds, int *count, limn_err *err) {
+    limn_media *m = NULL;
+    limn_image *image = NULL;
+    char path[4200];
+    limn_status st = LIMN_OK;
+    limn_media_options o = {.fps = json_number_value(json_object_get(part, "fps")),
+                            .max_frames = FRAMES_MAX,
+                            .cancel = limn_run_cancel(t->run)};
+    limn_artifacts_path(limn_run_artifacts(t->run), path, sizeof path, sha);
+    st = limn_media_open(&m, path, &o, err);
+    if (st != LIMN_OK) return st;
+    const limn_media_info *info = limn_media_info_of(m);
+    *kind = info->kind;
+    *count = 0;
+    *seconds = limn_arena_alloc(&t->arena, (size_t)(info->count + 1) * sizeof **seconds);
+    LIMN_CHECK(err, *seconds, LIMN_E_NOMEM, "no memory for a conversation");
+    while ((st = limn_media_next(&image, m, err)) == LIMN_OK && image && *count < info->count) {
+        (*seconds)[*count] = limn_media_time(m, *count);
+        ++*count;
+        LIMN_TRY(keep_image(t, image, err));
+        image = NULL;
+    }
+out:
+    limn_media_close(&m);
+    return st;
+}
+
+static limn_status add_pictures(talk *t, limn_message_part *parts, int *n, const json_t *part,
+                                const char *reference, limn_err *err) {
+    const char *sha = limn_request_reference(reference);
+    limn_media_kind kind = LIMN_MEDIA_PICTURE;
+    double *seconds = NULL;
+    int count = 0, first = t->n_images;
+    if (!sha) return limn_fail(err, LIMN_E_VALUE, "the stored request has a bad reference");
+    limn_status st = load_media(t, sha, part, &kind, &seconds, &count, err);
+    if (st != LIMN_OK) return st;
+    if (kind == LIMN_MEDIA_VIDEO && count > 1) {
+        const limn_image **frames = limn_arena_alloc(&t->arena, (size_t)count * sizeof *frames);
+        if (!frames) return no_memory(err);
+        for (int i = 0; i < count; i++) frames[i] = t->images[first + i];
+        parts[(*n)++] = (limn_message_part){.kind = LIMN_MESSAGE_VIDEO,
+                                            .frames = frames,
+                                            .n_frames = (size_t)count,
+                                            .seconds = seconds};
+        return LIMN_OK;
+    }
+    for (int i = 0; i < count; i++) {
+        if (*n == PARTS_MAX)
+            return limn_fail(err, LIMN_E_LIMIT, "a message has at most %d parts", PARTS_MAX);
+        parts[(*n)++] =
+            (limn_message_part){.kind = LIMN_MESSAGE_IMAGE, .image = t->images[first + i]};
+    }
+    return LIMN_OK;
+}
+
+/* ---- messages ---- */
+static limn_status add_part(talk *t, limn_message_part *parts, int *n, const json_t *part,
+                            limn_err *err) {
+    const char *type = member(part, "type"), *text = member(part, "text");
+    if (*n == PARTS_MAX)
+        return limn_fail(err, LIMN_E_LIMIT, "a message has at most %d parts", PARTS_MAX);
+    if (type && strcmp(type, "text") == 0 && text) {
+        parts[(*n)++] =
+            (limn_message_part){.kind = LIMN_MESSAGE_TEXT,
+                                .text = text,
+                                .len = json_string_length(json_object_get(part, "text"))};
+        return LIMN_OK;
+    }
+    return add_pictures(t, parts, n, part, type ? member(part, type) : NULL, err);
+}
+
+static limn_status add_content(talk *t, limn_message *m, const json_t *content, limn_err *err) {
+    limn_message_part *parts = limn_arena_alloc(&t->arena, PARTS_MAX * sizeof *parts);
+    int n = 0;
+    limn_status st = LIMN_OK;
+    if (!parts) return no_memory(err);
+    if (json_is_string(content)) {
+        parts[n++] = (limn_message_part){.kind = LIMN_MESSAGE_TEXT,
+                                         .text = json_string_value(content),
+                                         .len = json_string_length(content)};
+    }
+    for (size_t i = 0; json_is_array(content) && i < json_array_size(content); i++)
+        LIMN_TRY(add_part(t, parts, &n, json_array_get(content, i), err));
+    m->parts = parts;
+    m->n_parts = (size_t)n;
+out:
+    return st;
+}
+
+static limn_status add_calls(talk *t, limn_message *m, const json_t *list, limn_err *err) {
+    size_t n = json_array_size(list);
+    limn_tool_call *calls = n ? limn_arena_alloc(&t->arena, n * sizeof *calls) : NULL;
+    if (n > CALLS_MAX) return limn_fail(err, LIMN_E_LIMIT, "a message has at most 64 tool calls");
+    if (n && !calls) return no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *f = json_object_get(json_array_get(list, i), "function");
+        calls[i] = (limn_tool_call){member(f, "name"), member(f, "arguments")};
+        if (!calls[i].name || !calls[i].arguments)
+            return limn_fail(err, LIMN_E_VALUE,
+                             "a tool call is {\"function\": {\"name\", \"arguments\"}}");
+    }
+    m->calls = calls;
+    m->n_calls = n;
+    return LIMN_OK;
+}
+
+static limn_status role_of(limn_role *out, const char *word, limn_err *err) {
+    static const struct {
+        const char *word;
+        limn_role role;
+    } roles[] = {{"system", LIMN_ROLE_SYSTEM},
+                 {"developer", LIMN_ROLE_SYSTEM},
+                 {"user", LIMN_ROLE_USER},
+                 {"assistant", LIMN_ROLE_ASSISTANT},
+                 {"tool", LIMN_ROLE_TOOL}};
+    for (size_t i = 0; word && i < sizeof roles / sizeof roles[0]; i++)
+        if (strcmp(roles[i].word, word) == 0) {
+            *out = roles[i].role;
+            return LIMN_OK;
+        }
+    return limn_fail(err, LIMN_E_VALUE, "role: %.40s is none of system, user, assistant, tool",
+                     word ? word : "(none)");
+}
+
+static limn_status add_message(talk *t, const json_t *from, limn_err *err) {
+    limn_message *m = &t->messages[t->n_messages++];
+    limn_status st = LIMN_OK;
+    LIMN_TRY(role_of(&m->role, member(from, "role"), err));
+    LIMN_TRY(add_content(t, m, json_object_get(from, "content"), err));
+    LIMN_TRY(add_calls(t, m, json_object_get(from, "tool_calls"), err));
+    m->reasoning = member(from, "reasoning");
+out:
+    return st;
+}
+
+static limn_status add_tools(talk *t, const json_t *list, limn_err *err) {
+    size_t n = json_array_size(list);
+    t->tools = limn_arena_alloc(&t->arena, (n + 1) * sizeof *t->tools);
+    if (!t->tools) return no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        char *text = json_dumps(json_array_get(list, i), JSON_COMPACT);
+        t->tools[i] = text ? limn_arena_strdup(&t->arena, text) : NULL;
+        free(text);
+        if (!t->tools[i]) return no_memory(err);
+    }
+    t->n_tools = n;
+    return LIMN_OK;
+}
+
+static limn_status talk_make(talk *t, const limn_params *see, limn_err *err) {
+    const char *request = limn_run_job(t->run)->request, *prompt = limn_seeing_of(see)->prompt;
+    limn_status st = LIMN_OK;
+    LIMN_TRY(limn_json_load(&t->root, request, strlen(request), err));
+    const json_t *list = json_object_get(t->root, "messages");
+    size_t n = json_array_size(list);
+    LIMN_CHECK(err, n <= MESSAGES_MAX, LIMN_E_LIMIT, "/messages: at most %d", MESSAGES_MAX);
+    t->messages = limn_arena_alloc(&t->arena, (n + 1) * sizeof *t->messages);
+    LIMN_CHECK(err, t->messages, LIMN_E_NOMEM, "no memory for a conversation");
+    for (size_t i = 0; i < n; i++) LIMN_TRY(add_message(t, json_array_get(list, i), err));
+    if (prompt[0]) {
+        limn_message_part *part = limn_arena_alloc(&t->arena, sizeof *part);
+        LIMN_CHECK(err, part, LIMN_E_NOMEM, "no memory for a conversation");
+        *part = (limn_message_part){.kind = LIMN_MESSAGE_TEXT, .text = prompt};
+        t->messages[t->n_messages++] =
+            (limn_message){.role = LIMN_ROLE_USER, .parts = part, .n_parts = 1};
+    }
+    LIMN_TRY(add_tools(t, json_object_get(t->root, "tools"), err));
+out:
+    return st;
+}
+
+/* ---- answers ---- */
+static void add_logprob(limn_buf *out, const limn_logprob *p) {
+    limn_buf_addf(out, "{\"id\":%d,\"logprob\":%.6g,\"token\":", p->id, (double)p->logprob);
+    char *text = limn_mem_strndup(p->text, p->len);
+    limn_json_add_string(out, text && limn_utf8_is_valid(text, p->len) ? text : "");
+    limn_mem_free(text);
+    limn_buf_adds(out, ",\"bytes\":[");
+    for (size_t i = 0; i < p->len; i++)
+        limn_buf_addf(out, "%s%u", i ? "," : "", (unsigned)(unsigned char)p->text[i]);
+    limn_buf_adds(out, "]}");
+}
+
+static bool said(void *user, const limn_said *s) {
+    limn_run *run = user;
+    limn_buf text;
+    limn_buf_init(&text, 1 << 16);
+    if (s->logprobs) {
+        limn_buf_adds(&text, "{\"token\":");
+        add_logprob(&text, &s->logprobs->token);
+        limn_buf_adds(&text, ",\"top\":[");
+        for (int i = 0; i < s->logprobs->n_top; i++) {
+            limn_buf_adds(&text, i ? "," : "");
+            add_logprob(&text, &s->logprobs->top[i]);
+        }
+        limn_buf_adds(&text, "]}");
+    }
+    if (s->len > 0 || s->logprobs)
+        limn_run_text(run, s->kind, s->text, s->len, s->logprobs ? limn_buf_text(&text) : NULL);
+    limn_buf_deinit(&text);
+    return true;
+}
+
+static void event(void *user, const limn_event *e) {
+    limn_run_report(user, e);
+}
+
+/* As the answer is written by limn.h, and what it ended with in OpenAI's words. */
+static limn_status report_answer(limn_run *run, const limn_answer *a, limn_err *err) {
+    char *json = NULL;
+    json_t *root = NULL;
+    char *text = NULL;
+    limn_status st = LIMN_OK;
+    bool cut = a->finish == LIMN_FINISH_LENGTH || a->finish == LIMN_FINISH_CONTEXT;
+    LIMN_TRY(limn_answer_format_json(&json, a, err));
+    LIMN_TRY(limn_json_load(&root, json, strlen(json), err));
+    json_object_set_new(root, "finish_reason",
+                        json_string(a->n_calls ? "tool_calls"
+                                    : cut      ? "length"
+                                               : "stop"));
+    json_object_set_new(root, "model", json_string(limn_run_job(run)->model));
+    text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    LIMN_CHECK(err, text, LIMN_E_NOMEM, "no memory for an answer");
+    LIMN_TRY(limn_run_result(run, text, err));
+out:
+    limn_text_free(&json);
+    json_decref(root);
+    free(text);
+    return st;
+}
+
+limn_status limn_run_see(limn_run *run, limn_seer *seer, const limn_params *see, limn_err *err) {
+    talk t = {.run = run};
+    limn_answer *answer = NULL;
+    limn_params *options = NULL;
+    limn_look_watch watch = {
+        .said = said, .event = event, .user = run, .cancel = limn_run_cancel(run)};
+    limn_status st = LIMN_OK;
+    limn_arena_init(&t.arena);
+    LIMN_TRY(talk_make(&t, see, err));
+    LIMN_TRY(limn_params_copy(&options, see, err));
+    LIMN_TRY(limn_params_unset(options, "prompt", err)); /* is a message now */
+    limn_talk conversation = {.messages = t.messages,
+                              .n_messages = (size_t)t.n_messages,
+                              .tools = t.tools,
+                              .n_tools = t.n_tools};
+    LIMN_TRY(limn_see(&answer, seer, &conversation, options, &watch, err));
+    LIMN_TRY(report_answer(run, answer, err));
+out:
+    limn_answer_free(&answer);
+    limn_params_free(&options);
+    talk_deinit(&t);
+    return st;
+}
