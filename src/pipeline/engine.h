@@ -38,9 +38,9 @@ limn_status limn_engine_checkpoint(limn_checkpoint **out, limn_engine *e, const 
 limn_status limn_engine_refiner(limn_checkpoint **out, limn_engine *e, const limn_gen *gen,
                                 limn_err *err);
 
-/* Resolves a name to a path: as it is when it exists (not with names_only); else below models_dir, with and without the
- * usual endings, in `kinds` ('|'-separated subfolders, "" = models_dir itself). The caller frees.
- * E_NOT_FOUND lists where it looked and the nearest names. */
+/* Resolves a name to a path: as it is when it exists (not with names_only); else below models_dir,
+ * with and without the usual endings, in `kinds` ('|'-separated subfolders, "" = models_dir
+ * itself). The caller frees. E_NOT_FOUND lists where it looked and the nearest names. */
 limn_status limn_engine_find(char **path, const limn_engine *e, const char *name, const char *kinds,
                              limn_err *err);
 /* Folder of a model that comes with limn ("mini-draw", "mini-upscale", "mini-see"), NULL when it is
