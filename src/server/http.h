@@ -71,7 +71,8 @@ typedef struct limn_route_table {
     int count;
 } limn_route_table;
 
-extern const limn_route_table limn_page_routes, limn_native_routes, limn_sdapi_routes;
+extern const limn_route_table limn_page_routes, limn_native_routes, limn_sdapi_routes,
+    limn_openai_routes;
 
 /* All tables, ends with NULL. */
 const limn_route_table *const *limn_route_tables(void);

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* POST /v1/chat/completions, whole or as a stream; see openai.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/api/openai.h"
+
+/* ---- shapes ---- */
+
+static json_t *usage_json(const json_t *result, int64_t prompt, int64_t written) {
+    return json_pack("{s:I, s:I, s:I, s:{s:I, s:I}, s:{s:I}}", "prompt_tokens", (json_int_t)prompt,
+                     "completion_tokens", (json_int_t)written, "total_tokens",
+                     (json_int_t)(prompt + written), "prompt_tokens_details", "cached_tokens",
+                     (json_int_t)openai_usage(result, "cached_tokens"), "image_tokens",
+                     (json_int_t)openai_usage(result, "image_tokens"), "completion_tokens_details",
+                     "reasoning_tokens", (json_int_t)0);
+}
+
+static json_t *result_usage(const json_t *result) {
+    return usage_json(result, openai_usage(result, "prompt_tokens"),
+                      openai_usage(result, "completion_tokens"));
+}
+
+static json_t *choice_json(const json_t *result, const char *job, int index, bool logprobs) {
+    const json_t *text = json_object_get(result, "text");
+    const char *why = openai_text(result, "reasoning");
+    json_t *calls = openai_tool_calls(result, job, false);
+    bool silent = calls && json_string_length(text) == 0;
+    json_t *message = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content",
+                                silent || !text ? json_null() : json_deep_copy(text), "refusal");
+    if (why) json_object_set_new(message, "reasoning_content", json_string(why));
+    if (calls) json_object_set_new(message, "tool_calls", calls);
+    return json_pack("{s:i, s:o, s:o, s:s}", "index", index, "message", message, "logprobs",
+                     logprobs ? openai_logprobs(json_object_get(result, "logprobs")) : json_null(),
+                     "finish_reason", openai_finish(result));
+}
+
+/* ---- the whole answer ---- */
+
+typedef struct chat {
+    openai_ask ask;
+    int done;
+    json_t *choices;
+    json_t *first; /* result of the first choice: its prompt counts once */
+    int64_t written;
+} chat;
+
+static void free_chat(void *data) {
+    chat *c = data;
+    json_decref(c->choices);
+    json_decref(c->first);
+    limn_mem_free(c);
+}
+
+static void cancel_rest(limn_http_req *rq, const chat *c) {
+    limn_job_state was;
+    for (int i = c->done + 1; i < c->ask.n; i++)
+        limn_queue_cancel(rq->server->queue, NULL, c->ask.more[i - 1], &was, NULL);
+}
+
+static void reply_chat(limn_http_req *rq, chat *c) {
+    char id[64];
+    int64_t prompt = openai_usage(c->first, "prompt_tokens");
+    snprintf(id, sizeof id, "chatcmpl-%s", c->ask.job);
+    limn_http_reply_json(rq, 200,
+                         json_pack("{s:s, s:s, s:I, s:s, s:o, s:O, s:o}", "id", id, "object",
+                                   "chat.completion", "created", (json_int_t)c->ask.created,
+                                   "model", c->ask.model, "system_fingerprint",
+                                   openai_fingerprint(), "choices", c->choices, "usage",
+                                   usage_json(c->first, prompt, c->written)));
+}
+
+static void chat_done(limn_http_req *rq, limn_job *job, bool ended) {
+    chat *c = rq->data;
+    if (!job || !ended || job->state != LIMN_JOB_SUCCEEDED) {
+        cancel_rest(rq, c);
+        if (job)
+            openai_fail_job(rq, job);
+        else
+            limn_http_fail(rq, LIMN_HTTP_NO_JOB, NULL, "the job is gone");
+        return;
+    }
+    json_t *result = json_loads(job->result ? job->result : "{}", 0, NULL);
+    json_array_append_new(c->choices, choice_json(result, job->id, c->done, c->ask.logprobs));
+    c->written += openai_usage(result, "completion_tokens");
+    if (!c->first) c->first = json_incref(result);
+    json_decref(result);
+    if (++c->done < c->ask.n)
+        limn_http_wait(rq, c->ask.more[c->done - 1], -1, true, chat_done);
+    else
+        reply_chat(rq, c);
+}
+
+/* ---- the stream ---- */
+
+typedef struct chat_stream {
+    limn_queue *queue;
+    char job[LIMN_JOB_ID_LEN + 1], id[64];
+    char *model;
+    int64_t created;
+    bool usage, logprobs;
+    openai_progress text, why;
+} chat_stream;
+
+/* One chunk; takes delta, finish NULL: null. */
+static json_t *chunk(const chat_stream *s, json_t *choices, json_t *usage) {
+    json_t *o = json_pack("{s:s, s:s, s:I, s:s, s:o, s:o}", "id", s->id, "object",
+                          "chat.completion.chunk", "created", (json_int_t)s->created, "model",
+                          s->model, "system_fingerprint", openai_fingerprint(), "choices", choices);
+    if (s->usage) json_object_set_new(o, "usage", usage ? usage : json_null());
+    return o;
+}
+
+static void send_delta(const chat_stream *s, limn_buf *out, json_t *delta, json_t *logprobs,
+                       const char *finish) {
+    json_t *choice = json_pack("{s:i, s:o, s:o, s:s?}", "index", 0, "delta", delta, "logprobs",
+                               logprobs ? logprobs : json_null(), "finish_reason", finish);
+    openai_sse(out, NULL, chunk(s, json_pack("[o]", choice), NULL));
+}
+
+static void chat_begin(void *user, limn_buf *out) {
+    send_delta(user, out,
+               json_pack("{s:s, s:s, s:n}", "role", "assistant", "content", "", "refusal"), NULL,
+               NULL);
+}
+
+static void send_text(chat_stream *s, limn_buf *out, const limn_job_event *e) {
+    bool why = e->said == LIMN_SAID_REASONING;
+    size_t n;
+    if (e->said == LIMN_SAID_CALL) return; /* whole calls follow at the end */
+    const char *text = openai_fresh(why ? &s->why : &s->text, e->text, e->text_len, &n);
+    json_t *row = NULL, *list = NULL;
+    if (s->logprobs && !why && e->data && n) {
+        row = json_loadb(e->data, strnlen(e->data, e->size), 0, NULL);
+        list = openai_logprobs(json_is_object(row) ? json_pack("[O]", row) : row);
+        json_decref(row);
+    }
+    if (n)
+        send_delta(s, out, json_pack("{s:s%}", why ? "reasoning_content" : "content", text, n),
+                   list, NULL);
+}
+
+static void send_end(chat_stream *s, limn_buf *out, const limn_job *job) {
+    json_t *result = json_loads(job->result ? job->result : "{}", 0, NULL);
+    const json_t *text = json_object_get(result, "text");
+    json_t *calls = openai_tool_calls(result, job->id, true);
+    if (json_string_length(text) > s->text.sent)
+        send_delta(s, out, json_pack("{s:s}", "content", json_string_value(text) + s->text.sent),
+                   NULL, NULL);
+    if (calls) send_delta(s, out, json_pack("{s:o}", "tool_calls", calls), NULL, NULL);
+    send_delta(s, out, json_object(), NULL, openai_finish(result));
+    if (s->usage) openai_sse(out, NULL, chunk(s, json_array(), result_usage(result)));
+    limn_buf_adds(out, "data: [DONE]\n\n");
+    json_decref(result);
+}
+
+static void chat_event(void *user, limn_buf *out, const limn_job_event *e, bool lost, bool *end) {
+    chat_stream *s = user;
+    limn_job *job = NULL;
+    if (lost) s->text.broken = s->why.broken = true;
+    if (e->kind == LIMN_JOB_EVENT_TEXT) send_text(s, out, e);
+    if (e->kind != LIMN_JOB_EVENT_STATE) return;
+    if (!limn_job_state_is_final(e->state)) {
+        s->text.at = s->why.at = 0; /* it is written (again) from its beginning */
+        return;
+    }
+    *end = true;
+    if (limn_queue_get(s->queue, NULL, s->job, &job, NULL) == LIMN_OK &&
+        job->state == LIMN_JOB_SUCCEEDED)
+        send_end(s, out, job);
+    else
+        openai_sse(
+            out, NULL,
+            json_pack("{s:o}", "error",
+                      job ? openai_job_error(job)
+                          : limn_http_error_json(LIMN_HTTP_NO_JOB, NULL, "the job is gone", NULL)));
+    limn_job_free(&job);
+}
+
+static void chat_bye(void *user, limn_buf *out) {
+    (void)user;
+    openai_sse(out, NULL,
+               json_pack("{s:o}", "error",
+                         limn_http_error_json(LIMN_HTTP_UNAVAILABLE, NULL, "the server is stopping",
+                                              NULL)));
+}
+
+static void chat_free(void *user, bool ended) {
+    chat_stream *s = user;
+    limn_job_state was;
+    if (!ended) limn_queue_cancel(s->queue, NULL, s->job, &was, NULL);
+    limn_mem_free(s->model);
+    limn_mem_free(s);
+}
+
+static void stream_chat(limn_http_req *rq, const openai_ask *ask) {
+    static const limn_http_stream_ops ops = {chat_begin, chat_event, chat_bye, chat_free};
+    chat_stream *s = limn_mem_calloc(1, sizeof *s);
+    char *model = limn_mem_strdup(ask->model);
+    limn_feed_options opt = {.job = ask->job, .owner = limn_http_owner(rq)};
+    if (!s || !model) {
+        limn_mem_free(s);
+        limn_mem_free(model);
+        limn_http_fail(rq, LIMN_HTTP_NO_MEMORY, NULL, "no memory for a stream");
+        return;
+    }
+    s->queue = rq->server->queue;
+    s->model = model;
+    s->created = ask->created;
+    s->usage = ask->usage;
+    s->logprobs = ask->logprobs;
+    snprintf(s->job, sizeof s->job, "%s", ask->job);
+    snprintf(s->id, sizeof s->id, "chatcmpl-%s", ask->job);
+    limn_http_stream(rq, &opt, &ops, s);
+}
+
+void openai_chat(limn_http_req *rq) {
+    limn_err err = {0};
+    json_t *messages = NULL;
+    openai_ask ask = {0};
+    limn_status st =
+        openai_read_messages(rq, &messages, json_object_get(rq->json, "messages"), &err);
+    if (st != LIMN_OK) {
+        openai_fail(rq, &err);
+        return;
+    }
+    if (!openai_submit_ask(rq, &ask, messages, false)) return;
+    if (ask.stream) {
+        stream_chat(rq, &ask);
+        return;
+    }
+    chat *c = limn_mem_calloc(1, sizeof *c);
+    if (!c || !(c->choices = json_array())) {
+        limn_mem_free(c);
+        limn_http_fail(rq, LIMN_HTTP_NO_MEMORY, NULL, "no memory for an answer");
+        return;
+    }
+    c->ask = ask;
+    rq->data = c;
+    rq->free_data = free_chat;
+    limn_http_wait(rq, ask.job, -1, true, chat_done);
+}

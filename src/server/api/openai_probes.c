@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* The routes of llama-server that its clients probe: /health, /props, /slots, /tokenize. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/api/openai.h"
+
+void openai_health(limn_http_req *rq) {
+    limn_err err = {0};
+    if (!atomic_load(&rq->server->draining) && limn_queue_ready(rq->server->queue, &err) == LIMN_OK)
+        limn_http_reply_json(rq, 200, json_pack("{s:s}", "status", "ok"));
+    else
+        limn_http_fail(rq, LIMN_HTTP_UNAVAILABLE, NULL, "%s",
+                       err.text[0] ? err.text : "the server is stopping");
+}
+
+/* Name of the default seeing model, "" when there is none. */
+static json_t *default_seer(limn_http_req *rq) {
+    limn_shelf_item item = {0};
+    json_t *name = NULL;
+    if (limn_shelf_find(rq->server->shelf, &item, LIMN_SHELF_SEE, "", NULL) == LIMN_OK)
+        name = json_string(item.name);
+    limn_shelf_item_deinit(&item);
+    return name ? name : json_string("");
+}
+
+void openai_props(limn_http_req *rq) {
+    limn_queue_stats stats;
+    limn_queue_get_stats(rq->server->queue, &stats);
+    json_t *name = default_seer(rq);
+    limn_http_reply_json(rq, 200,
+                         json_pack("{s:{s:{}}, s:i, s:O, s:o, s:{s:b, s:b}, s:o, s:b}",
+                                   "default_generation_settings", "params", "total_slots",
+                                   stats.workers, "model_alias", name, "model_path", name,
+                                   "modalities", "vision", 1, "audio", 0, "build_info",
+                                   openai_fingerprint(), "is_sleeping", 0));
+}
+
+void openai_slots(limn_http_req *rq) {
+    limn_queue_stats stats;
+    json_t *list = json_array();
+    const char *strict = limn_http_query(rq, "fail_on_no_slot");
+    limn_queue_get_stats(rq->server->queue, &stats);
+    if (strict && strcmp(strict, "1") == 0 && stats.busy >= stats.workers) {
+        json_decref(list);
+        limn_http_fail(rq, LIMN_HTTP_UNAVAILABLE, NULL, "no slot is free");
+        return;
+    }
+    for (int i = 0; i < stats.workers; i++)
+        json_array_append_new(list,
+                              json_pack("{s:i, s:b}", "id", i, "is_processing", i < stats.busy));
+    limn_http_reply_json(rq, 200, list);
+}
+
+/* {"content", "with_pieces", "model"} -> {"tokens": [ids or {"id", "piece"}]} */
+void openai_tokenize(limn_http_req *rq) {
+    limn_err err = {0};
+    const json_t *content = json_object_get(rq->json, "content");
+    const char *model = openai_text(rq->json, "model");
+    bool pieces = json_is_true(json_object_get(rq->json, "with_pieces"));
+    char *text = NULL;
+    json_t *name = NULL, *found = NULL, *ids = json_array(), *t;
+    size_t i;
+    if (!json_is_string(content)) {
+        limn_http_fail(rq, LIMN_HTTP_BAD_VALUE, "content", "/content: a string is needed");
+    } else if (!rq->server->engine) {
+        limn_http_fail(rq, LIMN_HTTP_ABSENT, NULL, "tokens are counted by the engine");
+    } else {
+        name = model ? json_string(model) : default_seer(rq);
+        if (limn_runner_engine_tokens(rq->server->engine, &text, json_string_value(name),
+                                      json_string_value(content), &err) != LIMN_OK) {
+            openai_fail(rq, &err);
+        } else {
+            found = json_loads(text, 0, NULL);
+            json_array_foreach(json_object_get(found, "tokens"), i, t) {
+                json_t *id = json_object_get(t, "id");
+                json_array_append_new(ids, pieces ? json_pack("{s:O, s:O}", "id", id, "piece",
+                                                              json_object_get(t, "text"))
+                                                  : json_incref(id));
+            }
+            limn_http_reply_json(rq, 200, json_pack("{s:O}", "tokens", ids));
+        }
+    }
+    json_decref(ids);
+    json_decref(found);
+    json_decref(name);
+    limn_text_free(&text);
+}
