@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+// The OpenAI routes against the stub engine: shapes, streams, limits, errors. What the SDKs make of
+// them is tests/clients.
+import { Server, check, equal, run, png } from './harness.mjs';
+
+const uri = (bytes, mime = 'image/png') => `data:${mime};base64,${Buffer.from(bytes).toString('base64')}`;
+const ask = (text, more = {}) => ({ model: 'any', messages: [{ role: 'user', content: text }], ...more });
+
+// The data of an event stream, in order; the last of a chat is "[DONE]".
+async function stream(server, path, body) {
+  const r = await server.fetch(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
+  check(`${path} streams`, r.headers.get('content-type')?.startsWith('text/event-stream'), r.headers.get('content-type'));
+  const text = await r.text();
+  return text.split('\n\n').filter((e) => e.includes('data: ')).map((e) => {
+    const lines = Object.fromEntries(e.split('\n').filter((l) => !l.startsWith(':')).map((l) => [l.slice(0, l.indexOf(': ')), l.slice(l.indexOf(': ') + 2)]));
+    return { event: lines.event, data: lines.data === '[DONE]' ? '[DONE]' : JSON.parse(lines.data) };
+  });
+}
+
+async function chat(s) {
+  const r = await s.post('/v1/chat/completions', ask('hello there'));
+  equal('chat', r.status, 200);
+  equal('chat text', r.json.choices[0].message, { role: 'assistant', content: 'You said: hello there', refusal: null });
+  equal('chat object', [r.json.object, r.json.model, r.json.choices[0].finish_reason, r.json.choices[0].logprobs], ['chat.completion', 'any', 'stop', null]);
+  check('chat id', /^chatcmpl-[0-9a-f-]{36}$/.test(r.json.id), r.json.id);
+  equal('chat usage adds up', r.json.usage.total_tokens, r.json.usage.prompt_tokens + r.json.usage.completion_tokens);
+  const three = await s.post('/v1/chat/completions', ask('a', { n: 3, seed: 4 }));
+  equal('three choices', three.json.choices.map((c) => c.index), [0, 1, 2]);
+  const parts = await s.post('/v1/chat/completions', ask([{ type: 'text', text: 'what is this' }, { type: 'image_url', image_url: { url: uri(png(8, 8)), detail: 'low' } }]));
+  equal('a picture', [parts.status, parts.json.choices?.[0].message.content], [200, 'You said: what is this']);
+  const jobs = await s.get('/v1/jobs?kind=see&limit=1');
+  equal('it is a job', [jobs.json.data[0].source, jobs.json.data[0].artifacts.length], ['openai', 1]);
+  const turns = await s.post('/v1/chat/completions', {
+    model: 'any', tools: [{ type: 'function', function: { name: 'f', parameters: { type: 'object' } } }], messages: [
+      { role: 'developer', content: 'be brief' }, { role: 'user', content: 'call' },
+      { role: 'assistant', content: null, tool_calls: [{ id: 'c1', type: 'function', function: { name: 'f', arguments: '{}' } }] },
+      { role: 'tool', tool_call_id: 'c1', content: '7' }] });
+  equal('tools', turns.status, 200, turns.text);
+}
+
+async function chatStream(s) {
+  const events = await stream(s, '/v1/chat/completions', ask('one two three', { stream: true, stream_options: { include_usage: true } }));
+  const chunks = events.slice(0, -1).map((e) => e.data);
+  equal('ends with [DONE]', events.at(-1).data, '[DONE]');
+  equal('role comes first', chunks[0].choices[0].delta.role, 'assistant');
+  equal('text in pieces', chunks.map((c) => c.choices[0]?.delta.content ?? '').join(''), 'You said: one two three');
+  check('in several pieces', chunks.filter((c) => c.choices[0]?.delta.content).length > 2);
+  equal('finish comes last', chunks.filter((c) => c.choices[0]?.finish_reason).map((c) => c.choices[0].finish_reason), ['stop']);
+  equal('usage in its own chunk', [chunks.at(-1).choices, chunks.at(-1).usage.total_tokens > 0, chunks[0].usage], [[], true, null]);
+  equal('one id', new Set(chunks.map((c) => c.id)).size, 1);
+  const plain = await stream(s, '/v1/chat/completions', ask('x', { stream: true }));
+  check('no usage unless asked', plain.slice(0, -1).every((e) => !('usage' in e.data)));
+  const broken = await stream(s, '/v1/chat/completions', ask('x', { model: 'stub:fail', stream: true }));
+  check('an error inside a stream', broken.at(-1).data.error?.message, broken);
+}
+
+async function responses(s) {
+  const r = await s.post('/v1/responses', { model: 'any', input: 'hello', instructions: 'be kind' });
+  equal('response', [r.status, r.json.object, r.json.status, r.json.output[0].content[0].text], [200, 'response', 'completed', 'You said: hello']);
+  const again = await s.get(`/v1/responses/${r.json.id}`);
+  equal('again', again.json.output, r.json.output);
+  const next = await s.post('/v1/responses', { model: 'any', input: [{ role: 'user', content: [{ type: 'input_text', text: 'and now' }, { type: 'input_image', image_url: uri(png(8, 8)) }] }], previous_response_id: r.json.id });
+  equal('goes on', [next.status, next.json.output[0].content[0].text], [200, 'You said: and now']);
+  const job = await s.get(`/v1/jobs/${next.json.id.slice(5)}`);
+  equal('with what was said before', job.json.job.params.messages.map((m) => m.role), ['system', 'user', 'assistant', 'user']);
+  const events = await stream(s, '/v1/responses', { model: 'any', input: 'one two', stream: true });
+  equal('order', [...new Set(events.map((e) => e.event))], ['response.created', 'response.in_progress', 'response.output_item.added', 'response.content_part.added',
+    'response.output_text.delta', 'response.output_text.done', 'response.content_part.done', 'response.output_item.done', 'response.completed']);
+  equal('numbered', events.map((e) => e.data.sequence_number), events.map((_, i) => i));
+  equal('event is type', events.every((e) => e.event === e.data.type), true);
+  equal('deltas', events.filter((e) => e.data.delta).map((e) => e.data.delta).join(''), 'You said: one two');
+  const later = await s.post('/v1/responses', { model: 'any', input: 'x', background: true });
+  check('background', ['queued', 'in_progress', 'completed'].includes(later.json.status), later.text);
+  equal('delete', (await s.call('DELETE', `/v1/responses/${r.json.id}`)).json?.deleted, true);
+  equal('gone', (await s.get(`/v1/responses/${r.json.id}`)).status, 404);
+}
+
+async function images(s) {
+  const r = await s.post('/v1/images/generations', { prompt: 'a fox', n: 2, size: '64x64', seed: 7, steps: 2 });
+  equal('two pictures', [r.status, r.json.data?.length, r.json.size, r.json.output_format], [200, 2, '64x64', 'png']);
+  equal('PNG', Buffer.from(r.json.data[0].b64_json, 'base64').subarray(1, 4).toString(), 'PNG');
+  const url = await s.post('/v1/images/generations', { prompt: 'a fox', size: '64x64', response_format: 'url', output_format: 'webp' });
+  const file = await fetch(url.json.data[0].url);
+  equal('by address', [file.status, file.headers.get('content-type')], [200, 'image/webp']);
+  const events = await stream(s, '/v1/images/generations', { prompt: 'a fox', size: '64x64', steps: 8, stream: true, partial_images: 2 });
+  equal('partial pictures, then the whole', events.map((e) => e.event), ['image_generation.partial_image', 'image_generation.partial_image', 'image_generation.completed']);
+  equal('numbered', events.slice(0, 2).map((e) => e.data.partial_image_index), [0, 1]);
+  const form = new FormData();
+  form.append('image[]', new Blob([png(64, 64)], { type: 'image/png' }), 'a.png');
+  form.append('mask', new Blob([png(64, 64, { colour: 6 })], { type: 'image/png' }), 'm.png');
+  form.append('prompt', 'a hat');
+  form.append('n', '1');
+  const edit = await s.fetch('/v1/images/edits', { method: 'POST', body: form });
+  const edited = await edit.json();
+  equal('edit', [edit.status, edited.data?.length], [200, 1]);
+  const job = await s.get('/v1/jobs?kind=draw&limit=1');
+  const params = (await s.get(`/v1/jobs/${job.json.data[0].id}`)).json.job.params;
+  check('with picture and mask', params.init_image?.startsWith('artifact:') && params.mask?.startsWith('artifact:'), params);
+  const vary = new FormData();
+  vary.append('image', new Blob([png(64, 64)], { type: 'image/png' }), 'a.png');
+  equal('variation', (await s.fetch('/v1/images/variations', { method: 'POST', body: vary })).status, 200);
+}
+
+async function refusals(s) {
+  const bad = [
+    ['messages missing', { model: 'any' }, 400, 'messages'], ['model missing', { messages: [{ role: 'user', content: 'x' }] }, 400, 'model'],
+    ['empty messages', { model: 'any', messages: [] }, 400, 'messages'], ['unknown role', ask('x', { messages: [{ role: 'king', content: 'x' }] }), 400, 'messages'],
+    ['n 0', ask('x', { n: 0 }), 400, 'n'], ['n 129', ask('x', { n: 129 }), 400, 'n'], ['n text', ask('x', { n: '1' }), 400, 'n'],
+    ['temperature 3', ask('x', { temperature: 3 }), 400, 'temperature'], ['temperature text', ask('x', { temperature: 'hot' }), 400, 'temperature'],
+    ['top_p 1.1', ask('x', { top_p: 1.1 }), 400, 'top_p'], ['five stops', ask('x', { stop: ['a', 'b', 'c', 'd', 'e'] }), 400, 'stop'], ['empty stop', ask('x', { stop: [''] }), 400, 'stop'],
+    ['max_tokens 0', ask('x', { max_tokens: 0 }), 400, 'max_tokens'], ['max_tokens -1', ask('x', { max_tokens: -1 }), 400, 'max_tokens'], ['max_tokens 2^31', ask('x', { max_tokens: 2 ** 31 }), 400, 'max_tokens'],
+    ['top_logprobs 21', ask('x', { logprobs: true, top_logprobs: 21 }), 400, 'top_logprobs'], ['top_logprobs alone', ask('x', { top_logprobs: 2 }), 400, 'top_logprobs'],
+    ['logit_bias', ask('x', { logit_bias: { a: 1 } }), 400, 'logit_bias'], ['format', ask('x', { response_format: { type: 'xml' } }), 400, 'response_format'], ['schema missing', ask('x', { response_format: { type: 'json_schema' } }), 400, 'response_format'],
+    ['remote picture', ask([{ type: 'image_url', image_url: { url: 'http://127.0.0.1/x.png' } }]), 400, 'messages'], ['file address', ask([{ type: 'image_url', image_url: { url: 'file:///etc/passwd' } }]), 400, 'messages'],
+    ['broken picture', ask([{ type: 'image_url', image_url: { url: 'data:image/png;base64,AAAA' } }]), 400, 'messages'], ['unknown part', ask([{ type: 'smell', smell: 1 }]), 400, 'messages'],
+    ['audio', ask([{ type: 'input_audio', input_audio: { data: '', format: 'wav' } }]), 400, 'messages'], ['17 pictures', ask(Array(17).fill({ type: 'image_url', image_url: { url: uri(png(2, 2)) } })), 400, 'messages'],
+    ['stream of two', ask('x', { n: 2, stream: true }), 400, 'n'], ['model a path', ask('x', { model: '/etc/passwd' }), 400, 'model'], ['tools no list', ask('x', { tools: {} }), 400, 'tools'],
+    ['a tool without name', ask('x', { tools: [{ type: 'function', function: {} }] }), 400, 'tools'],
+  ];
+  for (const [name, body, status, param] of bad) {
+    const r = await s.post('/v1/chat/completions', body);
+    equal(name, [r.status, r.json?.error?.type, r.json?.error?.param], [status, 'invalid_request_error', param]);
+  }
+  equal('unknown members are ignored', (await s.post('/v1/chat/completions', ask('x', { store: true, metadata: { a: 'b' }, user: 'me' }))).status, 200);
+  for (const [name, body, param] of [['no prompt', {}, 'prompt'], ['n 11', { prompt: 'a', n: 11 }, 'n'], ['size', { prompt: 'a', size: '64' }, 'size'], ['size 0', { prompt: 'a', size: '0x64' }, 'size'],
+    ['format', { prompt: 'a', output_format: 'gif' }, 'output_format'], ['partial', { prompt: 'a', partial_images: 4 }, 'partial_images']]) {
+    const r = await s.post('/v1/images/generations', body);
+    equal(`images: ${name}`, [r.status, r.json?.error?.param], [400, param]);
+  }
+  equal('edit without a form', (await s.post('/v1/images/edits', { prompt: 'x' })).status, 400);
+  const cut = await s.fetch('/v1/images/edits', { method: 'POST', headers: { 'Content-Type': 'multipart/form-data; boundary=b' }, body: '--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nabc' });
+  equal('a form that is cut off', cut.status, 400);
+  equal('moderations are not there', (await s.post('/v1/moderations', { input: 'x' })).status, 501);
+  const key = await s.post('/v1/chat/completions', ask('same'), { 'Idempotency-Key': 'k1' });
+  const same = await s.post('/v1/chat/completions', ask('same'), { 'Idempotency-Key': 'k1' });
+  equal('the same key is the same job', same.json.id, key.json.id);
+  equal('another body is refused', (await s.post('/v1/chat/completions', ask('other'), { 'Idempotency-Key': 'k1' })).status, 422);
+}
+
+async function probes(s) {
+  equal('health', (await s.get('/health')).json, { status: 'ok' });
+  equal('slots', (await s.get('/slots')).json, [{ id: 0, is_processing: false }]);
+  equal('props', (await s.get('/props')).json.total_slots, 1);
+}
+
+await run(async () => {
+  const s = await Server.start();
+  try {
+    await chat(s);
+    await chatStream(s);
+    await responses(s);
+    await images(s);
+    await refusals(s);
+    await probes(s);
+  } finally {
+    await s.stop();
+    s.remove();
+  }
+});
