@@ -230,12 +230,12 @@ static limn_status list_models(limn_http_req *rq, limn_shelf_page *page, unsigne
 }
 
 static json_t *model_json(const limn_shelf_item *m) {
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I}", "id",
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I}", "id",
                      m->name, "object", "model", "created", (json_int_t)(m->modified_ms / 1000),
                      "owned_by", "limn", "kind", limn_shelf_kind_word(m->kind), "family", m->family,
-                     "title", m->title, "sha", m->sha, "supported", m->supported, "bundled",
-                     m->bundled, "default", m->is_default, "loaded", m->loaded, "memory",
-                     (json_int_t)m->memory, "bytes", (json_int_t)m->bytes);
+                     "title", m->title, "supported", m->supported, "bundled", m->bundled, "default",
+                     m->is_default, "loaded", m->loaded, "memory", (json_int_t)m->memory, "bytes",
+                     (json_int_t)m->bytes);
 }
 
 enum { MODELS = 1u << LIMN_SHELF_DRAW | 1u << LIMN_SHELF_SEE };

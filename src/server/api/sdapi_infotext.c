@@ -67,8 +67,7 @@ json_t *sdapi_info(limn_http_req *rq, const limn_job *job) {
     json_object_set_new(info, "negative_prompt", json_string(text_in(r, "negative_prompt")));
     json_object_set_new(info, "sampler_name", json_string(text_in(r, "sampler")));
     json_object_set_new(info, "sd_model_name", json_string(model.name ? model.name : ""));
-    json_object_set_new(info, "sd_model_hash",
-                        model.sha && *model.sha ? json_string(model.sha) : json_null());
+    json_object_set_new(info, "sd_model_hash", json_null());
     json_object_set_new(info, "sd_vae_name",
                         *text_in(r, "vae") ? json_string(text_in(r, "vae")) : json_null());
     json_object_set_new(info, "sd_vae_hash", json_null());

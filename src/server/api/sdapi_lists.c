@@ -65,16 +65,13 @@ void sdapi_latent_modes(limn_http_req *rq) {
 }
 
 const char *sdapi_model_title(limn_http_req *rq, const limn_shelf_item *m) {
-    return m->sha && *m->sha ? limn_http_printf(rq, "%s [%s]", m->name, m->sha)
-                             : limn_http_printf(rq, "%s", m->name);
+    return limn_http_printf(rq, "%s", m->name);
 }
 
 /* Names stand where the originals show paths of the server. */
 static json_t *model_json(limn_http_req *rq, const limn_shelf_item *m) {
-    const char *hash = m->sha && *m->sha ? m->sha : NULL;
-    json_t *o =
-        json_pack("{s:s, s:s, s:s?, s:n, s:s, s:n}", "title", sdapi_model_title(rq, m),
-                  "model_name", m->name, "hash", hash, "sha256", "filename", m->name, "config");
+    json_t *o = json_pack("{s:s, s:s, s:n, s:n, s:s, s:n}", "title", sdapi_model_title(rq, m),
+                          "model_name", m->name, "hash", "sha256", "filename", m->name, "config");
     if (sdapi_is_sdnext(rq)) json_object_set_new(o, "type", json_string(m->family));
     return o;
 }
