@@ -130,6 +130,20 @@ static void case_rest(fixture *f, int v) {
     limn_g_output(f->g, r, "y");
 }
 
+/* A tile: statistics of a window of it, and a norm by statistics from elsewhere. */
+static void case_tile(fixture *f, int v) {
+    static const int64_t channels[] = {8, 12, 64, 6, 520};
+    int64_t c = channels[v];
+    int groups = v == 3 ? 3 : 4, factor = v % 2 + 1;
+    limn_node *x = limn_g_affine(f->g, input(f, "x", LIMN_SHAPE(1, 8, 8, c)), 1.5f, 0.5f);
+    limn_node *window = limn_g_input(f->g, "window", LIMN_I32, LIMN_SHAPE(4));
+    limn_g_output(f->g, limn_g_group_stats(f->g, x, window, groups, factor), "stats");
+    limn_node *n = limn_g_group_norm_given(f->g, x, weight(f, LIMN_SHAPE(c), 0.5f, 1),
+                                           weight(f, LIMN_SHAPE(c), 0.5f, 0), groups,
+                                           input(f, "given", LIMN_SHAPE(2, groups)));
+    limn_g_output(f->g, limn_g_unary(f->g, n, LIMN_ACT_SILU), "y");
+}
+
 /* Two sequences of different length, in a cache of each type; the last chunk is not full. */
 static void case_cache(fixture *f, int v) {
     static const limn_dtype types[] = {LIMN_F32, LIMN_F16, LIMN_BF16, LIMN_Q8_0, LIMN_F16};
@@ -159,6 +173,7 @@ static const case_row cases[] = {
     {"attention", case_attention},
     {"elementwise", case_elementwise},
     {"rest", case_rest},
+    {"tile", case_tile},
     {"cache", case_cache},
 };
 enum { N_CASES = sizeof cases / sizeof cases[0], VARIANTS = 5 };
@@ -192,6 +207,10 @@ static limn_program *program_of(const case_row *c, int variant, limn_backend *b,
         if (n->op == LIMN_OP_STATE) state_fill(f, p, n);
         if (n->op != LIMN_OP_INPUT) continue;
         float *x = limn_program_data(p, n);
+        if (strcmp(n->name, "window") == 0) {
+            memcpy(x, (int32_t[]){1, 0, 3, 3}, 16);
+            continue;
+        }
         if (n->dtype == LIMN_I32) { /* {first, used} of two sequences */
             int32_t len = (int32_t)limn_plan_find_output(p->plan, "y")->shape.dim[1];
             memcpy(x, (int32_t[]){17, len, 0, len - len / 3}, 16);

@@ -15,6 +15,7 @@ struct limn_graph {
     int count, cap;
     int outputs;
     const char *label;
+    limn_nn_tiles *tiles;
     limn_err err; /* latched */
 };
 
@@ -52,6 +53,14 @@ limn_node *limn_graph_node(const limn_graph *g, int i) {
 limn_arena *limn_graph_arena(limn_graph *g) {
     return &g->arena;
 }
+void limn_graph_set_tiles(limn_graph *g, limn_nn_tiles *tiles) {
+    g->tiles = tiles;
+}
+
+limn_nn_tiles *limn_graph_tiles(const limn_graph *g) {
+    return g->tiles;
+}
+
 void limn_graph_set_label(limn_graph *g, const char *label) {
     g->label = limn_arena_strdup(&g->arena, label);
 }
@@ -154,6 +163,26 @@ static limn_node *norm_add(limn_graph *g, limn_op op, limn_node *x, const limn_w
 limn_node *limn_g_group_norm(limn_graph *g, limn_node *x, const limn_weight *w,
                              const limn_weight *bias, int groups, float eps) {
     return norm_add(g, LIMN_OP_GROUP_NORM, x, w, bias, &(limn_attr){.groups = groups, .eps = eps});
+}
+
+limn_node *limn_g_group_norm_given(limn_graph *g, limn_node *x, const limn_weight *w,
+                                   const limn_weight *bias, int groups, limn_node *stats) {
+    limn_node n = {.op = LIMN_OP_GROUP_NORM,
+                   .n_src = 2,
+                   .src = {x, stats},
+                   .w = w,
+                   .bias = bias,
+                   .attr.groups = groups};
+    return node_add(g, &n);
+}
+
+limn_node *limn_g_group_stats(limn_graph *g, limn_node *x, limn_node *window, int groups,
+                              int factor) {
+    limn_node n = {.op = LIMN_OP_GROUP_STATS,
+                   .n_src = 2,
+                   .src = {x, window},
+                   .attr = {.groups = groups, .factor = factor}};
+    return node_add(g, &n);
 }
 
 limn_node *limn_g_layer_norm(limn_graph *g, limn_node *x, const limn_weight *w,

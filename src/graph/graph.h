@@ -35,6 +35,7 @@ typedef enum limn_op {
     LIMN_OP_LINEAR,
     LIMN_OP_CONV2D,
     LIMN_OP_GROUP_NORM,
+    LIMN_OP_GROUP_STATS,
     LIMN_OP_LAYER_NORM,
     LIMN_OP_RMS_NORM,
     LIMN_OP_ATTENTION,
@@ -88,13 +89,13 @@ typedef struct limn_attr {
     limn_glu glu;
     float eps, slope;
     float mul, add; /* AFFINE: x * mul + add; LINEAR/CONV2D: out * mul before residual */
-    int groups;     /* GROUP_NORM */
+    int groups;     /* GROUP_NORM, GROUP_STATS */
     int stride, pad_l, pad_r, pad_t, pad_b; /* CONV2D */
-    int factor;                             /* PIXEL_SHUFFLE, PIXEL_UNSHUFFLE */
-    bool upsample2;                         /* CONV2D: input is read as if nearest-upsampled by 2 */
-    int heads, kv_heads;                    /* ATTENTION, CACHED_ATTENTION, ROPE */
-    bool causal;                            /* ATTENTION */
-    float scale;                            /* ATTENTION: factor on q.k */
+    int factor;     /* PIXEL_SHUFFLE, PIXEL_UNSHUFFLE; GROUP_STATS: pixels per unit of the window */
+    bool upsample2; /* CONV2D: input is read as if nearest-upsampled by 2 */
+    int heads, kv_heads;        /* ATTENTION, CACHED_ATTENTION, ROPE */
+    bool causal;                /* ATTENTION */
+    float scale;                /* ATTENTION: factor on q.k */
     int64_t offset;             /* SLICE along the last dimension; causal offset of ATTENTION */
     bool flip;                  /* TIMESTEP: cosines first */
     float shift, max_period;    /* TIMESTEP */
@@ -123,6 +124,10 @@ void limn_graph_free(limn_graph **g);
 /* The latched error, if any; also fails when there is no output. */
 limn_status limn_graph_check(const limn_graph *g, limn_err *err);
 int limn_graph_count(const limn_graph *g);
+/* What the layers that build a tile share (nn.h); borrowed, NULL: the graph sees the whole. */
+typedef struct limn_nn_tiles limn_nn_tiles;
+void limn_graph_set_tiles(limn_graph *g, limn_nn_tiles *tiles);
+limn_nn_tiles *limn_graph_tiles(const limn_graph *g);
 limn_node *limn_graph_node(const limn_graph *g, int i); /* build order = a valid execution order */
 /* Latches an error from a model builder, for example a missing weight. Returns NULL. */
 limn_node *limn_graph_fail(limn_graph *g, limn_status st, const char *fmt, ...)
@@ -152,6 +157,15 @@ limn_node *limn_g_conv2d(limn_graph *g, limn_node *x, const limn_weight *w, cons
 /* x [n, h, w, c] or [n, len, c]; statistics over everything but n within a group of channels */
 limn_node *limn_g_group_norm(limn_graph *g, limn_node *x, const limn_weight *w,
                              const limn_weight *bias, int groups, float eps);
+/* The same with statistics from elsewhere: stats f32 [2, groups], means and 1 / sqrt(var + eps), of
+ * the picture that x [1, h, w, c] is a tile of. */
+limn_node *limn_g_group_norm_given(limn_graph *g, limn_node *x, const limn_weight *w,
+                                   const limn_weight *bias, int groups, limn_node *stats);
+/* Means and variances [2, groups] of a window of x [1, h, w, c]: i32 [4] = first row, first column,
+ * row and column behind the last, in units of `factor` pixels. A run with a window that is empty or
+ * leaves x ends with E_LIMIT. */
+limn_node *limn_g_group_stats(limn_graph *g, limn_node *x, limn_node *window, int groups,
+                              int factor);
 limn_node *limn_g_layer_norm(limn_graph *g, limn_node *x, const limn_weight *w,
                              const limn_weight *bias, float eps);
 /* over the last dimension, or over each head of w's length when that divides it */

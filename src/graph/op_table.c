@@ -77,6 +77,24 @@ static limn_status infer_conv(limn_node *n, limn_err *err) {
     return vector_check(n->bias, ws->dim[0], n, err);
 }
 
+static bool is_stats(const limn_node *s, int groups) {
+    return s->dtype == LIMN_F32 && s->shape.ndim == 2 && s->shape.dim[0] == 2 &&
+           s->shape.dim[1] == groups;
+}
+
+static limn_status infer_group_stats(limn_node *n, limn_err *err) {
+    const limn_shape *x = &n->src[0]->shape;
+    const limn_node *window = n->src[1];
+    bool ok = x->ndim == 4 && x->dim[0] == 1 && n->attr.groups > 0 && n->attr.factor > 0 &&
+              x->dim[3] % n->attr.groups == 0 && window->dtype == LIMN_I32 &&
+              limn_shape_count(&window->shape) == 4;
+    if (!ok)
+        return limn_fail(err, LIMN_E_SHAPE, "statistics of %s in %d groups with a window %s",
+                         shape_text(x).s, n->attr.groups, shape_text(&window->shape).s);
+    n->shape = LIMN_SHAPE(2, n->attr.groups);
+    return LIMN_OK;
+}
+
 static limn_status infer_norm(limn_node *n, limn_err *err) {
     const limn_shape *xs = &n->src[0]->shape;
     int64_t c = last_dim(xs);
@@ -84,6 +102,10 @@ static limn_status infer_norm(limn_node *n, limn_err *err) {
     if (n->op == LIMN_OP_GROUP_NORM && (xs->ndim < 3 || n->attr.groups < 1 || c % n->attr.groups))
         return limn_fail(err, LIMN_E_SHAPE, "%s: %lld channels do not split into %d groups",
                          weight_name(n->w), (long long)c, n->attr.groups);
+    if (n->n_src == 2 && (xs->dim[0] != 1 || !is_stats(n->src[1], n->attr.groups)))
+        return limn_fail(err, LIMN_E_SHAPE, "%s: statistics %s do not fit %s in %d groups",
+                         weight_name(n->w), shape_text(&n->src[1]->shape).s, shape_text(xs).s,
+                         n->attr.groups);
     if (n->op == LIMN_OP_RMS_NORM && n->w) {
         int64_t per = limn_shape_count(&n->w->t.shape);
         if (per > 0 && c % per == 0) return LIMN_OK;
@@ -312,7 +334,8 @@ static const limn_op_info rows[LIMN_OP_COUNT] = {
     [LIMN_OP_INPUT] = {"input", 0, 0, 0, infer_input, flops_none},
     [LIMN_OP_LINEAR] = {"linear", 1, 2, NARROW, infer_linear, flops_linear},
     [LIMN_OP_CONV2D] = {"conv2d", 1, 3, NARROW, infer_conv, flops_conv},
-    [LIMN_OP_GROUP_NORM] = {"group_norm", 1, 1, LIMN_OPF_NARROW_OUT | LIMN_OPF_INPLACE, infer_norm, flops_each},
+    [LIMN_OP_GROUP_STATS] = {"group_stats", 2, 2, 0, infer_group_stats, flops_each},
+    [LIMN_OP_GROUP_NORM] = {"group_norm", 1, 2, LIMN_OPF_NARROW_OUT | LIMN_OPF_INPLACE, infer_norm, flops_each},
     [LIMN_OP_LAYER_NORM] = {"layer_norm", 1, 1, LIMN_OPF_NARROW_OUT | LIMN_OPF_INPLACE, infer_norm, flops_each},
     [LIMN_OP_RMS_NORM] = {"rms_norm", 1, 1, LIMN_OPF_NARROW_OUT | LIMN_OPF_INPLACE, infer_norm, flops_each},
     [LIMN_OP_ATTENTION] = {"attention", 3, 4, NARROW, infer_attention, flops_attention},

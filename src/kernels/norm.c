@@ -121,6 +121,7 @@ typedef struct group_job {
     group_part *parts;        /* [n, chunks, groups], in the scratch */
     const float *mean, *rstd; /* [n, groups] */
     int64_t chunk_rows, chunks;
+    int64_t first, pitch; /* pixel of chunk 0 of a picture, pixels from chunk to chunk */
 } group_job;
 
 static group_job group_plan(const limn_exec *ex, const limn_group_norm_args *a) {
@@ -128,6 +129,7 @@ static group_job group_plan(const limn_exec *ex, const limn_group_norm_args *a) 
     int64_t rows = CHUNK_ELEMENTS / (a->channels > 0 ? a->channels : 1);
     j.chunk_rows = rows < 1 ? 1 : rows > CHUNK_ROWS_MAX ? CHUNK_ROWS_MAX : rows;
     j.chunks = (a->pixels + j.chunk_rows - 1) / j.chunk_rows;
+    j.pitch = j.chunk_rows;
     return j;
 }
 
@@ -176,7 +178,8 @@ static void group_stats_task(void *arg, size_t task, int worker) {
     const group_job *j = arg;
     const limn_group_norm_args *a = j->a;
     int64_t image = (int64_t)task / j->chunks, chunk = (int64_t)task % j->chunks;
-    int64_t p0 = chunk * j->chunk_rows, rows = min_i64(j->chunk_rows, a->pixels - p0);
+    int64_t p0 = j->first + chunk * j->pitch;
+    int64_t rows = min_i64(j->chunk_rows, a->pixels - chunk * j->chunk_rows);
     int64_t per_group = a->channels / a->groups;
     group_part *parts = j->parts + (int64_t)task * a->groups;
     _Alignas(64) float mean[LIMN_ROW_PIECE], s1[LIMN_ROW_PIECE], s2[LIMN_ROW_PIECE];
@@ -197,30 +200,55 @@ static void group_stats_task(void *arg, size_t task, int worker) {
     }
 }
 
+/* Mean and variance of a group from its parts. */
+static void group_total(const group_job *j, int64_t image, int64_t g, double *mean, double *var) {
+    const limn_group_norm_args *a = j->a;
+    int64_t per_group = a->channels / a->groups;
+    double total = (double)per_group * (double)a->pixels, m2 = 0;
+    const group_part *p = j->parts + image * j->chunks * a->groups + g;
+    *mean = 0;
+    for (int64_t c = 0; c < j->chunks && per_group > 0; c++, p += a->groups) {
+        int64_t before = c * j->chunk_rows, rows = min_i64(j->chunk_rows, a->pixels - before);
+        if (c == 0)
+            *mean = p->mean, m2 = p->m2;
+        else
+            join_parts(mean, &m2, (double)(before * per_group), p->mean, p->m2,
+                       (double)(rows * per_group));
+    }
+    *var = total > 0 ? m2 / total : 0;
+}
+
 void limn_group_norm_stats(const limn_exec *ex, const limn_group_norm_args *a, float *mean,
                            float *rstd) {
     assert(limn_rowio_is_type(a->x.type) && a->groups >= 1 && a->channels % a->groups == 0);
     group_job j = group_plan(ex, a);
     if (a->n <= 0) return;
     if (a->channels > 0) limn_pool_run(ex->pool, group_stats_task, &j, (size_t)(a->n * j.chunks));
-    int64_t per_group = a->channels / a->groups;
-    double total = (double)per_group * (double)a->pixels;
     for (int64_t i = 0; i < a->n; i++)
         for (int64_t g = 0; g < a->groups; g++) {
-            const group_part *p = j.parts + i * j.chunks * a->groups + g;
-            double m = 0, m2 = 0;
-            for (int64_t c = 0; c < j.chunks && per_group > 0; c++, p += a->groups) {
-                int64_t before = c * j.chunk_rows, rows = min_i64(j.chunk_rows, a->pixels - before);
-                if (c == 0)
-                    m = p->mean, m2 = p->m2;
-                else
-                    join_parts(&m, &m2, (double)(before * per_group), p->mean, p->m2,
-                               (double)(rows * per_group));
-            }
+            double m, var;
+            group_total(&j, i, g, &m, &var);
             mean[i * a->groups + g] = (float)m;
-            rstd[i * a->groups + g] =
-                (float)(1.0 / sqrt((total > 0 ? m2 / total : 0) + (double)a->eps));
+            rstd[i * a->groups + g] = (float)(1.0 / sqrt(var + (double)a->eps));
         }
+}
+
+void limn_group_norm_window(const limn_exec *ex, const limn_group_norm_args *a,
+                            const limn_norm_window *w, float *mean, float *var) {
+    assert(a->n == 1 && a->channels > 0 && w->x1 > w->x0 && w->y1 > w->y0);
+    assert(a->pixels == (w->x1 - w->x0) * (w->y1 - w->y0));
+    group_job j = {.k = ex->k, .a = a, .parts = ex->scratch};
+    j.chunk_rows = w->x1 - w->x0; /* a chunk is a row of the window */
+    j.chunks = w->y1 - w->y0;
+    j.first = w->y0 * w->width + w->x0;
+    j.pitch = w->width;
+    limn_pool_run(ex->pool, group_stats_task, &j, (size_t)j.chunks);
+    for (int64_t g = 0; g < a->groups; g++) {
+        double m, v;
+        group_total(&j, 0, g, &m, &v);
+        mean[g] = (float)m;
+        var[g] = (float)v;
+    }
 }
 
 static void group_apply_task(void *arg, size_t task, int worker) {

@@ -82,6 +82,13 @@ void limn_group_norm_stats(const struct limn_exec *ex, const limn_group_norm_arg
 /* Second half with given statistics [n, groups]. */
 void limn_group_norm_apply(const struct limn_exec *ex, const limn_group_norm_args *a,
                            const float *mean, const float *rstd);
+/* mean and variance [groups] of the window of rows [y0, y1), columns [x0, x1) of one picture (n =
+ * 1) that is `width` pixels wide; a->pixels: those of the window. a->y and a->eps are unused. */
+typedef struct limn_norm_window {
+    int64_t width, y0, x0, y1, x1;
+} limn_norm_window;
+void limn_group_norm_window(const struct limn_exec *ex, const limn_group_norm_args *a,
+                            const limn_norm_window *w, float *mean, float *var);
 /* Both. The statistics pass reads x once from memory, the second pass reads and writes it. */
 void limn_group_norm_run(const struct limn_exec *ex, const limn_group_norm_args *a);
 

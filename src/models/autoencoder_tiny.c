@@ -59,3 +59,14 @@ void limn_taesd_build_decoder(const limn_nn *nn, const limn_taesd_config *c,
     }
     limn_g_output(g, limn_g_affine(g, x, 2.0f, -1.0f), "image");
 }
+
+/* As limn_vae_halo: a block has three convolutions, each stage is followed by one at the next size.
+ */
+int64_t limn_taesd_halo(const limn_taesd_config *c, bool decode) {
+    int64_t side = (int64_t)1 << (c->levels - 1), pixels = side; /* conv at the latent's size */
+    for (int i = 0; i < c->levels; i++) {
+        int64_t one = decode ? side >> i : (int64_t)1 << i;
+        pixels += (3 * (decode ? c->dec_blocks[i] : c->enc_blocks[i]) + 1) * one;
+    }
+    return (pixels + side - 1) / side + 1;
+}

@@ -50,8 +50,17 @@ limn_node *limn_nn_conv(const limn_nn *nn, limn_node *x, const char *p, int stri
 
 limn_node *limn_nn_group_norm(const limn_nn *nn, limn_node *x, const char *p, int groups,
                               float eps) {
-    return limn_g_group_norm(nn->g, x, limn_nn_need(nn, "%s.weight", p),
-                             limn_nn_need(nn, "%s.bias", p), groups, eps);
+    const limn_weight *w = limn_nn_need(nn, "%s.weight", p), *b = limn_nn_need(nn, "%s.bias", p);
+    limn_nn_tiles *t = limn_graph_tiles(nn->g);
+    if (!t || !x) return limn_g_group_norm(nn->g, x, w, b, groups, eps);
+    char name[32];
+    int i = t->count++, factor = (int)(x->shape.dim[1] / t->unit_rows);
+    snprintf(name, sizeof name, "stats.%d", i);
+    limn_g_output(nn->g, limn_g_group_stats(nn->g, x, t->window, groups, factor), name);
+    if (!t->given) return limn_g_group_norm(nn->g, x, w, b, groups, eps);
+    snprintf(name, sizeof name, "shared.%d", i);
+    limn_node *stats = limn_g_input(nn->g, name, LIMN_F32, LIMN_SHAPE(2, groups));
+    return limn_g_group_norm_given(nn->g, x, w, b, groups, stats);
 }
 
 limn_node *limn_nn_layer_norm(const limn_nn *nn, limn_node *x, const char *p, float eps) {

@@ -14,6 +14,19 @@
 /* The weight of that canonical name, or NULL. What it returns lives as long as the model. */
 typedef const limn_weight *limn_nn_find_fn(void *user, const char *name);
 
+/*
+ * How the group norms of a graph see a picture that runs in tiles: each measures the window of the
+ * tile that is its own ("stats.N" [2, groups] out: means, variances), and with `given` normalises
+ * by the statistics of the whole ("shared.N" [2, groups] in: means, 1 / sqrt(var + eps)). Set with
+ * limn_graph_set_tiles before the layers are built; it must live until they are.
+ */
+struct limn_nn_tiles {
+    limn_node *window; /* i32 [4]; see limn_g_group_stats */
+    int64_t unit_rows; /* rows of a tile in units of the window */
+    bool given;
+    int count; /* norms so far */
+};
+
 typedef struct limn_nn {
     limn_graph *g;
     limn_nn_find_fn *find;

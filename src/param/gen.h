@@ -118,7 +118,6 @@ typedef struct limn_gen {
     /* computing */
     int precision, vae_tiling; /* limn_gen_precision, limn_switch */
     int64_t vae_tile;
-    double vae_tile_overlap;
     /* file */
     int format; /* limn_file_format */
     int64_t quality;

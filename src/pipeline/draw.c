@@ -232,7 +232,7 @@ static limn_status enlarge_image(float *dst, draw_run *r, const float *src, int6
     LIMN_CHECK(err, planar && inter, LIMN_E_NOMEM, "no memory for a picture");
     limn_image_to_f32(planar, large);
     limn_planar_to_interleaved(inter, planar, 3, n, 3, 0, 1);
-    LIMN_TRY(limn_vae_encode(dst, r->ckpt, inter, pass->height, pass->width, &r->vae, err));
+    LIMN_TRY(limn_vae_encode(dst, NULL, r->ckpt, inter, pass->height, pass->width, &r->vae, err));
 out:
     limn_image_free(&small);
     limn_image_free(&large);
@@ -392,7 +392,6 @@ limn_status limn_draw(limn_drawing **out, limn_engine *engine, const limn_params
     r.vae = (limn_vae_options){.backend = r.backend,
                                .tiling = (limn_tiling)g->vae_tiling,
                                .tile = g->vae_tile,
-                               .overlap = g->vae_tile_overlap,
                                .memory = engine->memory / 2,
                                .tiny = g->tiny_vae,
                                .cancel = r.cancel};

@@ -134,7 +134,7 @@ static limn_status encode_image(float *latent, limn_checkpoint *ckpt, const limn
     if (st == LIMN_OK) {
         limn_image_to_f32(planar, image);
         limn_planar_to_interleaved(inter, planar, 3, n, 3, 0, 1);
-        st = limn_vae_encode(latent, ckpt, inter, image->height, image->width, vae, err);
+        st = limn_vae_encode(latent, NULL, ckpt, inter, image->height, image->width, vae, err);
     }
     limn_mem_free(planar);
     limn_mem_free(inter);

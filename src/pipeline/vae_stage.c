@@ -5,10 +5,11 @@
 #include <math.h>
 
 #include "pipeline/layout.h"
+#include "pipeline/vae_tiles.h"
 
 static const size_t default_arena = (size_t)4 << 30;
 
-/* One direction of one autoencoder, as tiles see it: side lengths in input units. */
+/* One direction of one autoencoder: side lengths in input units. */
 typedef struct vae_half {
     const limn_vae_options *opt;
     limn_checkpoint *ckpt;
@@ -18,11 +19,9 @@ typedef struct vae_half {
     const char *input, *output;
 } vae_half;
 
-static int64_t out_side(const vae_half *v, int64_t side) {
-    return side * v->up / v->down;
-}
+enum { WHOLE = 0 }; /* else a split: the graph is the inner part */
 
-static limn_status half_graph(limn_graph **g, const vae_half *v, int64_t h, int64_t w,
+static limn_status half_graph(limn_graph **g, const vae_half *v, int64_t h, int64_t w, int split,
                               limn_err *err) {
     limn_status st = limn_graph_new(g, err);
     if (st != LIMN_OK) return st;
@@ -34,6 +33,10 @@ static limn_status half_graph(limn_graph **g, const vae_half *v, int64_t h, int6
         limn_taesd_build_decoder(&nn, &c->taesd_cfg, &r);
     else if (tiny)
         limn_taesd_build_encoder(&nn, &c->taesd_cfg, &r);
+    else if (split != WHOLE && v->decode)
+        limn_vae_build_decoder_part(&nn, &c->vae_cfg, &r, LIMN_VAE_INNER, split);
+    else if (split != WHOLE)
+        limn_vae_build_encoder_part(&nn, &c->vae_cfg, &r, LIMN_VAE_INNER, split);
     else if (v->decode)
         limn_vae_build_decoder(&nn, &c->vae_cfg, &r);
     else
@@ -41,19 +44,12 @@ static limn_status half_graph(limn_graph **g, const vae_half *v, int64_t h, int6
     return LIMN_OK;
 }
 
-static limn_status half_program(limn_program **out, const vae_half *v, int64_t h, int64_t w,
-                                limn_err *err) {
-    limn_graph *g = NULL;
-    limn_status st = half_graph(&g, v, h, w, err);
-    return st == LIMN_OK ? limn_program_new(out, v->opt->backend, &g, err) : st;
-}
-
-/* Arena of a whole picture, without reserving it. */
-static limn_status whole_arena(size_t *bytes, const vae_half *v, int64_t h, int64_t w,
-                               limn_err *err) {
+/* Arena of a graph, without reserving it. */
+static limn_status half_arena(size_t *bytes, const vae_half *v, int64_t h, int64_t w, int split,
+                              limn_err *err) {
     limn_graph *g = NULL;
     limn_plan *plan = NULL;
-    limn_status st = half_graph(&g, v, h, w, err);
+    limn_status st = half_graph(&g, v, h, w, split, err);
     if (st != LIMN_OK) return st;
     limn_plan_options o = v->opt->backend->v->plan_options(v->opt->backend);
     st = limn_plan_build(&plan, &g, &o, err);
@@ -62,100 +58,92 @@ static limn_status whole_arena(size_t *bytes, const vae_half *v, int64_t h, int6
     return st;
 }
 
-/* ---- tiles ---- */
-typedef struct tile_axis {
-    int64_t tile, count, total; /* input units */
-    int64_t stride;
-} tile_axis;
-
-static tile_axis axis_of(int64_t total, int64_t tile, double overlap) {
-    tile_axis a = {.tile = tile < total ? tile : total, .total = total, .count = 1};
-    a.stride = (int64_t)((double)a.tile * (1.0 - overlap));
-    if (a.stride < 1) a.stride = 1;
-    if (a.tile < total) a.count = (total - a.tile + a.stride - 1) / a.stride + 1;
-    return a;
-}
-
-/* The last tile is moved back so that it ends at the edge. */
-static int64_t tile_start(const tile_axis *a, int64_t i) {
-    int64_t at = i * a->stride;
-    return at + a->tile > a->total ? a->total - a->tile : at;
-}
-
-/* Weight of position p of a tile of n: ramps of `ramp` towards the sides that have a neighbour. */
-static float ramp_weight(int64_t p, int64_t n, int64_t ramp, bool before, bool after) {
-    float w = 1;
-    if (before && p < ramp) w = fminf(w, ((float)p + 0.5f) / (float)ramp);
-    if (after && n - 1 - p < ramp) w = fminf(w, ((float)(n - 1 - p) + 0.5f) / (float)ramp);
-    return w;
-}
-
-typedef struct blend_target {
-    float *sum, *weight; /* [h, w, c], [h, w] */
-    int64_t h, w, c;
-} blend_target;
-
-typedef struct tile_place {
-    int64_t y, x, h, w, ramp_y, ramp_x; /* output units */
-    bool above, below, left, right;     /* has a neighbour there */
-} tile_place;
-
-static void blend_tile(blend_target *t, const tile_place *p, const float *src, int64_t src_c) {
-    for (int64_t y = 0; y < p->h; y++) {
-        float wy = ramp_weight(y, p->h, p->ramp_y, p->above, p->below);
-        for (int64_t x = 0; x < p->w; x++) {
-            float w = wy * ramp_weight(x, p->w, p->ramp_x, p->left, p->right);
-            int64_t at = (p->y + y) * t->w + p->x + x;
-            const float *s = src + (y * p->w + x) * src_c;
-            for (int64_t c = 0; c < t->c; c++) t->sum[at * t->c + c] += w * s[c];
-            t->weight[at] += w;
-        }
-    }
-}
-
-static void load_tile(float *dst, const float *src, int64_t src_w, int64_t c, int64_t y, int64_t x,
-                      int64_t h, int64_t w) {
-    for (int64_t r = 0; r < h; r++)
-        memcpy(dst + r * w * c, src + ((y + r) * src_w + x) * c, (size_t)(w * c) * sizeof *dst);
-}
-
-static limn_status run_tiles(float *out, const vae_half *v, const float *in, int64_t h, int64_t w,
-                             int64_t tile, limn_err *err) {
+/* Runs one graph of the whole picture: in [in_n] -> out [pixels, out_c]. */
+static limn_status run_graph(float *out, const vae_half *v, const float *in, size_t in_n,
+                             const char *input, const char *output, int64_t h, int64_t w, int split,
+                             int64_t out_c, limn_err *err) {
+    limn_graph *g = NULL;
+    limn_program *p = NULL;
+    limn_shape s;
     limn_status st = LIMN_OK;
-    limn_program *prog = NULL;
-    double overlap = v->opt->overlap;
-    tile_axis ay = axis_of(h, tile, overlap), ax = axis_of(w, tile, overlap);
-    int64_t oh = out_side(v, h), ow = out_side(v, w);
-    blend_target t = {out, NULL, oh, ow, v->out_c};
-    t.weight = limn_mem_calloc((size_t)(oh * ow), sizeof *t.weight);
-    LIMN_CHECK(err, t.weight, LIMN_E_NOMEM, "no memory to blend tiles");
-    memset(out, 0, (size_t)(oh * ow * v->out_c) * sizeof *out);
-    LIMN_TRY(half_program(&prog, v, ay.tile, ax.tile, err));
-    for (int64_t i = 0; i < ay.count * ax.count; i++) {
-        int64_t iy = i / ax.count, ix = i % ax.count;
-        int64_t y = tile_start(&ay, iy), x = tile_start(&ax, ix);
-        load_tile(limn_program_input(prog, v->input, NULL), in, w, v->in_c, y, x, ay.tile, ax.tile);
-        LIMN_TRY(limn_program_run(prog, v->opt->cancel, err));
-        tile_place p = {out_side(v, y),
-                        out_side(v, x),
-                        out_side(v, ay.tile),
-                        out_side(v, ax.tile),
-                        out_side(v, ay.tile - ay.stride),
-                        out_side(v, ax.tile - ax.stride),
-                        iy > 0,
-                        iy + 1 < ay.count,
-                        ix > 0,
-                        ix + 1 < ax.count};
-        limn_shape s;
-        const float *y_out = limn_program_output(prog, v->output, &s);
-        blend_tile(&t, &p, y_out, s.dim[3]);
-        if (v->opt->done) v->opt->done(v->opt->user, (int)(i + 1), (int)(ay.count * ax.count));
-    }
-    for (int64_t i = 0; i < oh * ow; i++)
-        for (int64_t c = 0; c < v->out_c; c++) out[i * v->out_c + c] /= t.weight[i];
+    LIMN_TRY(half_graph(&g, v, h, w, split, err));
+    LIMN_TRY(limn_program_new(&p, v->opt->backend, &g, err));
+    memcpy(limn_program_input(p, input, NULL), in, in_n * sizeof *in);
+    LIMN_TRY(limn_program_run(p, v->opt->cancel, err));
+    const float *y = limn_program_output(p, output, &s);
+    for (int64_t i = 0; i < s.dim[1] * s.dim[2]; i++)
+        memcpy(out + i * out_c, y + i * s.dim[3], (size_t)out_c * sizeof *out);
 out:
-    limn_program_free(&prog);
-    limn_mem_free(t.weight);
+    limn_program_free(&p);
+    return st;
+}
+
+static limn_status run_whole(float *out, const vae_half *v, const float *in, int64_t h, int64_t w,
+                             limn_err *err) {
+    limn_status st = run_graph(out, v, in, (size_t)(h * w * v->in_c), v->input, v->output, h, w,
+                               WHOLE, v->out_c, err);
+    if (st == LIMN_OK && v->opt->done) v->opt->done(v->opt->user, 1, 1);
+    return st;
+}
+
+/* ---- tiles ---- */
+/* How much of the autoencoder runs whole: as much as the memory allows, or with tiling asked for as
+ * little as there can be. */
+static limn_status choose_split(int *split, const vae_half *v, int64_t h, int64_t w, size_t memory,
+                                limn_err *err) {
+    int levels = v->ckpt->vae_cfg.levels, least = v->decode ? 1 : levels - 1;
+    int step = v->decode ? -1 : 1;
+    *split = least;
+    if (v->opt->tiling == LIMN_TILING_ON) return LIMN_OK;
+    for (int s = v->decode ? levels - 1 : 1; s != least; s += step) {
+        size_t arena = 0;
+        limn_status st = half_arena(&arena, v, h, w, s, err);
+        if (st != LIMN_OK) return st;
+        if (arena > memory) continue;
+        *split = s;
+        return LIMN_OK;
+    }
+    return LIMN_OK;
+}
+
+static limn_status run_tiled(float *out, const vae_half *v, const float *in, int64_t h, int64_t w,
+                             size_t memory, limn_err *err) {
+    limn_status st = LIMN_OK;
+    int64_t unit = v->ckpt->latent_scale;
+    limn_vae_tiles t = {.opt = v->opt,
+                        .ckpt = v->ckpt,
+                        .decode = v->decode,
+                        .height = v->decode ? h : h / unit,
+                        .width = v->decode ? w : w / unit,
+                        .in = in,
+                        .out = out,
+                        .in_side = v->decode ? 1 : unit,
+                        .out_side = v->decode ? unit : 1,
+                        .in_channels = v->in_c,
+                        .out_channels = v->out_c,
+                        .memory = memory};
+    if (v->opt->tiny) return limn_vae_tiles_run(&t, err);
+    const limn_vae_config *c = &v->ckpt->vae_cfg;
+    float *middle = NULL;
+    LIMN_TRY(choose_split(&t.split, v, h, w, memory, err));
+    int64_t side = v->decode ? (int64_t)1 << t.split : unit >> t.split;
+    int64_t mid_c = limn_vae_middle_channels(c, v->decode, t.split);
+    int64_t n = t.height * side * t.width * side * mid_c;
+    middle = limn_mem_aligned((size_t)n * sizeof *middle);
+    LIMN_CHECK(err, middle, LIMN_E_NOMEM, "no memory between the parts of an autoencoder");
+    if (v->decode) {
+        LIMN_TRY(run_graph(middle, v, in, (size_t)(h * w * v->in_c), v->input, "middle", h, w,
+                           t.split, mid_c, err));
+        t.in = middle, t.in_side = side, t.in_channels = mid_c;
+        LIMN_TRY(limn_vae_tiles_run(&t, err));
+    } else {
+        t.out = middle, t.out_side = side, t.out_channels = mid_c;
+        LIMN_TRY(limn_vae_tiles_run(&t, err));
+        LIMN_TRY(run_graph(out, v, middle, (size_t)n, "middle", v->output, h, w, t.split, v->out_c,
+                           err));
+    }
+out:
+    limn_mem_free(middle);
     return st;
 }
 
@@ -163,18 +151,19 @@ out:
 static limn_status run_half(float *out, const vae_half *v, const float *in, int64_t h, int64_t w,
                             limn_err *err) {
     const limn_vae_options *o = v->opt;
-    int64_t tile = (o->tile > 0 ? o->tile : 512) / (v->decode ? v->up : 1);
-    bool tiled = o->tiling == LIMN_TILING_ON;
+    int64_t core = (o->tile > 0 ? o->tile : 512) / (v->decode ? v->up : 1);
+    size_t memory = o->memory ? o->memory : default_arena;
+    bool tiled = o->tiling == LIMN_TILING_ON && (h > core || w > core);
+    limn_status st = LIMN_OK;
     if (o->tiling == LIMN_TILING_AUTO) {
         size_t arena = 0;
-        limn_status st = whole_arena(&arena, v, h, w, err);
-        if (st != LIMN_OK) return st;
-        tiled = arena > (o->memory ? o->memory : default_arena);
+        st = half_arena(&arena, v, h, w, WHOLE, err);
+        tiled = arena > memory;
     }
-    if (!tiled) tile = h > w ? h : w;
-    limn_status st = run_tiles(out, v, in, h, w, tile, err);
+    if (st == LIMN_OK)
+        st = tiled ? run_tiled(out, v, in, h, w, memory, err) : run_whole(out, v, in, h, w, err);
     if (st != LIMN_OK) return st;
-    int64_t n = out_side(v, h) * out_side(v, w) * v->out_c;
+    int64_t n = h * v->up / v->down * (w * v->up / v->down) * v->out_c;
     for (int64_t i = 0; i < n; i++)
         if (!isfinite(out[i]))
             return limn_fail(err, LIMN_E_NUMERIC, "the autoencoder produced NaN or infinity");
@@ -201,7 +190,7 @@ limn_status limn_vae_decode(float *image, limn_checkpoint *ckpt, const float *la
     return st;
 }
 
-limn_status limn_vae_encode(float *latent, limn_checkpoint *ckpt, const float *image,
+limn_status limn_vae_encode(float *latent, float *spread, limn_checkpoint *ckpt, const float *image,
                             int64_t height, int64_t width, const limn_vae_options *opt,
                             limn_err *err) {
     bool has = opt->tiny ? ckpt->taesd && ckpt->taesd_cfg.has_encoder
@@ -213,13 +202,29 @@ limn_status limn_vae_encode(float *latent, limn_checkpoint *ckpt, const float *i
     float scale = opt->tiny ? ckpt->taesd_cfg.scaling_factor : ckpt->vae_cfg.scaling_factor;
     float shift = opt->tiny ? ckpt->taesd_cfg.shift_factor : ckpt->vae_cfg.shift_factor;
     int64_t n = (height / ckpt->latent_scale) * (width / ckpt->latent_scale);
-    float *out = limn_mem_aligned((size_t)(c * n) * sizeof *out);
+    int64_t kept = opt->tiny ? c : 2 * c; /* means, log variances */
+    float *out = limn_mem_aligned((size_t)(kept * n) * sizeof *out);
     if (!out) return limn_fail(err, LIMN_E_NOMEM, "no memory for a latent");
-    vae_half v = {
-        opt, ckpt, false, 3, c, 1, ckpt->latent_scale, "image", opt->tiny ? "latent" : "moments"};
+    vae_half v = {opt,
+                  ckpt,
+                  false,
+                  3,
+                  kept,
+                  1,
+                  ckpt->latent_scale,
+                  "image",
+                  opt->tiny ? "latent" : "moments"};
     limn_status st = run_half(out, &v, image, height, width, err);
-    if (st == LIMN_OK) limn_interleaved_to_planar(latent, out, c, n, c);
+    if (st == LIMN_OK) limn_interleaved_to_planar(latent, out, c, n, kept);
     for (int64_t i = 0; i < c * n && st == LIMN_OK; i++) latent[i] = (latent[i] - shift) * scale;
+    if (st == LIMN_OK && spread && !opt->tiny) {
+        limn_interleaved_to_planar(spread, out + c, c, n, kept);
+        /* diffusers models/autoencoders/vae.py, DiagonalGaussianDistribution */
+        for (int64_t i = 0; i < c * n; i++)
+            spread[i] = expf(0.5f * fminf(fmaxf(spread[i], -30), 20)) * scale;
+    } else if (st == LIMN_OK && spread) {
+        memset(spread, 0, (size_t)(c * n) * sizeof *spread);
+    }
     limn_mem_free(out);
     return st;
 }

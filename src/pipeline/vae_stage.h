@@ -21,10 +21,9 @@ typedef void limn_tile_done_fn(void *user, int done, int total);
 typedef struct limn_vae_options {
     limn_backend *backend;
     limn_tiling tiling;
-    int64_t tile;   /* side in pixels, multiple of 64; 0: 512 */
-    double overlap; /* share of the tile, 0..0.75 */
-    size_t memory;  /* AUTO: largest arena in bytes; 0: 4 GiB */
-    bool tiny;      /* TAESD instead of the autoencoder */
+    int64_t tile;  /* side of a tile's own part in pixels; 0: 512 */
+    size_t memory; /* AUTO: largest arena in bytes; 0: 4 GiB */
+    bool tiny;     /* TAESD instead of the autoencoder */
     const atomic_bool *cancel;
     limn_tile_done_fn *done;
     void *user;
@@ -35,9 +34,9 @@ typedef struct limn_vae_options {
 limn_status limn_vae_decode(float *image, limn_checkpoint *ckpt, const float *latent, int64_t h,
                             int64_t w, const limn_vae_options *opt, limn_err *err);
 /* image [height, width, 3] in -1..1, sides multiples of 8 -> latent [channels, height/8, width/8],
- * scaled: the mean of the posterior, not a sample, so that the same picture gives the same latent.
- */
-limn_status limn_vae_encode(float *latent, limn_checkpoint *ckpt, const float *image,
+ * scaled: the mean of the posterior. `spread` (or NULL) gets its standard deviations, as large and
+ * scaled alike: latent + spread * noise is a sample; zeros from TAESD, which has no posterior. */
+limn_status limn_vae_encode(float *latent, float *spread, limn_checkpoint *ckpt, const float *image,
                             int64_t height, int64_t width, const limn_vae_options *opt,
                             limn_err *err);
 

@@ -141,7 +141,36 @@ static size_t group_norm_scratch(const cpu_step *s, const limn_kernels *k, int t
 static limn_status group_norm_run(const cpu_step *s, const limn_exec *ex, limn_err *err) {
     (void)err;
     limn_group_norm_args a = group_norm_args(s);
-    limn_group_norm_run(ex, &a);
+    const float *given = s->n->n_src == 2 ? s->x[1] : NULL;
+    if (given)
+        limn_group_norm_apply(ex, &a, given, given + a.groups);
+    else
+        limn_group_norm_run(ex, &a);
+    return LIMN_OK;
+}
+
+/* The parts of a window's rows. */
+static size_t group_stats_scratch(const cpu_step *s, const limn_kernels *k, int threads) {
+    (void)k;
+    (void)threads;
+    const int64_t *x = s->n->src[0]->shape.dim;
+    return (size_t)x[1] * (size_t)s->n->attr.groups * 2 * sizeof(double);
+}
+
+static limn_status group_stats_run(const cpu_step *s, const limn_exec *ex, limn_err *err) {
+    const int64_t *x = s->n->src[0]->shape.dim;
+    const int32_t *at = s->x[1];
+    int64_t f = s->n->attr.factor, groups = s->n->attr.groups;
+    limn_norm_window w = {x[2], at[0] * f, at[1] * f, at[2] * f, at[3] * f};
+    if (w.y0 < 0 || w.x0 < 0 || w.y1 <= w.y0 || w.x1 <= w.x0 || w.y1 > x[1] || w.x1 > x[2])
+        return limn_fail(err, LIMN_E_LIMIT, "a window [%d, %d) x [%d, %d) does not lie in a tile",
+                         at[0], at[2], at[1], at[3]);
+    limn_group_norm_args a = {.x = rows_in(s, 0),
+                              .n = 1,
+                              .pixels = (w.y1 - w.y0) * (w.x1 - w.x0),
+                              .channels = x[3],
+                              .groups = groups};
+    limn_group_norm_window(ex, &a, &w, s->y, (float *)s->y + groups);
     return LIMN_OK;
 }
 
@@ -560,6 +589,7 @@ const cpu_op limn_cpu_ops[LIMN_OP_COUNT] = {
     [LIMN_OP_LINEAR]     = {true, LIMN_USE_MATRIX, linear_scratch,     linear_run},
     [LIMN_OP_CONV2D]     = {true, LIMN_USE_CONV,   conv_scratch,       conv_run},
     [LIMN_OP_GROUP_NORM] = {true, LIMN_USE_VECTOR, group_norm_scratch, group_norm_run},
+    [LIMN_OP_GROUP_STATS] = {true, LIMN_USE_VECTOR, group_stats_scratch, group_stats_run},
     [LIMN_OP_LAYER_NORM] = {true, LIMN_USE_VECTOR, NULL,               row_norm_run},
     [LIMN_OP_RMS_NORM]   = {true, LIMN_USE_VECTOR, NULL,               row_norm_run},
     [LIMN_OP_ATTENTION]  = {true, LIMN_USE_VECTOR, attention_scratch,  attention_run},

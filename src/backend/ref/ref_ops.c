@@ -116,6 +116,38 @@ static void normalise(float *y, const float *x, int64_t rows, int64_t cols, int6
         }
 }
 
+static void apply_given(float *y, const float *x, int64_t rows, int64_t cols, int64_t stride,
+                        double mean, double rstd, const float *w, const float *b) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < cols; c++) {
+            double v = (x[r * stride + c] - mean) * rstd;
+            y[r * stride + c] = (float)(v * (w ? w[c] : 1.0f) + (b ? b[c] : 0.0f));
+        }
+}
+
+static limn_status ref_group_stats(const ref_step *s, limn_err *err) {
+    const int64_t *x = s->n->src[0]->shape.dim;
+    const int32_t *at = s->x[1];
+    int64_t f = s->n->attr.factor, groups = s->n->attr.groups, per = x[3] / groups;
+    int64_t y0 = at[0] * f, x0 = at[1] * f, y1 = at[2] * f, x1 = at[3] * f;
+    if (y0 < 0 || x0 < 0 || y1 <= y0 || x1 <= x0 || y1 > x[1] || x1 > x[2])
+        return limn_fail(err, LIMN_E_LIMIT, "a window [%d, %d) x [%d, %d) does not lie in a tile",
+                         at[0], at[2], at[1], at[3]);
+    double n = (double)((y1 - y0) * (x1 - x0) * per);
+    for (int64_t g = 0; g < groups; g++)
+        for (int pass = 0; pass < 2; pass++) {
+            double sum = 0, mean = pass ? s->y[g] : 0;
+            for (int64_t r = y0; r < y1; r++)
+                for (int64_t c = x0; c < x1; c++)
+                    for (int64_t k = g * per; k < (g + 1) * per; k++) {
+                        double v = ((float *)s->x[0])[(r * x[2] + c) * x[3] + k] - mean;
+                        sum += pass ? v * v : v;
+                    }
+            s->y[pass * groups + g] = (float)(sum / n);
+        }
+    return LIMN_OK;
+}
+
 static limn_status ref_group_norm(const ref_step *s, limn_err *err) {
     const limn_attr *a = &s->n->attr;
     int64_t c = last_of(s->n), n = s->n->shape.dim[0], rows = count_of(s->n) / n / c;
@@ -127,8 +159,12 @@ static limn_status ref_group_norm(const ref_step *s, limn_err *err) {
     for (int64_t i = 0; i < n; i++)
         for (int64_t g = 0; g < a->groups; g++) {
             int64_t at = i * rows * c + g * per;
-            normalise(s->y + at, (float *)s->x[0] + at, rows, per, c, a->eps,
-                      w ? w + g * per : NULL, b ? b + g * per : NULL, true);
+            const float *wg = w ? w + g * per : NULL, *bg = b ? b + g * per : NULL;
+            if (s->n->n_src == 2)
+                apply_given(s->y + at, (float *)s->x[0] + at, rows, per, c, ((float *)s->x[1])[g],
+                            ((float *)s->x[1])[a->groups + g], wg, bg);
+            else
+                normalise(s->y + at, (float *)s->x[0] + at, rows, per, c, a->eps, wg, bg, true);
         }
     for (int64_t i = 0; i < count_of(s->n); i++) s->y[i] = limn_act_apply(a->act, 0, s->y[i]);
 out:
@@ -424,6 +460,7 @@ ref_op_fn *const limn_ref_ops[LIMN_OP_COUNT] = {
     [LIMN_OP_LINEAR] = ref_linear,
     [LIMN_OP_CONV2D] = ref_conv2d,
     [LIMN_OP_GROUP_NORM] = ref_group_norm,
+    [LIMN_OP_GROUP_STATS] = ref_group_stats,
     [LIMN_OP_LAYER_NORM] = ref_layer_norm,
     [LIMN_OP_RMS_NORM] = ref_rms_norm,
     [LIMN_OP_ATTENTION] = ref_attention,
