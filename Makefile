@@ -3,7 +3,7 @@ B ?= build
 JOBS ?= $(shell nproc)
 MESON_FLAGS ?=
 
-.PHONY: all demo test check bench asan fuzz format docs install install-deps clean web check-web install-web
+.PHONY: all demo models-eval test check bench asan fuzz format docs install install-deps clean web check-web install-web
 
 all: $(B)/build.ninja
 	ninja -C $(B) -j $(JOBS)
@@ -14,6 +14,10 @@ $(B)/build.ninja:
 
 demo: all
 	sh tools/demo.sh $(B)/limn out
+
+# Measures the bundled models; needs Python with torch (tools/train/README.md).
+models-eval: all
+	sh tools/train/models_eval.sh $(B)/limn
 
 test: all
 	meson test -C $(B) --print-errorlogs --num-processes $(JOBS)

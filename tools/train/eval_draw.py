@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Measure mini-draw as a user has it: the diffusers folder, 20 steps, guidance 3, prompts and seeds that
-training never used. Prints one table; run it through `make models-eval` or by hand.
+"""Measure mini-draw as a user has it: drawn by limn itself (--limn PROGRAM) or by diffusers, 20 steps,
+guidance 3, prompts and seeds that training never used. Prints one table; `make models-eval` runs it.
 
-    python eval_draw.py --model models/mini-draw --judge RUN/judge.pt [--concepts 200 --seeds 3]
+    python eval_draw.py --model models/mini-draw --judge RUN/judge.pt --sprites SPRITES [--limn build/limn]
 
 concept      the judge (train_classifier.py) names the thing of "a NAME" first
 background   the border's median colour is nearest to the colour that was asked for
@@ -12,13 +12,16 @@ The same measures are taken on painted truth first ("ruler"), which shows what a
 """
 import argparse
 import json
+import os
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
+from PIL import Image
 
 from art import COLOURS, SIZE, Painter, article, load_concepts
 from train_classifier import Judge, shrink
@@ -89,11 +92,13 @@ class Artist:
     """Draws through the stock pipeline, a batch at a time, with one generator per picture."""
 
     def __init__(self, path, steps, guidance):
+        from diffusers import StableDiffusionPipeline
         self.pipe = StableDiffusionPipeline.from_pretrained(path, torch_dtype=torch.float32)
         self.pipe.set_progress_bar_config(disable=True)
         self.steps, self.guidance = steps, guidance
 
     def draw(self, prompts, seeds):
+        """[n, 3, 128, 128] in -1..1."""
         out = []
         for i in range(0, len(prompts), 16):
             generators = [torch.Generator().manual_seed(s) for s in seeds[i:i + 16]]
@@ -101,6 +106,23 @@ class Artist:
                                generator=generators, output_type="np").images
             out.append(torch.from_numpy(images).permute(0, 3, 1, 2) * 2 - 1)
         return torch.cat(out)
+
+
+class LimnArtist:
+    """Draws through limn's own command, one run per picture."""
+
+    def __init__(self, program, path, steps, guidance):
+        self.command = [program, "draw", "--quiet", "-m", path, "-s", str(steps), "-g", str(guidance)]
+
+    def draw(self, prompts, seeds):
+        out = []
+        with tempfile.TemporaryDirectory() as folder:
+            for prompt, seed in zip(prompts, seeds):
+                file = os.path.join(folder, "%d.png" % len(out))
+                subprocess.run([*self.command, "-r", str(seed), "-o", file, prompt], check=True,
+                               stdout=subprocess.DEVNULL)
+                out.append(torch.from_numpy(np.array(Image.open(file).convert("RGB"))))
+        return torch.stack(out).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def score(judge, task, pictures):
@@ -124,7 +146,7 @@ def chunks(rows, n):
     return [rows[i:i + n] for i in range(0, len(rows), n)]
 
 
-def tasks(painter, concepts, rng, count, seeds):
+def tasks(painter, concepts, rng, count, seeds, others):
     """{measure: (rows, prompts, truth pictures)}"""
     chosen = [int(i) for i in rng.permutation(len(concepts))[:count]]
     colours = [c for c in COLOURS if c != "white"]
@@ -140,16 +162,16 @@ def tasks(painter, concepts, rng, count, seeds):
     for i in chosen:
         for _ in range(seeds):
             add("concept", (i,), article(concepts[i].name), kind="single", index=i, colour="white", size="normal")
-    for i in chosen[:60]:
+    for i in chosen[:others]:
         colour = any_of(colours)
         add("background", (i, colour), "%s on a%s %s background" % (
             article(concepts[i].name), "n" if colour == "orange" else "", colour),
             kind="single", index=i, colour=colour, size="normal")
-    for i in chosen[:60]:
+    for i in chosen[:others]:
         n = int(rng.integers(2, 4))
         add("count", (i, n), "%s %s" % (("two", "three")[n - 2], concepts[i].plural),
             kind=("two", "three")[n - 2], index=i, colour="white")
-    for i, j in zip(chosen[:60], chosen[1:61]):
+    for i, j in zip(chosen[:others], chosen[1:others + 1]):
         add("left/right", (i, j), "%s on the left and %s on the right" % (
             article(concepts[i].name), article(concepts[j].name)), kind="beside", index=i, other=j, colour="white")
     return out
@@ -164,6 +186,8 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--limn", help="limn's program; without it diffusers draws")
+    parser.add_argument("--others", type=int, default=60, help="prompts for each measure but the first")
     parser.add_argument("--tiers", default="1")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
@@ -174,12 +198,13 @@ def main():
     if [c.name for c in concepts] != names:
         raise SystemExit("the judge was trained on other concepts")
     painter = Painter(args.sprites, concepts, shake=0)
-    artist = Artist(args.model, args.steps, args.guidance)
+    artist = LimnArtist(args.limn, args.model, args.steps, args.guidance) if args.limn else \
+        Artist(args.model, args.steps, args.guidance)
     rng = np.random.default_rng(424242)
     table = {"judge, held-out scenes": held_out}
     print("judge on held-out scenes:", ", ".join("%s %.1f%%" % (s, 100 * r) for s, r in held_out.items()))
     print("%-12s %6s %8s %8s" % ("measure", "n", "ruler", "drawn"))
-    for measure, (rows, prompts, scenes) in tasks(painter, concepts, rng, args.concepts, args.seeds).items():
+    for measure, (rows, prompts, scenes) in tasks(painter, concepts, rng, args.concepts, args.seeds, args.others).items():
         truth = torch.from_numpy(np.stack([s.picture for s in scenes])).permute(0, 3, 1, 2).float() / 127.5 - 1
         begun = time.time()
         drawn = artist.draw(prompts, [90001 + k for k in range(len(prompts))])

@@ -66,7 +66,7 @@ def main():
     parser.add_argument("--sprites", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--merges", type=int, default=2000)
-    parser.add_argument("--length", type=int, default=32)
+    parser.add_argument("--length", type=int, default=40)
     args = parser.parse_args()
     concepts = load_concepts((1, 2, 3))
     counts = collections.Counter()

@@ -91,11 +91,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sprites", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--minutes", type=float, default=5, help="of processor time")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--tiers", default="1")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(11)
@@ -104,8 +104,8 @@ def main():
     rng = np.random.default_rng(11)
     judge = Judge(len(concepts)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=args.lr, weight_decay=.02)
-    begun, step, total = time.time(), 0, 0.0
-    while (part := (time.time() - begun) / (args.minutes * 60)) < 1:
+    begun, step, total = time.process_time(), 0, 0.0
+    while (part := (time.process_time() - begun) / (args.minutes * 60)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = args.lr * min(1, (step + 1) / 100) * (.01 + .99 * .5 * (1 + math.cos(math.pi * part)))
         x, y = augmented(painter, rng, args.batch)
@@ -115,7 +115,7 @@ def main():
         optimizer.step()
         step, total = step + 1, total + loss.item()
         if step % 200 == 0:
-            print("step %d  %.1f min  loss %.3f" % (step, (time.time() - begun) / 60, total / 200), flush=True)
+            print("step %d  %.1f min  loss %.3f" % (step, (time.process_time() - begun) / 60, total / 200), flush=True)
             total = 0.0
     judge.eval()
     right = held_out(judge, painter)

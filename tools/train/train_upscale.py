@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from art import COLOURS, Painter, load_concepts
+from train_draw import quicken
 
 SCALE = 4
 RESAMPLERS = (Image.BOX, Image.BILINEAR, Image.BICUBIC, Image.LANCZOS)
@@ -113,7 +114,7 @@ class Supply:
             photo = self.photos and self.rng.random() < .4
             picture = photo_crop(self.photos, self.rng, side) if photo else art_picture(self.painter, self.rng, side)
             low, high = degrade(picture, self.rng), np.asarray(picture, np.float32) / 255
-            if self.vae and not photo and self.rng.random() < .5:
+            if self.vae and not photo and self.rng.random() < .25:
                 low = self.through_vae(low)
             for _ in range(crops):
                 x, y = (int(v) for v in self.rng.integers(0, side // SCALE - crop + 1, 2))
@@ -136,12 +137,12 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--photos")
     parser.add_argument("--vae")
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--minutes", type=float, default=12, help="of processor time, so that a shared core does no harm")
     parser.add_argument("--features", type=int, default=32)
     parser.add_argument("--convolutions", type=int, default=12)
     parser.add_argument("--scenes", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -166,18 +167,20 @@ def main():
                    state.with_suffix(".part"))
         os.replace(state.with_suffix(".part"), state)
 
-    supply, last, total, count = Supply(args), time.time(), 0.0, 0
+    quicken(model.to(memory_format=torch.channels_last))
+    supply, last, total, count = Supply(args), time.process_time(), 0.0, 0
     while spent < args.minutes * 60:
         part = spent / (args.minutes * 60)
         for group in optimizer.param_groups:
             group["lr"] = args.lr * min(1, (step + 1) / 100) * (.02 + .98 * .5 * (1 + math.cos(math.pi * part)))
         small, large = supply.batch(args.scenes)
-        loss = loss_of(model(small), large)
+        loss = loss_of(model(small.contiguous(memory_format=torch.channels_last)), large)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         step, total, count = step + 1, total + loss.item(), count + 1
-        spent, last = spent + time.time() - last, time.time()
+        now = time.process_time()
+        spent, last = spent + now - last, now
         if step % 100 == 0:
             print("step %d  %.1f min  loss %.4f" % (step, spent / 60, total / count), flush=True)
             total, count = 0.0, 0

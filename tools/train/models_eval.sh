@@ -1,0 +1,26 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Measures the bundled models that are there: sh tools/train/models_eval.sh LIMN [DATA]
+# DATA (default build/train) keeps the art and the judge; both are made on the first run (about 15 minutes).
+# PYTHON names a python with the packages of tools/train/README.md; EVAL_OPTIONS goes to eval_draw.py.
+set -eu
+limn=$1
+data=${2:-build/train}
+python=${PYTHON:-python3}
+here=$(dirname "$0")
+mkdir -p "$data"
+if [ ! -d "$data/sprites" ]; then
+    sh "$here/fetch.sh" "$data"
+    "$python" "$here/render.py" --data "$data" --out "$data/sprites"
+fi
+if [ -e models/mini-draw/model_index.json ]; then
+    if [ ! -e "$data/judge/judge.pt" ]; then
+        "$python" "$here/train_classifier.py" --sprites "$data/sprites" --out "$data/judge"
+    fi
+    "$python" "$here/eval_draw.py" --limn "$limn" --model models/mini-draw --judge "$data/judge/judge.pt" \
+        --sprites "$data/sprites" ${EVAL_OPTIONS:-}
+fi
+if [ -e models/mini-upscale/mini-upscale-x4.safetensors ]; then
+    "$python" "$here/eval_upscale.py" --limn "$limn" --sprites "$data/sprites" \
+        --model models/mini-upscale/mini-upscale-x4.safetensors
+fi
