@@ -121,7 +121,7 @@ def main():
     parser.add_argument("--sprites")
     parser.add_argument("--each", type=int, default=100)
     parser.add_argument("--styles", default="noto,flat,3d")
-    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--tasks", default=",".join(t for t in TASKS if t not in ("talk", "unknown", "list")))
     parser.add_argument("--circle")
     parser.add_argument("--show", type=int, default=0, help="print so many answers per task")
     args = parser.parse_args()

@@ -23,18 +23,30 @@ from see_model import CELL, Encoder, load_tokenizer
 ALL = see_scene.STYLES
 STAGES = (
     (0, {"scene": .88, "line": .12}, .7, .8, (1,), ("3d",), 3),
-    (20, {"scene": .78, "line": .22}, .5, .6, (1,), ("3d",), 3),
-    (30, {"scene": .78, "line": .22}, .45, .5, (1,), ALL, 4),
-    (70, {"scene": .64, "line": .22, "table": .06, "clip": .08}, .35, .3, (1,), ALL, 4),
+    (24, {"scene": .93, "line": .05, "talk": .02}, .5, .8, (1,), ("3d",), 3),
+    (44, {"scene": .90, "line": .05, "clip": .03, "talk": .02}, .4, .7, (1,), ALL, 3),
+    (64, {"scene": .82, "line": .06, "clip": .07, "table": .03, "talk": .02}, .35, .6, (1,), ALL, 3),
+    (100, {"scene": .45, "line": .30, "clip": .10, "table": .13, "talk": .02}, .3, .4, (1, 2), ALL, 3),
+    (300, {"scene": .45, "line": .28, "clip": .10, "table": .15, "talk": .02}, .3, .2, (1, 2, 3), ALL, 3),
 )
-# How often each question is chosen, before and after minute 30.
+LATE = 44          # from this minute on the second weight holds
+# How often each question is chosen, early and late.
 WEIGHTS = {
-    "name": (4, 2), "list": (1, 1), "caption": (3, 2.5), "ground": (2, 1), "tint": (1.5, 1), "count": (1, 2.5), "yesno": (2, 2),
-    "place": (1, 2.5), "size": (.5, 1), "box": (1, 3), "point": (.5, 1), "classify": (1, 1.2), "moderate": (.8, 1.5),
-    "unknown": (.3, .4), "ocr": (3, 3), "spot": (.2, 1), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
-    "table_json": (1, 1), "clip_move": (2, 2), "clip_when": (2, 2), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 2),
+    "name": (4, 2), "list": (.5, .5), "caption": (3, 2.5), "ground": (2, 1), "tint": (1, 1), "count": (1.5, 2), "yesno": (2, 1.5),
+    "place": (1, 2), "size": (.5, .7), "box": (.5, 2.5), "point": (.1, .4), "classify": (.5, .8), "moderate": (.2, 1),
+    "unknown": (.2, .2), "ocr": (3, 3), "spot": (.2, 1), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
+    "table_json": (1, 1), "clip_move": (2, 2), "clip_when": (2, 2), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 2), "talk": (1, 1),
 }
 TASKS = tuple(WEIGHTS)
+# Talk without a picture.
+TALK = (
+    (("Hello.", "Hi!", "Hello", "hi", "Good morning.", "Hey there."), "Hello! Show me a picture and ask about it."),
+    (("What can you do?", "Help", "Who are you?", "What are you?"),
+     "I am mini-see, a small model. I name things, colours, counts, places and boxes, and I read short text."),
+    (("Thank you.", "Thanks!", "Thanks"), "You are welcome."),
+    (see_scene.NAME_ASKED + see_scene.CAPTION_ASKED + see_text.READ_ASKED, "I see no picture."),
+    (see_scene.UNKNOWN, see_scene.DO_NOT_KNOW),
+)
 SYSTEMS = ("You are a helpful assistant.", "Answer questions about pictures.")
 
 
@@ -58,6 +70,12 @@ class Maker:
         _, kinds, simple, ease, tiers, styles, most = stage
         kind = kind or str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
         times = cells = boxes = chars = None
+        if kind == "talk":
+            pairs = [see_scene.pick(rng, TALK) for _ in range(4)]
+            turns = [(TASKS.index("talk"), see_scene.pick(rng, asked), answer, False) for asked, answer in pairs]
+            conversation = [[turns[0]], [turns[1]], turns[2:]]
+            return {"frames": None, "clip": False, "encoded": self.encoder.encode(0, 0, None, conversation), "cells": None,
+                    "boxes": None, "chars": None, "conversation": conversation, "times": None, "first": "picture"}
         if kind == "scene":
             gallery = self.gallery(tiers, styles)
             picture = gallery.picture(rng, simple)
@@ -78,7 +96,7 @@ class Maker:
             if not asked:
                 return None
         frames = pixels if kind == "clip" else pixels[None]
-        conversation = self.choose(asked, late, most)
+        conversation = self.choose(asked, late, 1 if kind == "table" else most)
         size = (frames.shape[1] // CELL, frames.shape[2] // CELL)
         first = "text" if len(conversation) == 1 and len(conversation[0]) == 1 and kind != "table" and rng.random() < .3 else "picture"
         system = see_scene.pick(rng, SYSTEMS) if rng.random() < .04 else None
@@ -126,7 +144,7 @@ def main():
             continue
         minutes = float(args.clock.read_text()) if args.clock.exists() else 0.0
         stage = stage_at(minutes)
-        samples = [maker.sample(stage, int(minutes >= 30)) for _ in range(args.size)]
+        samples = [maker.sample(stage, int(minutes >= LATE)) for _ in range(args.size)]
         for s in samples:
             del s["conversation"], s["times"], s["first"]
         name = args.out / ("%020d.shard" % time.time_ns())

@@ -72,15 +72,19 @@ def shards(folder):
 
 
 def batches(folder, size):
-    """Samples of one picture size and kind together."""
+    """Samples of one picture size and kind together; four batches are gathered and sorted by length, so that little is
+    padding."""
     buckets = {}
     for s in shards(folder):
-        key = (s["frames"].shape, s["clip"], s["cells"] is None)
+        key = (None if s["frames"] is None else s["frames"].shape, s["clip"], s["cells"] is None)
         bucket = buckets.setdefault(key, [])
         bucket.append(s)
         limit = size if not s["clip"] else max(2, size // 4)
-        if len(bucket) >= limit:
-            yield buckets.pop(key)
+        if len(bucket) == 4 * limit:
+            bucket.sort(key=lambda s: len(s["encoded"].ids))
+            for part in torch.randperm(4).tolist():
+                yield bucket[part * limit:(part + 1) * limit]
+            buckets.pop(key)
 
 
 def in_merge_order(x):
@@ -196,17 +200,22 @@ def work(rank, args, net, helpers, ema, saved, clock):
         rate = args.lr * min(1, (step + 1) / 200, .03 + .97 * (1 - part) / args.cool)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        frames = torch.from_numpy(np.stack([s["frames"] for s in samples]))
-        b, n = frames.shape[:2]
-        if samples[0]["clip"]:
+        alone = float(clock[0]) < args.tower_minutes * 60
+        b = len(samples)
+        if samples[0]["frames"] is None:
+            if alone:
+                continue
+            merged, deep, seen = torch.zeros(0, net.config.text_config.hidden_size), [], None
+        elif samples[0]["clip"]:
+            frames = torch.from_numpy(np.stack([s["frames"] for s in samples]))
             flat = frames.flatten(0, 1)
             merged, deep, seen = see(net, flat[0::2], flat[1::2])
             fold = lambda t: t.reshape(b, -1, t.shape[-1])
             merged, deep = fold(merged), [fold(d) for d in deep]
         else:
-            merged, deep, seen = see(net, frames[:, 0])
+            merged, deep, seen = see(net, torch.from_numpy(np.stack([s["frames"][0] for s in samples])))
         loss = helper_loss(helpers, samples, merged, seen, bins)
-        if float(clock[0]) >= args.tower_minutes * 60:
+        if not alone:
             loss = loss * .5 + answer_loss(net, samples, special, merged, deep, bins)
         elif not isinstance(loss, torch.Tensor):
             continue
