@@ -3,7 +3,7 @@ B ?= build
 JOBS ?= $(shell nproc)
 MESON_FLAGS ?=
 
-.PHONY: all demo models-eval test check bench asan fuzz format docs install install-deps clean web check-web install-web
+.PHONY: all demo models-eval test torture check bench asan fuzz format docs install install-deps clean web check-web install-web
 
 all: $(B)/build.ninja
 	ninja -C $(B) -j $(JOBS)
@@ -21,6 +21,10 @@ models-eval: all
 
 test: all
 	meson test -C $(B) --print-errorlogs --num-processes $(JOBS)
+
+# kill -9 at 200 random moments, on a real disk (the tests have 20 rounds).
+torture: all
+	LIMN_TORTURE_ROUNDS=200 LIMN_TEST_DIR=$(B) $(B)/tests/test_torture
 
 # Layer order, budgets, formatting, generated files.
 check:

@@ -9,7 +9,7 @@
 #include "image/image.h"
 #include "job/queue_impl.h"
 
-enum { IDLE_MS = 1000, RETRY_MS = 500, AFFINITY_REACH = 4, AFFINITY_TURNS = 4 };
+enum { IDLE_MS = 1000, RETRY_MS = 100, AFFINITY_REACH = 4, AFFINITY_TURNS = 4 };
 #define REPORT_SECONDS 0.05 /* progress more often than this is left out */
 
 /* ---- runs ---- */
