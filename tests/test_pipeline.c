@@ -145,6 +145,41 @@ static void test_against_diffusers(void **state) {
     assert_int_equal(failed, 0);
 }
 
+/* The start picture's posterior is drawn with the seed, before the noise, as diffusers does. */
+static void test_start_pictures_against_diffusers(void **state) {
+    (void)state;
+    limn_err err = {0};
+    char init[] = "/tmp/limn_start_XXXXXX.png";
+    close(mkstemps(init, 4));
+    limn_weights *io = golden_open("pipe/pipe.io.safetensors");
+    const limn_tensor *rgb = limn_weights_find(io, "sd1/init_image");
+    limn_image *im = NULL;
+    GOLDEN_OK(limn_image_new(&im, 64, 64, 3, &err));
+    memcpy(limn_image_pixels(im), rgb->data, 64 * 64 * 3);
+    GOLDEN_OK(limn_image_save(im, init, NULL, NULL, &err));
+    limn_engine *e = engine_new("2");
+    static const char *const samplers[][2] = {{"ddim", "sd1_img2img_ddim"},
+                                              {"euler_a", "sd1_img2img_euler_a"}};
+    for (int i = 0; i < 2; i++)
+        for (int mean = 0; mean < 2; mean++) {
+            const draw_case c = {samplers[i][1],
+                                 "sd1",
+                                 {"sampler", samplers[i][0], "schedule", "leading", "init_image",
+                                  init, "strength", "0.6", "init_posterior",
+                                  mean ? "mean" : "sample"},
+                                 1};
+            limn_drawing *d = draw(e, &c);
+            int worst = drawing_error(d, limn_weights_findf(io, "%s/image", c.name));
+            if (mean ? worst <= 1 : worst > 1)
+                fail_msg("%s, mean %d: differs by %d", c.name, mean, worst);
+            limn_drawing_free(&d);
+        }
+    limn_engine_free(&e);
+    limn_image_free(&im);
+    limn_weights_unref(&io);
+    unlink(init);
+}
+
 /* Scheduler and limn.json of a folder fill what the request leaves open, and nothing else. */
 static void test_a_model_recommends(void **state) {
     (void)state;
@@ -501,6 +536,7 @@ static void test_refiner_takes_over(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_diffusers),
+        cmocka_unit_test(test_start_pictures_against_diffusers),
         cmocka_unit_test(test_a_model_recommends),
         cmocka_unit_test(test_threads_and_repeats_give_the_same_bits),
         cmocka_unit_test(test_recipe_draws_the_same_bits),

@@ -41,6 +41,7 @@ typedef enum limn_gen_precision {
     LIMN_GEN_PRECISION_INT8 /* int8 activations in the network's large products */
 } limn_gen_precision;
 
+typedef enum limn_posterior { LIMN_POSTERIOR_SAMPLE, LIMN_POSTERIOR_MEAN } limn_posterior;
 typedef enum limn_inpaint_fill {
     LIMN_FILL_ORIGINAL, /* start from the picture below the mask */
     LIMN_FILL_SMEAR,    /* surrounding colours drawn into the mask */
@@ -104,6 +105,7 @@ typedef struct limn_gen {
     bool mask_invert;
     double mask_blur; /* pixels, sigma */
     int64_t mask_grow;
+    int init_posterior; /* limn_posterior */
     int inpaint_fill, inpaint_area;
     int64_t inpaint_padding;
     /* hires */

@@ -43,6 +43,11 @@ static const limn_word fill_words[] = {
     {"zeros", "latent nothing", "nothing"},
     {NULL, NULL, NULL},
 };
+static const limn_word posterior_words[] = {
+    {"sample", "Sample", NULL},
+    {"mean", "Mean", "mode"},
+    {NULL, NULL, NULL},
+};
 static const limn_word area_words[] = {
     {"whole", "Whole picture", NULL},
     {"masked", "Only masked", NULL},
@@ -247,6 +252,9 @@ static const limn_param rows[] = {
      .png = "Denoising strength", .aliases = "denoising_strength|denoise", .group = "image",
      .flags = LIMN_P_META | LIMN_P_AXIS, .stages = LIMN_ST_NOISE, UI(0, 1, 0.05),
      .help = "how far the start picture is changed: 0 keeps it, 1 forgets it"},
+    {.name = "init_posterior", .type = LIMN_TYPE_ENUM, F(init_posterior), .words = posterior_words,
+     .png = "Init posterior", .group = "image", .flags = LIMN_P_META, .stages = LIMN_ST_NOISE,
+     .help = "the start picture's latent: drawn with the seed, as diffusers does, or its mean"},
     {.name = "fit", .type = LIMN_TYPE_ENUM, F(fit), .words = fit_words, .png = "Resize mode",
      .aliases = "resize_mode", .group = "image", .flags = LIMN_P_META, .stages = LIMN_ST_NOISE,
      .help = "what to do when the start picture has another shape"},

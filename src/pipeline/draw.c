@@ -189,6 +189,7 @@ static limn_sample_args sample_args(draw_run *r, const limn_pass *pass, int firs
 static limn_status first_pass(float *x, draw_run *r, int first_image, limn_err *err) {
     limn_sample_args a = sample_args(r, &r->plan.first, first_image);
     a.init = r->init.latent;
+    a.init_spread = r->init.spread;
     a.mask = r->init.latent_mask;
     a.fill = limn_gen_of(r->plan.params)->inpaint_fill;
     a.extra = r->init.extra;

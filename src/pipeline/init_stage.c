@@ -124,8 +124,10 @@ static limn_status smear(limn_image **out, const limn_image *picture, const limn
     return st;
 }
 
-static limn_status encode_image(float *latent, limn_checkpoint *ckpt, const limn_image *image,
-                                const limn_vae_options *vae, limn_err *err) {
+/* spread: NULL or as limn_vae_encode. */
+static limn_status encode_image(float *latent, float *spread, limn_checkpoint *ckpt,
+                                const limn_image *image, const limn_vae_options *vae,
+                                limn_err *err) {
     int64_t n = (int64_t)image->width * image->height;
     float *planar = limn_mem_aligned((size_t)n * 3 * sizeof *planar);
     float *inter = limn_mem_aligned((size_t)n * 3 * sizeof *inter);
@@ -134,7 +136,7 @@ static limn_status encode_image(float *latent, limn_checkpoint *ckpt, const limn
     if (st == LIMN_OK) {
         limn_image_to_f32(planar, image);
         limn_planar_to_interleaved(inter, planar, 3, n, 3, 0, 1);
-        st = limn_vae_encode(latent, NULL, ckpt, inter, image->height, image->width, vae, err);
+        st = limn_vae_encode(latent, spread, ckpt, inter, image->height, image->width, vae, err);
     }
     limn_mem_free(planar);
     limn_mem_free(inter);
@@ -167,7 +169,7 @@ static limn_status inpaint_extra(limn_init *in, limn_checkpoint *ckpt, int64_t h
     if (!in->mask) memset(grey->data, 128, (size_t)grey->width * (size_t)grey->height * 3);
     for (int64_t i = 0; i < h * w; i++)
         in->extra[i] = !in->latent_mask || in->latent_mask[i] >= 0.5f ? 1.0f : 0.0f;
-    st = encode_image(in->extra + h * w, ckpt, grey, vae, err);
+    st = encode_image(in->extra + h * w, NULL, ckpt, grey, vae, err);
     limn_image_free(&grey);
     return st;
 }
@@ -201,6 +203,11 @@ limn_status limn_init_make(limn_init *in, const limn_draw_plan *plan, limn_check
     LIMN_TRY(load_pictures(in, plan, err));
     in->latent = limn_mem_aligned((size_t)(c * h * w) * sizeof(float));
     LIMN_CHECK(err, in->latent, LIMN_E_NOMEM, "no memory for a latent");
+    /* Edit models read the picture beside the noise: their pipeline takes the mean. */
+    if (g->init_posterior == LIMN_POSTERIOR_SAMPLE && ckpt->unet_cfg.in_channels != 8) {
+        in->spread = limn_mem_aligned((size_t)(c * h * w) * sizeof(float));
+        LIMN_CHECK(err, in->spread, LIMN_E_NOMEM, "no memory for a latent");
+    }
     if (in->mask) {
         in->latent_mask = limn_mem_aligned((size_t)(c * h * w) * sizeof(float));
         LIMN_CHECK(err, in->latent_mask, LIMN_E_NOMEM, "no memory for a mask");
@@ -208,7 +215,7 @@ limn_status limn_init_make(limn_init *in, const limn_draw_plan *plan, limn_check
     }
     if (in->mask && g->inpaint_fill == LIMN_FILL_SMEAR)
         LIMN_TRY(smear(&filled, in->picture, in->mask, err));
-    LIMN_TRY(encode_image(in->latent, ckpt, filled ? filled : in->picture, vae, err));
+    LIMN_TRY(encode_image(in->latent, in->spread, ckpt, filled ? filled : in->picture, vae, err));
     LIMN_TRY(make_extra(in, ckpt, h, w, vae, err));
 out:
     limn_image_free(&filled);
@@ -221,6 +228,7 @@ void limn_init_deinit(limn_init *in) {
     limn_image_free(&in->picture);
     limn_image_free(&in->mask);
     limn_mem_free(in->latent);
+    limn_mem_free(in->spread);
     limn_mem_free(in->latent_mask);
     limn_mem_free(in->extra);
     *in = (limn_init){0};

@@ -20,8 +20,9 @@ typedef struct limn_init {
     limn_image *mask;     /* one channel at the drawing's size, blurred; NULL: none */
     int crop_x, crop_y, crop_w, crop_h; /* part of `original` that is drawn; crop_w 0: all */
     float *latent;                      /* [channels, h, w] scaled */
-    float *latent_mask;                 /* [channels, h, w], 1 = draw anew; NULL without mask */
-    float *extra; /* [extra_channels, h, w] for inpaint and edit models, or NULL */
+    float *spread;      /* standard deviations of the latent; NULL: it is taken as it is */
+    float *latent_mask; /* [channels, h, w], 1 = draw anew; NULL without mask */
+    float *extra;       /* [extra_channels, h, w] for inpaint and edit models, or NULL */
     int extra_channels;
 } limn_init;
 

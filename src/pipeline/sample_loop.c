@@ -10,6 +10,7 @@ typedef struct loop {
     limn_denoiser denoiser;
     limn_noise *noise;
     double *sigmas; /* of the steps that run */
+    float *sampled; /* [n]: start latents drawn from a->init and its spread; NULL: a->init */
     int steps;
     int64_t n, each; /* values of the batch, of one picture */
     int64_t h, w, c;
@@ -87,6 +88,24 @@ static void scale_end(float *x, const loop *l) {
     for (int64_t i = 0; i < l->n; i++) x[i] *= f;
 }
 
+static const float *init_of(const loop *l, int image) {
+    if (l->sampled) return l->sampled + image * l->each;
+    return l->a->init + (l->a->init_per_image ? image * l->each : 0);
+}
+
+/* The posterior of the start picture, drawn before the noise that is laid over it. */
+static limn_status sample_init(loop *l, limn_err *err) {
+    const limn_sample_args *a = l->a;
+    if (!a->init || !a->init_spread) return LIMN_OK;
+    float *x = limn_mem_aligned((size_t)l->n * sizeof *x);
+    if (!x) return limn_fail(err, LIMN_E_NOMEM, "no memory for a latent");
+    limn_noise_before(l->noise, x);
+    for (int64_t i = 0; i < l->n; i++)
+        x[i] = a->init[i % l->each] + a->init_spread[i % l->each] * x[i];
+    l->sampled = x;
+    return LIMN_OK;
+}
+
 /* What the pictures start from: noise, or the given latents with noise on top. */
 static limn_status make_start(float *x, loop *l, limn_err *err) {
     const limn_sample_args *a = l->a;
@@ -102,7 +121,7 @@ static limn_status make_start(float *x, loop *l, limn_err *err) {
     float *base = limn_mem_aligned((size_t)l->each * sizeof *base);
     if (!base) return limn_fail(err, LIMN_E_NOMEM, "no memory for a latent");
     for (int i = 0; i < a->plan->images; i++) {
-        const float *init = a->init + (a->init_per_image ? i * l->each : 0);
+        const float *init = init_of(l, i);
         float *xi = x + i * l->each;
         for (int64_t k = 0; k < l->each; k++) {
             float keep = a->mask && a->fill == LIMN_FILL_ZEROS ? 1 - a->mask[k] : 1;
@@ -168,7 +187,7 @@ static limn_status denoise_masked(void *user, float *x0, const float *x, int64_t
     loop *l = user;
     limn_status st = limn_denoiser_run(&l->denoiser, x0, x, n, at, err);
     for (int i = 0; st == LIMN_OK && l->a->mask && i < l->a->plan->images; i++)
-        limn_latent_blend(x0 + i * l->each, l->a->mask, l->a->init, l->each);
+        limn_latent_blend(x0 + i * l->each, l->a->mask, init_of(l, i), l->each);
     return st;
 }
 
@@ -217,8 +236,7 @@ limn_status limn_sample_run(float *x, const limn_sample_args *a, limn_err *err) 
     LIMN_TRY(make_sigmas(&l, err));
     if (l.steps == 0) { /* strength 0: the picture stays */
         for (int i = 0; i < a->plan->images; i++)
-            memcpy(x + i * l.each, a->init + (a->init_per_image ? i * l.each : 0),
-                   (size_t)l.each * sizeof *x);
+            memcpy(x + i * l.each, init_of(&l, i), (size_t)l.each * sizeof *x);
         goto out;
     }
     LIMN_TRY(set_noise_range(&l, err));
@@ -235,6 +253,7 @@ limn_status limn_sample_run(float *x, const limn_sample_args *a, limn_err *err) 
                                  .n = l.n};
     l.denoiser.options.scale = a->pass->cfg_scale;
     LIMN_TRY(limn_denoiser_init(&l.denoiser, err));
+    LIMN_TRY(sample_init(&l, err));
     LIMN_TRY(make_start(x, &l, err));
     LIMN_TRY(run_steps(x, &l, err));
     scale_end(x, &l);
@@ -244,5 +263,6 @@ out:
     limn_predictor_free(&l.refiner);
     limn_noise_free(&l.noise);
     limn_mem_free(l.sigmas);
+    limn_mem_free(l.sampled);
     return st;
 }

@@ -32,8 +32,9 @@ typedef struct limn_sample_args {
     /* [channels, h, w] for all images, or per image with init_per_image; NULL: text to image */
     const float *init;
     bool init_per_image;
-    const float *mask; /* [channels, h, w], 1 = draw anew, or NULL */
-    int fill;          /* limn_inpaint_fill */
+    const float *init_spread; /* [channels, h, w]: init is sampled with each picture's seed; NULL */
+    const float *mask;        /* [channels, h, w], 1 = draw anew, or NULL */
+    int fill;                 /* limn_inpaint_fill */
     const float *extra;
     int extra_channels;
     const atomic_bool *cancel;

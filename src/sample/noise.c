@@ -99,6 +99,10 @@ void limn_noise_free(limn_noise **noise) {
     *noise = NULL;
 }
 
+void limn_noise_before(limn_noise *s, float *out) {
+    for (int i = 0; i < s->streams; i++) limn_rng_normal(&s->rng[i], out + i * s->each, s->each);
+}
+
 limn_status limn_noise_first(limn_noise *s, float *out, limn_err *err) {
     float *other = NULL;
     if (s->variations) {

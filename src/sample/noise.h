@@ -54,7 +54,11 @@ typedef limn_status limn_noise_fn(void *user, float *out, int64_t n, const limn_
 limn_status limn_noise_new(limn_noise **out, const limn_noise_config *config, limn_err *err);
 void limn_noise_free(limn_noise **noise);
 
-/* The initial noise: out [images, channels, height, width], unit variance. Call once, first. */
+/* Unit normals [images, channels, height, width] that are drawn before the initial noise: what
+ * samples the latent of a start picture in diffusers. */
+void limn_noise_before(limn_noise *noise, float *out);
+/* The initial noise: out [images, channels, height, width], unit variance. Call once, before any
+ * step's noise. */
 limn_status limn_noise_first(limn_noise *noise, float *out, limn_err *err);
 /* The range of the Brownian path; needed before a draw with at->brownian. k-diffusion takes the
  * least positive and the largest sigma of the schedule. E_VALUE unless 0 < low < high. */
