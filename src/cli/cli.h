@@ -12,9 +12,9 @@
 #include "limn.h"
 
 typedef struct cli {
-    limn_params *app, *gen, *see; /* what the options said */
-    limn_cancel *cancel;          /* set by Ctrl-C and SIGTERM */
-    char **args;                  /* what is not an option */
+    limn_params *app, *gen, *see, *serve; /* what the options said */
+    limn_cancel *cancel;                  /* set by Ctrl-C and SIGTERM */
+    char **args;                          /* what is not an option */
     int n_args;
 } cli;
 
@@ -39,6 +39,8 @@ limn_status cmd_samplers(cli *c, limn_err *err);
 limn_status cmd_upscalers(cli *c, limn_err *err);
 limn_status cmd_models(cli *c, limn_err *err);
 limn_status cmd_schema(cli *c, limn_err *err);
+limn_status cmd_serve(cli *c, limn_err *err);
+limn_status cmd_key(cli *c, limn_err *err);
 limn_status cmd_version(cli *c, limn_err *err);
 
 /* err gets the text, the status comes back: limn_fail of the inside is not public. */

@@ -11,11 +11,15 @@ limn_status cmd_schema(cli *c, limn_err *err) {
     static const struct {
         const char *name;
         limn_params_kind kind;
-    } rows[] = {{"gen", LIMN_PARAMS_GEN}, {"app", LIMN_PARAMS_APP}, {"see", LIMN_PARAMS_SEE}};
+    } rows[] = {{"gen", LIMN_PARAMS_GEN},
+                {"app", LIMN_PARAMS_APP},
+                {"see", LIMN_PARAMS_SEE},
+                {"serve", LIMN_PARAMS_SERVE}};
     size_t i = 0, n = sizeof rows / sizeof rows[0];
     while (i < n && strcmp(which, rows[i].name) != 0) i++;
     if (i == n)
-        return cli_fail(err, LIMN_E_USAGE, "schema knows gen, see and app, not \"%.40s\"", which);
+        return cli_fail(err, LIMN_E_USAGE, "schema knows gen, see, serve and app, not \"%.40s\"",
+                        which);
     limn_status st = limn_params_schema(&text, rows[i].kind, limn_engine_choice, err);
     if (st != LIMN_OK) return st;
     fputs(text, stdout);

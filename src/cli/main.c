@@ -28,8 +28,12 @@ static const cli_command commands[] = {
     {"samplers", "", "list solvers and noise schedules", 0, 0, LIMN_PARAMS_APP, cmd_samplers},
     {"upscalers", "", "list ways to enlarge pictures", 0, 0, LIMN_PARAMS_APP, cmd_upscalers},
     {"models", "", "list models that can be named", 0, 0, LIMN_PARAMS_APP, cmd_models},
-    {"schema", "[gen|see|app]", "print the JSON Schema of the parameters", 0, 1, LIMN_PARAMS_APP,
-     cmd_schema},
+    {"schema", "[gen|see|serve|app]", "print the JSON Schema of the parameters", 0, 1,
+     LIMN_PARAMS_APP, cmd_schema},
+    {"serve", "", "serve drawing and seeing over HTTP, with a page for the browser", 0, 0,
+     LIMN_PARAMS_SERVE, cmd_serve},
+    {"key", "create OWNER [SCOPE] [DAYS] | list | revoke ID", "keys for the server", 1, 4,
+     LIMN_PARAMS_SERVE, cmd_key},
     {"version", "", "print the version", 0, 0, LIMN_PARAMS_APP, cmd_version},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
@@ -139,9 +143,12 @@ static limn_status run_command(const cli_command *cmd, cli *c, int argc, char **
     limn_status st = limn_params_new(&c->app, LIMN_PARAMS_APP, err);
     if (st == LIMN_OK) st = limn_params_new(&c->gen, LIMN_PARAMS_GEN, err);
     if (st == LIMN_OK) st = limn_params_new(&c->see, LIMN_PARAMS_SEE, err);
+    if (st == LIMN_OK) st = limn_params_new(&c->serve, LIMN_PARAMS_SERVE, err);
     if (st == LIMN_OK) st = limn_cancel_new(&c->cancel, err);
     if (st != LIMN_OK) return st;
-    limn_params *const sets[] = {c->app, cmd->kind == LIMN_PARAMS_SEE ? c->see : c->gen};
+    limn_params *const sets[] = {c->app, cmd->kind == LIMN_PARAMS_SEE     ? c->see
+                                         : cmd->kind == LIMN_PARAMS_SERVE ? c->serve
+                                                                          : c->gen};
     st = limn_params_parse_args(sets, cmd->kind == LIMN_PARAMS_APP ? 1 : 2, argc, argv, &c->n_args,
                                 err);
     c->args = argv;
@@ -194,6 +201,7 @@ int main(int argc, char **argv) {
     limn_params_free(&c.app);
     limn_params_free(&c.gen);
     limn_params_free(&c.see);
+    limn_params_free(&c.serve);
     limn_cancel_free(&c.cancel);
     if (fflush(stdout) != 0 && code == 0) {
         fprintf(stderr, "limn: the result cannot be written to standard output\n");

@@ -75,7 +75,7 @@ static limn_status put_picture(limn_run *run, const limn_image *image, const lim
     limn_file_options how = LIMN_FILE_OPTIONS;
     limn_status st = LIMN_OK;
     how.format = formats[limn_gen_of(params)->format];
-    LIMN_TRY(limn_params_format_json(&a.recipe, params, true, err));
+    LIMN_TRY(limn_params_format_json(&a.recipe, params, false, err));
     LIMN_TRY(limn_params_format_text(&a.text, params, err));
     LIMN_TRY(limn_image_encode(&data, &size, image, &how, a.text, err));
     LIMN_TRY(limn_run_output(run, &a, data, size, image, err));

@@ -21,9 +21,11 @@ static void split_host(char out[256], const char *host) {
     snprintf(out, 256, "%.*s", (int)n, host);
 }
 
+/* "127.0.0.1.example.com" is a name that anybody can own, not an address. */
 static bool is_loopback_name(const char *name) {
-    return strcasecmp(name, "localhost") == 0 || strncmp(name, "127.", 4) == 0 ||
-           strcmp(name, "[::1]") == 0;
+    unsigned char v4[4];
+    return strcasecmp(name, "localhost") == 0 || strcmp(name, "[::1]") == 0 ||
+           (inet_pton(AF_INET, name, v4) == 1 && v4[0] == 127);
 }
 
 static bool is_address(const char *name) {

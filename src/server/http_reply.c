@@ -82,7 +82,7 @@ void limn_http_reply_empty(limn_http_req *rq, int status) {
 }
 
 void limn_http_reply_json(limn_http_req *rq, int status, json_t *body) {
-    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
     json_decref(body);
     if (!text) {
         static const char sorry[] = "{\"error\":{\"type\":\"server_error\",\"code\":"

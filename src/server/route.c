@@ -11,8 +11,8 @@
 
 static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
 
-static const limn_route_table *const tables[] = {&limn_native_routes, &limn_openai_routes, &limn_sdapi_routes,
-                                                 &limn_page_routes, NULL};
+static const limn_route_table *const tables[] = {&limn_native_routes, &limn_openai_routes,
+                                                 &limn_sdapi_routes, &limn_page_routes, NULL};
 
 const limn_route_table *const *limn_route_tables(void) {
     return tables;

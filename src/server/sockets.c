@@ -44,6 +44,7 @@ struct client {
     atomic_bool ready; /* a feed has something */
     double heard, pinged;
     bool closing, dead, wants_write;
+    bool left; /* the socket ended or failed */
     subscription subs[LIMN_LIMIT_WS_SUBSCRIPTIONS];
 };
 
@@ -99,6 +100,7 @@ static ssize_t on_recv(wslay_event_context_ptr ws, uint8_t *buf, size_t len, int
         return n;
     }
     bool later = n < 0 && (errno == EAGAIN || errno == EINTR);
+    if (!later) c->left = true;
     wslay_event_set_error(ws, later ? WSLAY_ERR_WOULDBLOCK : WSLAY_ERR_CALLBACK_FAILURE);
     return -1;
 }
@@ -262,10 +264,17 @@ static void set_interest(client *c) {
     epoll_ctl(c->all->epoll, EPOLL_CTL_MOD, c->fd, &ev);
 }
 
+/* wslay answers a broken frame head with a close that gives no reason; this one does. */
+static void refuse_frame(client *c) {
+    static const unsigned char close_1002[] = {0x88, 0x02, 0x03, 0xea};
+    c->dead = true;
+    if (!c->left) send(c->fd, close_1002, sizeof close_1002, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static void serve_client(client *c, bool readable) {
     if (c->dead) return;
     if (readable || c->first_at < c->first_len)
-        if (wslay_event_recv(c->ws) != 0) c->dead = true;
+        if (wslay_event_recv(c->ws) != 0) refuse_frame(c);
     if (!c->dead) pump(c);
     if (!c->dead && wslay_event_want_write(c->ws) && wslay_event_send(c->ws) != 0) c->dead = true;
     if (!wslay_event_want_read(c->ws) && !wslay_event_want_write(c->ws)) c->dead = true;
@@ -316,6 +325,7 @@ static void say_bye(limn_sockets *all) {
         if (c->closing) continue;
         c->closing = true;
         say(c, limn_event_plain_json("bye", NULL));
+        if (wslay_event_send(c->ws) != 0) c->dead = true; /* a close overtakes what waits */
         wslay_event_queue_close(c->ws, WSLAY_CODE_GOING_AWAY, NULL, 0);
         atomic_store(&c->ready, true);
     }

@@ -26,7 +26,7 @@ struct limn_http_waiting {
     char job[LIMN_JOB_ID_LEN + 1];
     int fd;
     double deadline; /* clock; < 0: none */
-    bool cancel;
+    bool cancel, answered;
     limn_http_done *done;
     const limn_http_stream_ops *ops; /* NULL: a wait */
     void *user;
@@ -115,6 +115,9 @@ void limn_http_waiting_free(limn_http_waiting **waiting, bool completed) {
     w->next->prev = w->prev;
     pthread_mutex_unlock(&all->lock);
     limn_feed_close(&w->feed);
+    limn_job_state was;
+    if (!w->ops && w->cancel && !w->answered) /* the client went away before the end */
+        limn_queue_cancel(w->rq->server->queue, NULL, w->job, &was, NULL);
     if (w->ops) {
         atomic_fetch_sub(&w->rq->server->sse_clients, 1);
         if (w->ops->free) w->ops->free(w->user, w->lasted && completed);
@@ -154,6 +157,7 @@ static void finish_wait(limn_http_waiting *w, bool ended) {
     limn_http_req *rq = w->rq;
     limn_job *job = NULL;
     limn_err err = {0};
+    w->answered = true;
     limn_queue_get(rq->server->queue, NULL, w->job, &job, &err);
     w->done(rq, job, ended);
     limn_job_free(&job);
@@ -166,10 +170,9 @@ static bool give_up(limn_http_waiting *w) {
     bool late = w->late, gone = w->gone, closing = w->closing;
     pthread_mutex_unlock(&w->lock);
     if (gone) {
-        limn_job_state was;
-        if (w->cancel) limn_queue_cancel(rq->server->queue, NULL, w->job, &was, NULL);
         limn_http_fail(rq, LIMN_HTTP_CANCELLED, NULL, "the client went away");
     } else if (closing) {
+        w->answered = true; /* the job stays */
         limn_http_fail(rq, LIMN_HTTP_UNAVAILABLE, NULL,
                        "the server is stopping; the job goes on at its next start");
         limn_http_add_header(rq, "Retry-After", "5");

@@ -171,6 +171,7 @@ void native_see(limn_http_req *rq) {
     LIMN_TRY(limn_api_read_job(rq, &submit, &err));
     LIMN_TRY(simple_messages(rq, &messages, &err));
     json_object_del(rq->json, "images");
+    json_object_del(rq->json, "prompt"); /* it is in the message */
     LIMN_TRY(take_schema(rq, &err));
     LIMN_TRY(limn_api_read_params(rq, see, rq->json, &err));
     text = json_dumps(messages, JSON_COMPACT);

@@ -74,7 +74,7 @@ const limn_openapi_schema limn_openapi_schemas[] = {
     {"Model", OBJECT("\"id\", \"object\", \"created\", \"owned_by\", \"kind\"",
         "\"id\": " TEXT ", \"object\": {\"const\": \"model\"}, \"created\": " INT
         ", \"owned_by\": " TEXT ", \"kind\": {\"enum\": [\"draw\", \"see\"]}, \"family\": " TEXT
-        ", \"title\": " TEXT ", \"sha\": " TEXT ", \"supported\": " BOOL ", \"bundled\": " BOOL
+        ", \"title\": " TEXT ", \"supported\": " BOOL ", \"bundled\": " BOOL
         ", \"default\": " BOOL ", \"loaded\": " BOOL ", \"memory\": " INT ", \"bytes\": " INT)},
     {"ModelList", OBJECT("\"object\", \"data\"",
         "\"object\": {\"const\": \"list\"}, \"data\": " LIST(REF("Model")) ", \"next\": "

@@ -17,8 +17,6 @@ static inline bool sdapi_is_sdnext(const limn_http_req *rq) {
 json_t *sdapi_options_get(limn_http_req *rq);
 /* The `info` object of a finished drawing; `images` of its artifacts are in the answer. */
 json_t *sdapi_info(limn_http_req *rq, const limn_job *job);
-/* Title of a model as A1111 writes it; hashes of whole files are not known here. */
-const char *sdapi_model_title(limn_http_req *rq, const limn_shelf_item *m);
 
 limn_http_handler sdapi_txt2img, sdapi_img2img, sdapi_extra_single, sdapi_extra_batch,
     sdapi_png_info, sdapi_interrogate, sdapi_caption, sdapi_vqa, sdapi_progress, sdapi_interrupt,

@@ -64,14 +64,10 @@ void sdapi_latent_modes(limn_http_req *rq) {
     limn_http_reply_json(rq, 200, json_pack("[{s:s}]", "name", "Latent"));
 }
 
-const char *sdapi_model_title(limn_http_req *rq, const limn_shelf_item *m) {
-    return limn_http_printf(rq, "%s", m->name);
-}
-
 /* Names stand where the originals show paths of the server. */
 static json_t *model_json(limn_http_req *rq, const limn_shelf_item *m) {
-    json_t *o = json_pack("{s:s, s:s, s:n, s:n, s:s, s:n}", "title", sdapi_model_title(rq, m),
-                          "model_name", m->name, "hash", "sha256", "filename", m->name, "config");
+    json_t *o = json_pack("{s:s, s:s, s:n, s:n, s:s, s:n}", "title", m->name, "model_name", m->name,
+                          "hash", "sha256", "filename", m->name, "config");
     if (sdapi_is_sdnext(rq)) json_object_set_new(o, "type", json_string(m->family));
     return o;
 }

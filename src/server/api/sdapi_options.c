@@ -17,12 +17,12 @@ static json_t *defaults(limn_http_req *rq) {
     bool sdnext = sdapi_is_sdnext(rq);
     limn_shelf_item model = {0};
     limn_shelf_find(rq->server->shelf, &model, LIMN_SHELF_DRAW, "", NULL);
-    json_t *o = json_pack(
-        "{s:s, s:o, s:s, s:s, s:i, s:s, s:i, s:b, s:b, s:b, s:s, s:b}", "sd_model_checkpoint",
-        model.name ? sdapi_model_title(rq, &model) : "", "sd_checkpoint_hash", json_null(),
-        "sd_vae", "Automatic", "samples_format", sdnext ? "jpg" : "png", "CLIP_stop_at_last_layers",
-        1, "randn_source", "CPU", "jpeg_quality", 90, "samples_save", 1, "return_grid", 0,
-        "enable_pnginfo", 1, "upscaler_for_img2img", "None", "live_previews_enable", 1);
+    json_t *o = json_pack("{s:s, s:n, s:s, s:s, s:i, s:s, s:i, s:b, s:b, s:b, s:s, s:b}",
+                          "sd_model_checkpoint", model.name ? model.name : "", "sd_checkpoint_hash",
+                          "sd_vae", "Automatic", "samples_format", sdnext ? "jpg" : "png",
+                          "CLIP_stop_at_last_layers", 1, "randn_source", "CPU", "jpeg_quality", 90,
+                          "samples_save", 1, "return_grid", 0, "enable_pnginfo", 1,
+                          "upscaler_for_img2img", "None", "live_previews_enable", 1);
     limn_shelf_item_deinit(&model);
     return o;
 }

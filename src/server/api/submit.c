@@ -19,10 +19,10 @@ static bool is_path(const char *name) {
 static bool prompt_names_path(const char *prompt) {
     char name[256];
     for (const char *at = strchr(prompt, '<'); at; at = strchr(at + 1, '<')) {
-        size_t word = strcspn(at, ":<>");
-        if (at[word] != ':') continue;
-        size_t n = strcspn(at + word + 1, ":>");
-        snprintf(name, sizeof name, "%.*s", (int)(n < 255 ? n : 255), at + word + 1);
+        const char *colon = at + 1 + strcspn(at + 1, ":<>");
+        if (*colon != ':') continue;
+        size_t n = strcspn(colon + 1, ":>");
+        snprintf(name, sizeof name, "%.*s", (int)(n < 255 ? n : 255), colon + 1);
         if (is_path(name)) return true;
     }
     return false;
