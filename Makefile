@@ -3,7 +3,7 @@ B ?= build
 JOBS ?= $(shell nproc)
 MESON_FLAGS ?=
 
-.PHONY: all demo models-eval test torture check bench asan fuzz format docs install install-deps clean web check-web install-web
+.PHONY: all demo models-eval test torture check bench asan tsan fuzz format docs install install-deps clean web check-web install-web
 
 all: $(B)/build.ninja
 	ninja -C $(B) -j $(JOBS)
@@ -43,6 +43,10 @@ asan:
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    meson test -C build-asan --print-errorlogs --num-processes $(JOBS) --timeout-multiplier 5
 
+# The queue and its events under ThreadSanitizer.
+tsan:
+	sh tools/tsan.sh build-tsan
+
 # Fuzz targets (clang's libFuzzer); run one with: build-fuzz/fuzz/fuzz_NAME fuzz/corpus/NAME
 fuzz:
 	test -f build-fuzz/build.ninja || CC=clang-16 meson setup build-fuzz -Dfuzz=true \
@@ -73,4 +77,4 @@ install-deps:
 	sh tools/setup.sh
 
 clean:
-	rm -rf $(B) build-asan build-fuzz
+	rm -rf $(B) build-asan build-tsan build-fuzz
