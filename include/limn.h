@@ -291,6 +291,28 @@ limn_status limn_upscale(limn_image **out, limn_engine *engine, const limn_image
 /* What a model file or folder is: a JSON object, or lines for a reader. */
 limn_status limn_info(char **out, limn_engine *engine, const char *path, bool json, limn_err *err);
 
+/* How limn_quantize writes a model; zero-initialise, `type` must be given. */
+typedef struct limn_quantize_options {
+    const char *type; /* "q8_0", "q4_k_m", "f16" ...: see limn_quantize_choice */
+    bool dry_run;     /* only say what would be written */
+    bool overwrite;   /* replace files that exist */
+    bool json;        /* the report as one JSON object */
+    int threads;      /* 0: one per core; the files do not depend on it */
+} limn_quantize_options;
+
+/*
+ * Writes a model as a GGUF file of another type: a transformers folder (Qwen3-VL, Qwen3, Qwen2,
+ * Llama; of Qwen3-VL also "mmproj-<name>" beside it) under llama.cpp's names, a GGUF file or a
+ * diffusion checkpoint under its own. *report says for each type how many weights it has and the
+ * error: root of (sum of squared differences / sum of squared weights). E_NUMERIC: weights that
+ * are NaN or infinite.
+ */
+limn_status limn_quantize(char **report, const char *in, const char *out,
+                          const limn_quantize_options *options, const limn_watch *watch,
+                          limn_err *err);
+/* The types, index from 0 on; false after the last. Static strings. */
+bool limn_quantize_choice(const char **name, const char **help, int index);
+
 /* The engine's lists: "sampler", "schedule", "upscaler", "model" ... (see limn_choice_fn). */
 bool limn_engine_choice(limn_choice *out, const char *list, int index);
 

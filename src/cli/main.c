@@ -25,6 +25,8 @@ static const cli_command commands[] = {
      LIMN_PARAMS_GEN, cmd_sheet},
     {"info", "FILE", "say what a model or picture is and what is inside", 1, 1, LIMN_PARAMS_APP,
      cmd_info},
+    {"quantize", "IN OUT.gguf", "store a model in fewer bits, as a GGUF file", 0, 2,
+     LIMN_PARAMS_APP, cmd_quantize},
     {"samplers", "", "list solvers and noise schedules", 0, 0, LIMN_PARAMS_APP, cmd_samplers},
     {"upscalers", "", "list ways to enlarge pictures", 0, 0, LIMN_PARAMS_APP, cmd_upscalers},
     {"models", "", "list models that can be named", 0, 0, LIMN_PARAMS_APP, cmd_models},

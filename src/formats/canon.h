@@ -48,5 +48,8 @@ bool limn_canon_unet_original(char *name, size_t size, const limn_unet_config *c
  * metadata or config.json carry it. Rows of Q and K are as the file has them (llama.cpp permutes
  * them for the "llama" architecture only). */
 limn_status limn_canon_llm(limn_weights **out, const limn_weights *w, limn_err *err);
+/* llama.cpp's name of a canonical tensor of limn_canon_llm, into name [size]; false: it has none.
+ */
+bool limn_canon_llm_gguf(char *name, size_t size, const char *canonical);
 
 #endif

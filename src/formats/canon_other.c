@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Scopes of upscalers (RRDBNet, SRVGGNetCompact) and language models; see canon.h. */
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -191,4 +192,19 @@ limn_status limn_canon_llm(limn_weights **out, const limn_weights *w, limn_err *
                "%s: holds no language model (no token embedding)", limn_weights_path(w));
 out:
     return limn_canon_end(&c, out, st);
+}
+
+bool limn_canon_llm_gguf(char *name, size_t size, const char *canonical) {
+    const char *p = canonical;
+    int layer = limn_canon_number(&p, "layers");
+    const limn_canon_rule *rules = layer < 0 ? llm_top_rules : llm_layer_rules;
+    size_t n = layer < 0 ? COUNT(llm_top_rules) : COUNT(llm_layer_rules);
+    for (size_t i = 0; i < n; i++) {
+        size_t len = strlen(rules[i].to);
+        if (strncmp(p, rules[i].to, len) != 0 || p[len] != '.') continue;
+        int made = layer < 0 ? snprintf(name, size, "%s%s", rules[i].from, p + len)
+                             : snprintf(name, size, "blk.%d.%s%s", layer, rules[i].from, p + len);
+        return made > 0 && (size_t)made < size;
+    }
+    return false;
 }

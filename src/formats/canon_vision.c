@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Canonical scope of Qwen3-VL's vision tower; see llm_config.h. */
+#include <stdio.h>
 #include <string.h>
 
 #include "formats/canon_map.h"
@@ -111,4 +112,32 @@ limn_status limn_canon_vision(limn_weights **out, const limn_weights *w, limn_er
     }
 out:
     return limn_canon_end(&c, out, st);
+}
+
+static bool put_original(char *name, size_t size, const char *before, const limn_canon_rule *rules,
+                         size_t n, const char *rest) {
+    for (size_t i = 0; i < n; i++) {
+        size_t len = strlen(rules[i].to);
+        if (strncmp(rest, rules[i].to, len) != 0 || (rest[len] != '.' && rest[len] != 0)) continue;
+        int made = snprintf(name, size, "%s%s%s", before, rules[i].from, rest + len);
+        return made > 0 && (size_t)made < size;
+    }
+    return false;
+}
+
+bool limn_canon_vision_gguf(char *name, size_t size, const char *canonical,
+                            const limn_vision_config *cfg) {
+    char before[64];
+    const char *p = canonical;
+    int n = limn_canon_number(&p, "blocks");
+    if (n >= 0) {
+        snprintf(before, sizeof before, "v.blk.%d.", n);
+        return put_original(name, size, before, block_rules, COUNT(block_rules), p);
+    }
+    n = limn_canon_number(&p, "deepstack_merger_list");
+    if (n >= 0 && n < cfg->n_deepstack) {
+        snprintf(before, sizeof before, "v.deepstack.%d.", cfg->deepstack[n]);
+        return put_original(name, size, before, merger_rules, COUNT(merger_rules), p);
+    }
+    return n < 0 && put_original(name, size, "", top_rules, COUNT(top_rules), canonical);
 }

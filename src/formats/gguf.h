@@ -32,6 +32,19 @@ limn_status limn_gguf_load_split(limn_weights **out, limn_fsmap *map, limn_err *
 limn_status limn_gguf_save(const char *path, const limn_named_tensor *list, size_t n,
                            const limn_meta *meta, size_t n_meta, limn_err *err);
 
+/* The same piece by piece, for sets that do not fit into memory: the header is made from the list
+ * (its data pointers are not read), then the tensors' bytes are added in its order, cut anywhere.
+ * One thread; nothing is at `path` before finish. */
+typedef struct limn_gguf_writer limn_gguf_writer;
+limn_status limn_gguf_writer_new(limn_gguf_writer **out, const char *path,
+                                 const limn_named_tensor *list, size_t n, const limn_meta *meta,
+                                 size_t n_meta, limn_err *err);
+limn_status limn_gguf_writer_add(limn_gguf_writer *w, const void *bytes, size_t n, limn_err *err);
+/* All bytes must have been added. */
+limn_status limn_gguf_writer_finish(limn_gguf_writer *w, limn_err *err);
+/* Removes what was written when it was not finished. NULL-safe; nulls the caller's pointer. */
+void limn_gguf_writer_free(limn_gguf_writer **w);
+
 /* The number of a dtype in GGUF files; -1 when it has none. */
 int limn_gguf_type_number(limn_dtype t);
 

@@ -96,39 +96,115 @@ static limn_status header_format(limn_buf *b, const char *path, const limn_named
     return b->failed ? limn_fail(err, LIMN_E_LIMIT, "%s: the header grows too big", path) : LIMN_OK;
 }
 
-static void data_write(FILE *f, const limn_named_tensor *list, size_t n) {
-    static const uint8_t zeros[ALIGN];
-    for (size_t i = 0; i < n && !ferror(f); i++) {
-        size_t bytes;
-        limn_tensor_bytes(&bytes, list[i].tensor.dtype, &list[i].tensor.shape);
-        if (bytes) fwrite(list[i].tensor.data, 1, bytes, f);
-        fwrite(zeros, 1, (ALIGN - bytes % ALIGN) % ALIGN, f);
+struct limn_gguf_writer {
+    FILE *file;
+    char *path, *temp;
+    size_t *bytes; /* [n] of each tensor */
+    size_t n, at;  /* at: the tensor being written */
+    size_t done;   /* bytes of it so far */
+};
+
+static limn_status write_failed(const limn_gguf_writer *w, limn_err *err) {
+    return limn_fail(err, LIMN_E_IO, "%s: cannot be written: %s", w->path, strerror(errno));
+}
+
+static limn_status writer_init(limn_gguf_writer *w, const char *path, const limn_buf *head,
+                               const limn_named_tensor *list, size_t n, limn_err *err) {
+    limn_buf temp;
+    limn_buf_init(&temp, 1 << 16);
+    limn_buf_addf(&temp, "%s.part-%ld", path, (long)getpid());
+    if (temp.failed) {
+        limn_buf_deinit(&temp);
+        return limn_fail(err, LIMN_E_VALUE, "%.200s: the path is too long", path);
     }
+    w->temp = limn_buf_take(&temp);
+    w->path = limn_mem_strdup(path);
+    w->bytes = limn_mem_calloc(n ? n : 1, sizeof *w->bytes);
+    if (!w->temp || !w->path || !w->bytes)
+        return limn_fail(err, LIMN_E_NOMEM, "no memory to write %s", path);
+    for (size_t i = 0; i < n; i++)
+        limn_tensor_bytes(&w->bytes[i], list[i].tensor.dtype, &list[i].tensor.shape);
+    w->n = n;
+    w->file = fopen(w->temp, "wbxe");
+    if (!w->file) return write_failed(w, err);
+    if (fwrite(head->data, 1, head->len, w->file) != head->len) return write_failed(w, err);
+    return LIMN_OK;
+}
+
+limn_status limn_gguf_writer_new(limn_gguf_writer **out, const char *path,
+                                 const limn_named_tensor *list, size_t n, const limn_meta *meta,
+                                 size_t n_meta, limn_err *err) {
+    limn_buf head;
+    limn_buf_init(&head, HEADER_LIMIT);
+    *out = limn_mem_calloc(1, sizeof **out);
+    limn_status st = *out ? header_format(&head, path, list, n, meta, n_meta, err)
+                          : limn_fail(err, LIMN_E_NOMEM, "no memory to write %s", path);
+    if (st == LIMN_OK) st = writer_init(*out, path, &head, list, n, err);
+    limn_buf_deinit(&head);
+    if (st != LIMN_OK) limn_gguf_writer_free(out);
+    return st;
+}
+
+static limn_status tensor_end(limn_gguf_writer *w, limn_err *err) {
+    static const uint8_t zeros[ALIGN];
+    size_t gap = (ALIGN - w->bytes[w->at] % ALIGN) % ALIGN;
+    if (fwrite(zeros, 1, gap, w->file) != gap) return write_failed(w, err);
+    w->at++;
+    w->done = 0;
+    return LIMN_OK;
+}
+
+limn_status limn_gguf_writer_add(limn_gguf_writer *w, const void *bytes, size_t n, limn_err *err) {
+    const uint8_t *p = bytes;
+    limn_status st = LIMN_OK;
+    while (st == LIMN_OK && n > 0) {
+        while (st == LIMN_OK && w->at < w->n && w->bytes[w->at] == 0) st = tensor_end(w, err);
+        if (st != LIMN_OK) break;
+        if (w->at == w->n)
+            return limn_fail(err, LIMN_E_INTERNAL, "%s: more bytes than tensors", w->path);
+        size_t left = w->bytes[w->at] - w->done, step = n < left ? n : left;
+        if (fwrite(p, 1, step, w->file) != step) return write_failed(w, err);
+        p += step;
+        n -= step;
+        w->done += step;
+        if (w->done == w->bytes[w->at]) st = tensor_end(w, err);
+    }
+    return st;
+}
+
+limn_status limn_gguf_writer_finish(limn_gguf_writer *w, limn_err *err) {
+    limn_status st = LIMN_OK;
+    while (st == LIMN_OK && w->at < w->n && w->bytes[w->at] == 0) st = tensor_end(w, err);
+    if (st != LIMN_OK) return st;
+    if (w->at != w->n)
+        return limn_fail(err, LIMN_E_INTERNAL, "%s: bytes of tensors are missing", w->path);
+    int bad = fclose(w->file);
+    w->file = NULL;
+    if (!bad && rename(w->temp, w->path) == 0) return LIMN_OK;
+    st = write_failed(w, err);
+    unlink(w->temp);
+    return st;
+}
+
+void limn_gguf_writer_free(limn_gguf_writer **w) {
+    if (!*w) return;
+    bool opened = (*w)->file != NULL;
+    if (opened) fclose((*w)->file);
+    if ((*w)->temp && opened) unlink((*w)->temp);
+    limn_mem_free((*w)->temp);
+    limn_mem_free((*w)->path);
+    limn_mem_free((*w)->bytes);
+    limn_mem_free(*w);
+    *w = NULL;
 }
 
 limn_status limn_gguf_save(const char *path, const limn_named_tensor *list, size_t n,
                            const limn_meta *meta, size_t n_meta, limn_err *err) {
-    limn_status st;
-    FILE *f = NULL;
-    limn_buf head, temp;
-    limn_buf_init(&head, HEADER_LIMIT);
-    limn_buf_init(&temp, 1 << 16);
-    limn_buf_addf(&temp, "%s.part-%ld", path, (long)getpid());
-    LIMN_TRY(header_format(&head, path, list, n, meta, n_meta, err));
-    LIMN_CHECK(err, !temp.failed, LIMN_E_VALUE, "%.200s: the path is too long", path);
-    f = fopen(temp.data, "wbxe");
-    LIMN_CHECK(err, f, LIMN_E_IO, "%s: cannot be written: %s", path, strerror(errno));
-    fwrite(head.data, 1, head.len, f);
-    data_write(f, list, n);
-    int bad = ferror(f), failed = fclose(f);
-    f = NULL;
-    if (bad || failed || rename(temp.data, path) != 0) {
-        st = limn_fail(err, LIMN_E_IO, "%s: cannot be written: %s", path, strerror(errno));
-        unlink(temp.data);
-    }
-out:
-    if (f) fclose(f);
-    limn_buf_deinit(&head);
-    limn_buf_deinit(&temp);
+    limn_gguf_writer *w;
+    limn_status st = limn_gguf_writer_new(&w, path, list, n, meta, n_meta, err);
+    for (size_t i = 0; i < n && st == LIMN_OK; i++)
+        st = limn_gguf_writer_add(w, list[i].tensor.data, w->bytes[i], err);
+    if (st == LIMN_OK) st = limn_gguf_writer_finish(w, err);
+    limn_gguf_writer_free(&w);
     return st;
 }

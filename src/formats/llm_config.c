@@ -251,6 +251,25 @@ static limn_status gguf_rope(limn_rope_config *r, const gguf_keys *k, const arch
     return LIMN_OK;
 }
 
+/* rope_freqs.weight: how llama.cpp stores the scaling of Llama 3. */
+static limn_status gguf_divide(limn_rope_config *r, const limn_weights *w, limn_err *err) {
+    const limn_tensor *t = limn_weights_find(w, "rope_freqs.weight");
+    if (!t) return LIMN_OK;
+    int64_t n = limn_shape_count(&t->shape);
+    if (n != r->dim / 2 || n > LIMN_ROPE_DIVIDE_MAX || limn_dtype_get(t->dtype)->quantised ||
+        r->scaling != LIMN_ROPE_PLAIN)
+        return limn_fail(err, LIMN_E_SHAPE,
+                         "%s: rope_freqs.weight does not fit %d rotated elements",
+                         limn_weights_path(w), r->dim);
+    limn_dtype_to_f32(r->divide, t->data, t->dtype, n);
+    for (int64_t i = 0; i < n; i++)
+        if (!(r->divide[i] > 0))
+            return limn_fail(err, LIMN_E_FORMAT, "%s: rope_freqs.weight holds %g",
+                             limn_weights_path(w), (double)r->divide[i]);
+    r->scaling = LIMN_ROPE_DIVIDE;
+    return LIMN_OK;
+}
+
 static limn_status gguf_read(limn_vl_config *cfg, const limn_weights *w, const char *arch,
                              limn_err *err) {
     limn_decoder_config *c = &cfg->text;
@@ -280,6 +299,7 @@ static limn_status gguf_read(limn_vl_config *cfg, const limn_weights *w, const c
     if (eos >= 0 && eos < c->vocab) c->stop[c->n_stop++] = (int)eos;
     LIMN_TRY(gguf_rope(&c->rope, &k, row, err));
     LIMN_TRY(decoder_check(c, err));
+    LIMN_TRY(gguf_divide(&c->rope, w, err));
     /* The ids are those of the vocabulary, which all Qwen3-VL files share. */
     if (row->sections)
         cfg->vision_start = 151652, cfg->vision_end = 151653, cfg->image_token = 151655,

@@ -9,13 +9,14 @@
 
 #include "formats/weights.h"
 
-enum { LIMN_DEEPSTACK_MAX = 8, LIMN_STOP_MAX = 8 };
+enum { LIMN_DEEPSTACK_MAX = 8, LIMN_STOP_MAX = 8, LIMN_ROPE_DIVIDE_MAX = 128 };
 
 typedef enum limn_rope_scaling {
     LIMN_ROPE_PLAIN,
     LIMN_ROPE_LINEAR, /* positions / factor */
     LIMN_ROPE_LLAMA3, /* transformers modeling_rope_utils.py, "llama3" */
-    LIMN_ROPE_YARN    /* transformers modeling_rope_utils.py, "yarn" */
+    LIMN_ROPE_YARN,   /* transformers modeling_rope_utils.py, "yarn" */
+    LIMN_ROPE_DIVIDE  /* frequency i divided by divide[i]: rope_freqs.weight of GGUF files */
 } limn_rope_scaling;
 
 typedef struct limn_rope_config {
@@ -26,6 +27,7 @@ typedef struct limn_rope_config {
     double factor, low_freq, high_freq; /* LLAMA3 */
     double beta_fast, beta_slow;        /* YARN */
     double original;                    /* context the model was trained with */
+    float divide[LIMN_ROPE_DIVIDE_MAX]; /* DIVIDE: [dim / 2] */
     bool pairs; /* adjacent pairs rotate, as llama.cpp stores the "llama" architecture */
 } limn_rope_config;
 
@@ -74,5 +76,9 @@ limn_status limn_vl_config_read_mmproj(limn_vl_config *cfg, const limn_weights *
  * mmproj file. patch_embed.proj.weight is always [width, 3 * temporal * patch * patch].
  */
 limn_status limn_canon_vision(limn_weights **out, const limn_weights *w, limn_err *err);
+/* llama.cpp's name of such a tensor, into name [size]; false when it has none (also for
+ * patch_embed.proj.weight, which GGUF keeps as two slices). */
+bool limn_canon_vision_gguf(char *name, size_t size, const char *canonical,
+                            const limn_vision_config *cfg);
 
 #endif

@@ -40,6 +40,7 @@ float limn_rope_frequencies(float *freq, const limn_rope_config *c) {
         case LIMN_ROPE_LINEAR: f /= c->factor; break;
         case LIMN_ROPE_LLAMA3: f = llama3_scaled(f, c); break;
         case LIMN_ROPE_YARN: f = yarn_scaled(f, i, c); break;
+        case LIMN_ROPE_DIVIDE: f /= c->divide[i]; break;
         case LIMN_ROPE_PLAIN: break;
         }
         freq[i] = (float)f;

@@ -29,6 +29,8 @@ typedef struct limn_app {
     int64_t preview_every;
     bool sheet;
     limn_texts labels; /* of a sheet, one per picture */
+    char *quantize_type;
+    bool dry_run;
 } limn_app;
 
 static inline const limn_app *limn_app_of(const limn_params *params) {

@@ -81,6 +81,9 @@ typedef struct limn_tokenizer_gguf {
 limn_status limn_tokenizer_new_gguf(limn_tokenizer **out, const limn_tokenizer_gguf *src,
                                     limn_err *err);
 
+/* The names that `pre` may have, i from 0 on; NULL after the last. */
+const char *limn_tokenizer_gguf_pre(int i);
+
 void limn_tokenizer_free(limn_tokenizer **t); /* NULL-safe; nulls the caller's pointer */
 
 /* ---- facts ---- */

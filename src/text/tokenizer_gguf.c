@@ -54,6 +54,10 @@ static const pre_row pre_rows[] = {
     {"tekken", {tekken_regex}, .ignore_merges = true, .add_bos = true},
 };
 
+const char *limn_tokenizer_gguf_pre(int i) {
+    return i >= 0 && (size_t)i < sizeof pre_rows / sizeof pre_rows[0] ? pre_rows[i].name : NULL;
+}
+
 static int option(int given, bool fallback) {
     return given < 0 ? fallback : given != 0;
 }
