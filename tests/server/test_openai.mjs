@@ -50,7 +50,7 @@ async function chatStream(s) {
   equal('one id', new Set(chunks.map((c) => c.id)).size, 1);
   const plain = await stream(s, '/v1/chat/completions', ask('x', { stream: true }));
   check('no usage unless asked', plain.slice(0, -1).every((e) => !('usage' in e.data)));
-  const broken = await stream(s, '/v1/chat/completions', ask('x', { model: 'stub:fail', stream: true }));
+  const broken = await stream(s, '/v1/chat/completions', ask('stub:fail', { stream: true }));
   check('an error inside a stream', broken.at(-1).data.error?.message, broken);
 }
 
