@@ -273,6 +273,8 @@ static limn_status check_scripts(const json_t *body, limn_err *err) {
     if (scripts && !json_is_object(scripts) && !json_is_null(scripts))
         return bad_field("alwayson_scripts", "must be an object", err);
     json_object_foreach(scripts, name, v) {
+        /* clients send the ones they know of without arguments: nothing is asked for */
+        if (json_array_size(json_object_get(v, "args")) == 0) continue;
         return limn_fail(err, LIMN_E_VALUE, "/alwayson_scripts: always on script %.60s not found",
                          name);
     }
