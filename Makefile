@@ -22,16 +22,14 @@ models-eval: all
 test: all
 	meson test -C $(B) --print-errorlogs --num-processes $(JOBS)
 
-<<<<<<< HEAD
 # kill -9 at 200 random moments, on a real disk (the tests have 20 rounds).
 torture: all
 	LIMN_TORTURE_ROUNDS=200 LIMN_TEST_DIR=$(B) $(B)/tests/test_torture
-=======
+
 # Programs of other people against `limn serve`; needs Node and npm (make install-web brings them).
 test-clients: all
 	cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund --silent
 	LIMN=$(CURDIR)/$(B)/limn node tests/clients/test_clients.mjs
->>>>>>> ed83890 (tests: let clients of other people talk to the server)
 
 # Layer order, budgets, formatting, generated files.
 check:
