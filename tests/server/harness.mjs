@@ -12,12 +12,12 @@ import zlib from 'node:zlib';
 export const LIMN = process.env.LIMN ?? 'build/limn';
 
 export class Server {
-  // options: {args: [...], dir: folder to reuse, env: {...}}
+  // options: {args: [...], dir: folder to reuse, env: {...}, engine: true for the real one}
   static async start(options = {}) {
     const s = new Server();
     s.dir = options.dir ?? mkdtempSync(join(tmpdir(), 'limn-server-'));
     s.log = [];
-    const args = ['serve', '--engine', 'stub', '--port', '0', '--data-dir', s.dir, '--log-format', 'json',
+    const args = ['serve', '--engine', options.engine ? 'engine' : 'stub', '--port', '0', '--data-dir', s.dir, '--log-format', 'json',
       ...(options.args ?? [])];
     s.process = spawn(LIMN, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } });
     s.exited = new Promise((resolve) => s.process.once('exit', (code, signal) => resolve({ code, signal })));

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// The server with the real engine and tiny models of random weights (tests/golden): a drawing, the
+// same again, a picture from a picture, all of it through every interface, and an answer.
+import { Server, check, equal, follow, run } from './harness.mjs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const golden = process.env.LIMN_GOLDEN_DIR ?? 'tests/golden';
+const models = mkdtempSync(join(tmpdir(), 'limn-models-'));
+mkdirSync(join(models, 'checkpoints'));
+mkdirSync(join(models, 'LLM'));
+cpSync(join(golden, 'pipe/sd1'), join(models, 'checkpoints/tiny'), { recursive: true });
+cpSync(join(golden, 'tiny_see'), join(models, 'LLM/tiny-see'), { recursive: true });
+
+const fox = { prompt: 'a fox', steps: 3, width: 64, height: 64, seed: 7, model: 'tiny' };
+
+async function native(s) {
+  const made = (await s.post('/v1/draw', { ...fox, job: { preview_every: 1 } })).json;
+  check('accepted', made.job, made);
+  const stream = follow(s, `/v1/jobs/${made.job.id}/events`);
+  await stream.end;
+  const done = stream.events.at(-1).data.state;
+  equal('drawn', [done.state, done.error, done.artifacts.length], ['succeeded', null, 1]);
+  const stages = new Set(stream.events.filter((e) => e.event === 'progress').map((e) => e.data.progress.stage));
+  check('stages', stages.has('denoise'), [...stages]);
+  const again = (await s.post('/v1/draw?wait=60', fox)).json.job;
+  equal('the same bits', again.artifacts[0].id, done.artifacts[0].id);
+  const recipe = (await s.get(`/v1/artifacts/${done.artifacts[0].id}`)).json;
+  check('the recipe is complete', recipe.recipe.seed === 7 && recipe.recipe.model === 'tiny' && recipe.text.includes('Seed: 7'), recipe);
+  const redo = (await s.post('/v1/draw?wait=60', recipe.recipe)).json.job;
+  equal('the recipe draws it again', redo?.artifacts[0].id, done.artifacts[0].id);
+  const edit = (await s.post('/v1/edit?wait=60', { ...fox, strength: 0.5, init_image: `artifact:${done.artifacts[0].id}` })).json.job;
+  equal('from a picture', [edit.state, edit.artifacts.filter((a) => a.role === 'result').length], ['succeeded', 1]);
+  const up = (await s.post('/v1/upscale?wait=60', { image: `artifact:${done.artifacts[0].id}`, upscaler: 'Lanczos', upscale: 2 })).json.job;
+  equal('upscaled', up.artifacts.find((a) => a.role === 'result')?.width, 128);
+  const grid = (await s.post('/v1/grid?wait=60', { params: fox, axes: [{ parameter: 'steps', values: [1, 2] }] })).json.job;
+  equal('grid', [grid.state, grid.artifacts.map((a) => a.role).sort()], ['succeeded', ['result', 'result', 'sheet']]);
+  for (const [name, change, status] of [['sampler', { sampler: 'Nope' }, 400], ['model', { model: 'nope' }, 404], ['size', { width: 60 }, 400], ['lora', { loras: ['nope'] }, 404]]) {
+    const r = await s.post('/v1/draw', { ...fox, ...change });
+    check(`unknown ${name} is refused before it is a job`, r.status === status, [r.status, r.text]);
+  }
+  const tokens = await s.post('/v1/tokens', { text: 'a fox', model: 'tiny' });
+  check('tokens', tokens.json.count > 0, tokens.text);
+  equal('model', (await s.get('/v1/models')).json.data.find((m) => m.id === 'tiny')?.loaded, true);
+  equal('what is ready', (await s.get('/v1/system')).json.model?.id, 'tiny');
+  const load = (await s.post('/v1/models/load?wait=60', { model: 'tiny' })).json.job;
+  equal('load', load.state, 'succeeded');
+  equal('unload', (await s.post('/v1/models/unload?wait=60', { model: 'tiny' })).json.job.state, 'succeeded');
+  check('no path in what is told', !JSON.stringify([await s.get('/v1/models'), await s.get('/v1/models/tiny/info'), recipe]).includes(models));
+  return done.artifacts[0];
+}
+
+async function sdapi(s, first) {
+  const set = await s.post('/sdapi/v1/options', { sd_model_checkpoint: 'tiny' });
+  equal('options choose the model', [set.status, (await s.get('/sdapi/v1/options')).json.sd_model_checkpoint], [200, 'tiny']);
+  const r = await s.post('/sdapi/v1/txt2img', { ...fox, cfg_scale: 7, sampler_name: 'Euler a' });
+  equal('txt2img', [r.status, r.json.images?.length], [200, 1]);
+  const info = JSON.parse(r.json.info);
+  equal('info', [info.seed, info.sampler_name, info.steps, info.sd_model_name], [7, 'Euler a', 3, 'tiny']);
+  const again = await s.post('/sdapi/v1/img2img', { ...fox, sampler_name: 'Euler a', init_images: r.json.images, mask: r.json.images[0], denoising_strength: 0.6 });
+  equal('img2img', again.status, 200);
+  const text = (await s.post('/sdapi/v1/png-info', { image: r.json.images[0] })).json;
+  equal('png-info', text.parameters.Seed, '7');
+  const file = Buffer.from(await (await s.fetch(first.url)).arrayBuffer()).toString('base64');
+  const extra = await s.post('/sdapi/v1/extra-single-image', { image: file, upscaler_1: 'Lanczos', upscaling_resize: 2 });
+  equal('extras', extra.status, 200);
+}
+
+async function seeing(s, first) {
+  const answer = (await s.post('/v1/see?wait=60', { prompt: 'What is it?', images: [`artifact:${first.id}`], model: 'tiny-see', max_tokens: 4, seed: 1 })).json;
+  equal('an answer', [answer.job?.state, typeof answer.job?.result?.text], ['succeeded', 'string']);
+  const words = await s.post('/sdapi/v1/interrogate', { image: Buffer.from(await (await s.fetch(first.url)).arrayBuffer()).toString('base64'), model: 'clip' });
+  check('interrogate', [200, 404].includes(words.status), [words.status, words.text]); // 404: no model is the default
+}
+
+run(async () => {
+  const s = await Server.start({ engine: true, args: ['--models-dir', models] });
+  const first = await native(s);
+  await sdapi(s, first);
+  await seeing(s, first);
+  equal('clean end', (await s.stop()).code, 0);
+  s.remove();
+  rmSync(models, { recursive: true });
+});
