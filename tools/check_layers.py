@@ -43,7 +43,8 @@ def sources(*folders):
     for folder in folders:
         base = ROOT / folder
         if base.is_dir():
-            yield from sorted(p for p in base.rglob("*") if p.suffix in (".c", ".h"))
+            yield from sorted(p for p in base.rglob("*")
+                              if p.suffix in (".c", ".h") and "node_modules" not in p.parts)
 
 
 def code_only(text):
