@@ -718,6 +718,46 @@ static void test_no_room_for_files(void **state) {
     folder_remove(dir);
 }
 
+/* ---- no memory ---- */
+/* Whichever allocation fails, in whichever thread: a submit is refused or the job ends, and the
+ * queue is as good as before. */
+static void test_no_memory(void **state) {
+    char *dir = folder_make();
+    limn_queue *q = queue_open(dir, NULL, 0);
+    limn_err err = {0};
+    limn_submitted s;
+    int refused = 0, failed = 0;
+    limn_params *p = gen_make(four_steps);
+    for (int n = 0; n < 240; n += 3) {
+        limn_submit sub = {.params = p, .preview_every = 2};
+        limn_mem_fail_after(n);
+        limn_status st = limn_queue_submit(q, &sub, &s, &err);
+        sleep_ms(2);
+        limn_mem_fail_after(-1);
+        if (st != LIMN_OK) {
+            refused++;
+            continue;
+        }
+        limn_job *j = ended(q, s.id);
+        if (j->state == LIMN_JOB_FAILED) {
+            assert_int_equal(j->error, LIMN_E_NOMEM);
+            failed++;
+        } else {
+            assert_int_equal(j->state, LIMN_JOB_SUCCEEDED);
+        }
+        limn_job_free(&j);
+    }
+    limn_params_free(&p);
+    assert_true(refused >= 5);
+    assert_true(refused + failed >= 10);
+    assert_ok(err, draw(q, four_steps, NULL, &s, &err));
+    limn_job *j = ended(q, s.id);
+    assert_int_equal(j->state, LIMN_JOB_SUCCEEDED);
+    limn_job_free(&j);
+    limn_queue_close(&q);
+    folder_remove(dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_draw),           cmocka_unit_test(test_seed_is_fixed),
@@ -731,6 +771,7 @@ int main(void) {
         cmocka_unit_test(test_grid),           cmocka_unit_test(test_zombie),
         cmocka_unit_test(test_restart),        cmocka_unit_test(test_drain),
         cmocka_unit_test(test_second_process), cmocka_unit_test(test_no_room_for_files),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -306,8 +306,17 @@ static limn_status sqlite_begin(limn_store *store, limn_err *err) {
     return limn_sqlite_run(&((sqlite_store *)store)->writer, err, NULL, "BEGIN IMMEDIATE", "");
 }
 
+/* SQLite undoes a whole transaction by itself after some errors; what follows must not become one
+ * of its own. */
+static limn_status need_transaction(sqlite_conn *c, limn_err *err) {
+    if (c->db && !sqlite3_get_autocommit(c->db)) return LIMN_OK;
+    return limn_fail(err, LIMN_E_UNAVAILABLE, "the job store lost a transaction");
+}
+
 static limn_status sqlite_mark(limn_store *store, limn_err *err) {
-    return limn_sqlite_run(&((sqlite_store *)store)->writer, err, NULL, "SAVEPOINT one", "");
+    sqlite_conn *c = &((sqlite_store *)store)->writer;
+    limn_status st = need_transaction(c, err);
+    return st == LIMN_OK ? limn_sqlite_run(c, err, NULL, "SAVEPOINT one", "") : st;
 }
 
 static void sqlite_undo(limn_store *store) {
@@ -315,7 +324,9 @@ static void sqlite_undo(limn_store *store) {
 }
 
 static limn_status sqlite_commit(limn_store *store, limn_err *err) {
-    return limn_sqlite_run(&((sqlite_store *)store)->writer, err, NULL, "COMMIT", "");
+    sqlite_conn *c = &((sqlite_store *)store)->writer;
+    limn_status st = need_transaction(c, err);
+    return st == LIMN_OK ? limn_sqlite_run(c, err, NULL, "COMMIT", "") : st;
 }
 
 static void sqlite_rollback(limn_store *store) {
