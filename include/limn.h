@@ -513,6 +513,72 @@ limn_status limn_look_take(limn_answer **out, limn_look **look, limn_err *err);
 /* Gives up a look, done or not. Before limn_seer_free. */
 void limn_look_free(limn_look **look);
 
+/* ---- tasks: questions with a known form of answer; docs/TASKS.md describes each ---- */
+
+typedef struct limn_task_info {
+    const char *name;       /* "boxes" */
+    const char *help;       /* one line */
+    const char *formats[6]; /* "text", "json" ...; the first is the default; ends with NULL */
+    const char *words;      /* what "prompt" is to it: "question", "categories", "keys", or "" */
+    int least_pictures;
+    bool clip; /* takes one video; several pictures count as its frames */
+} limn_task_info;
+
+/* false when index is out of range */
+bool limn_task_get_info(limn_task_info *out, int index);
+
+/* One thing that was found. */
+typedef struct limn_finding {
+    const char *label; /* "" when there is none */
+    const char *text;  /* what was read, or said about it; "" when there is none */
+    double score;      /* 0..1; below 0: none */
+    bool chosen;       /* classify: the best label; tag, moderate: above the threshold */
+    bool has_box, has_point, has_time;
+    int picture;       /* of limn_sight.pictures */
+    double box[4];     /* left, top, right, bottom in pixels of that picture */
+    double point[2];   /* x, y */
+    double start, end; /* seconds of the clip */
+} limn_finding;
+
+/* A picture, page or clip that was looked at. */
+typedef struct limn_sight_picture {
+    const char *file; /* "" when it came as pixels */
+    int page;         /* of the file, from 1 on */
+    int width, height;
+} limn_sight_picture;
+
+typedef struct limn_sight {
+    const char *task, *format;
+    const char *text; /* the result in that format, UTF-8 */
+    size_t len;
+    const limn_finding *findings;
+    size_t n_findings;
+    const limn_sight_picture *pictures;
+    size_t n_pictures;
+    const char *note;   /* what of the answers was not as asked and left out; NULL: nothing */
+    limn_finish finish; /* LENGTH or CONTEXT when one of the answers was cut */
+    int64_t prompt_tokens, image_tokens, cached_tokens, completion_tokens; /* of all questions */
+    double seconds;
+} limn_sight;
+
+/* Does the task that `see` names with the files (parts of kind IMAGE, VIDEO or FILE). Each picture
+ * and page is a question of its own where the task says so, so documents of any length fit.
+ * watch->said gets the result as far as it is certain. E_USAGE: an unknown task, a format that it
+ * does not have, words that it needs or does not take; E_VALUE: a bad policy or schema. */
+limn_status limn_task_run(limn_sight **out, limn_seer *seer, const limn_message_part *files,
+                          size_t n_files, const limn_params *see, const limn_look_watch *watch,
+                          limn_err *err);
+void limn_sight_free(limn_sight **sight);
+/* JSON object {"task": "boxes", "findings": [...], "pictures": [...], "usage": {...}, ...}. */
+limn_status limn_sight_format_json(char **out, const limn_sight *sight, limn_err *err);
+/* Picture or page `index` of a sight once more, from its file; `see` as it was for the task.
+ * E_UNSUPPORTED for clips and for what did not come as a file. */
+limn_status limn_sight_load_picture(limn_image **out, const limn_sight *sight, int index,
+                                    const limn_params *see, limn_err *err);
+/* A copy of picture `index`, which must have its size, with its boxes and points drawn on it. */
+limn_status limn_sight_draw(limn_image **out, const limn_sight *sight, const limn_image *picture,
+                            int index, limn_err *err);
+
 /* ------------------------------------------------------------------------------------------- */
 /* Serving: one durable queue behind HTTP (docs/API.md).                                         */
 

@@ -33,6 +33,7 @@ limn_status cmd_draw(cli *c, limn_err *err);
 limn_status cmd_redo(cli *c, limn_err *err);
 limn_status cmd_upscale(cli *c, limn_err *err);
 limn_status cmd_see(cli *c, limn_err *err);
+limn_status cmd_tasks(cli *c, limn_err *err);
 limn_status cmd_sheet(cli *c, limn_err *err);
 limn_status cmd_quantize(cli *c, limn_err *err);
 limn_status cmd_info(cli *c, limn_err *err);

@@ -73,6 +73,13 @@ limn_status cli_read_at_file(limn_params *params, const char *name, limn_err *er
     return st;
 }
 
+/* A plain question; everything else goes through the tasks. */
+static bool is_ask(const cli *c) {
+    const char *format = limn_params_text(c->see, "format");
+    return strcmp(limn_params_text(c->see, "task"), "ask") == 0 &&
+           (strcmp(format, "auto") == 0 || strcmp(format, "text") == 0);
+}
+
 /* The question out of the arguments; *pictures of them are left. */
 static limn_status take_question(cli *c, int *pictures, limn_err *err) {
     int n = c->n_args;
@@ -96,8 +103,10 @@ static limn_status take_question(cli *c, int *pictures, limn_err *err) {
         if (!is_file(c->args[i]))
             st = cli_fail(err, LIMN_E_NOT_FOUND,
                           "%s: no such file (the question comes last, in quotes)", c->args[i]);
-    if (st == LIMN_OK && !limn_params_text(c->see, "prompt")[0])
-        st = cli_fail(err, LIMN_E_USAGE, "see needs a question: limn see PICTURE \"...?\"");
+    if (st == LIMN_OK && is_ask(c) && !limn_params_text(c->see, "prompt")[0])
+        st =
+            cli_fail(err, LIMN_E_USAGE,
+                     "see needs a question: limn see PICTURE \"...?\" (or --task, see limn tasks)");
     return st;
 }
 
@@ -210,16 +219,107 @@ limn_status cli_seer_new(limn_seer **seer, cli *c, cli_progress *progress, limn_
     return LIMN_OK;
 }
 
+static limn_status ask(see_output *o, limn_seer *seer, limn_message_part *parts, int n,
+                       limn_err *err) {
+    cli *c = o->c;
+    limn_answer *answer = NULL;
+    parts[n] =
+        (limn_message_part){.kind = LIMN_MESSAGE_TEXT, .text = limn_params_text(c->see, "prompt")};
+    limn_message message = {.role = LIMN_ROLE_USER, .parts = parts, .n_parts = (size_t)n + 1};
+    limn_talk talk = {.messages = &message, .n_messages = 1};
+    limn_look_watch watch = {.said = said, .event = event, .user = o, .cancel = c->cancel};
+    limn_status st = limn_see(&answer, seer, &talk, c->see, &watch, err);
+    cli_progress_end(o->progress);
+    if (st != LIMN_OK && o->open) putchar('\n');
+    if (st == LIMN_OK) st = report(o, answer, err);
+    limn_answer_free(&answer);
+    return st;
+}
+
+/* ---- tasks ---- */
+
+/* The name of the drawn copy of picture `index`: -02, -03 ... before the ending from the second on.
+ */
+static limn_status draw_name(char out[CLI_PATH_MAX], const char *pattern, int index,
+                             limn_err *err) {
+    const char *dot = strrchr(pattern, '.');
+    char number[16] = "";
+    if (!dot || strchr(dot, '/')) dot = pattern + strlen(pattern);
+    if (index > 0) snprintf(number, sizeof number, "-%02d", index + 1);
+    int n = snprintf(out, CLI_PATH_MAX, "%.*s%s%s", (int)(dot - pattern), pattern, number, dot);
+    return n < CLI_PATH_MAX ? LIMN_OK : cli_fail(err, LIMN_E_LIMIT, "the --draw name is too long");
+}
+
+static limn_status draw_all(cli *c, const limn_sight *s, limn_err *err) {
+    const char *pattern = limn_params_text(c->app, "draw");
+    limn_status st = LIMN_OK;
+    for (size_t i = 0; st == LIMN_OK && pattern[0] && i < s->n_pictures; i++) {
+        limn_image *picture = NULL, *drawn = NULL;
+        char path[CLI_PATH_MAX];
+        st = draw_name(path, pattern, (int)i, err);
+        if (st == LIMN_OK) st = limn_sight_load_picture(&picture, s, (int)i, c->see, err);
+        if (st == LIMN_OK) st = limn_sight_draw(&drawn, s, picture, (int)i, err);
+        if (st == LIMN_OK) st = cli_output_save(c, drawn, path, NULL, err);
+        if (st == LIMN_OK && !limn_params_int(c->app, "quiet")) fprintf(stderr, "%s\n", path);
+        limn_image_free(&picture);
+        limn_image_free(&drawn);
+    }
+    return st;
+}
+
+static limn_status run_task(see_output *o, limn_seer *seer, const limn_message_part *parts, int n,
+                            limn_err *err) {
+    cli *c = o->c;
+    limn_sight *s = NULL;
+    char *json = NULL;
+    limn_look_watch watch = {.said = said, .event = event, .user = o, .cancel = c->cancel};
+    limn_status st = limn_task_run(&s, seer, parts, (size_t)n, c->see, &watch, err);
+    cli_progress_end(o->progress);
+    if (o->open) putchar('\n');
+    fflush(stdout);
+    if (st == LIMN_OK) st = write_answer(c, s->text, s->len, err);
+    if (st == LIMN_OK) st = draw_all(c, s, err);
+    if (st == LIMN_OK && limn_params_int(c->app, "json"))
+        st = limn_sight_format_json(&json, s, err);
+    if (json) printf("%s\n", json);
+    limn_text_free(&json);
+    if (st == LIMN_OK && s->note && !limn_params_int(c->app, "quiet"))
+        fprintf(stderr, "note: %s\n", s->note);
+    if (st == LIMN_OK && limn_params_int(c->app, "verbose"))
+        fprintf(stderr, "%.2f s; %lld tokens read (%lld of pictures, %lld known), %lld written\n",
+                s->seconds, (long long)s->prompt_tokens, (long long)s->image_tokens,
+                (long long)s->cached_tokens, (long long)s->completion_tokens);
+    limn_sight_free(&s);
+    return st;
+}
+
+/* Everything that can be refused before a model is opened. */
+static limn_status check(cli *c, int pictures, limn_err *err) {
+    limn_task_info t;
+    limn_status st = LIMN_OK;
+    const char *draw = limn_params_text(c->app, "draw"), *name = limn_params_text(c->see, "task");
+    int i = 0;
+    while (limn_task_get_info(&t, i) && strcmp(t.name, name) != 0) i++;
+    if (!limn_task_get_info(&t, i))
+        return cli_fail(err, LIMN_E_USAGE, "there is no task \"%.40s\"; limn tasks lists them",
+                        name);
+    if (pictures < t.least_pictures && !(t.least_pictures == 2 && pictures == 1))
+        return cli_fail(err, LIMN_E_USAGE, "task %s needs a picture", t.name);
+    if (draw[0]) st = cli_output_check(c, draw, err);
+    if (st == LIMN_OK) st = cli_read_at_file(c->see, "schema", err);
+    if (st == LIMN_OK) st = cli_read_at_file(c->see, "grammar", err);
+    if (st == LIMN_OK) st = cli_read_at_file(c->see, "policy", err);
+    return st;
+}
+
 limn_status cmd_see(cli *c, limn_err *err) {
     int pictures;
     limn_seer *seer = NULL;
-    limn_answer *answer = NULL;
     limn_message_part *parts = NULL;
     cli_progress progress;
     see_output o = {.c = c, .progress = &progress, .terminal = isatty(STDOUT_FILENO)};
     limn_status st = take_question(c, &pictures, err);
-    if (st == LIMN_OK) st = cli_read_at_file(c->see, "schema", err);
-    if (st == LIMN_OK) st = cli_read_at_file(c->see, "grammar", err);
+    if (st == LIMN_OK) st = check(c, pictures, err);
     if (st == LIMN_OK) st = cli_progress_init(&progress, c, err);
     if (st == LIMN_OK) st = cli_seer_new(&seer, c, &progress, err);
     if (st == LIMN_OK) {
@@ -229,20 +329,36 @@ limn_status cmd_see(cli *c, limn_err *err) {
     if (st == LIMN_OK) {
         for (int i = 0; i < pictures; i++)
             parts[i] = (limn_message_part){.kind = LIMN_MESSAGE_FILE, .path = c->args[i]};
-        parts[pictures] = (limn_message_part){.kind = LIMN_MESSAGE_TEXT,
-                                              .text = limn_params_text(c->see, "prompt")};
-        limn_message message = {
-            .role = LIMN_ROLE_USER, .parts = parts, .n_parts = (size_t)pictures + 1};
-        limn_talk talk = {.messages = &message, .n_messages = 1};
-        limn_look_watch watch = {.said = said, .event = event, .user = &o, .cancel = c->cancel};
         o.stream = !limn_params_int(c->app, "json");
-        st = limn_see(&answer, seer, &talk, c->see, &watch, err);
-        cli_progress_end(&progress);
-        if (st != LIMN_OK && o.open) putchar('\n');
+        st = is_ask(c) ? ask(&o, seer, parts, pictures, err)
+                       : run_task(&o, seer, parts, pictures, err);
     }
-    if (st == LIMN_OK) st = report(&o, answer, err);
-    limn_answer_free(&answer);
     limn_seer_free(&seer);
     free(parts);
     return st;
+}
+
+/* ---- limn tasks ---- */
+
+limn_status cmd_tasks(cli *c, limn_err *err) {
+    bool json = limn_params_int(c->app, "json") != 0;
+    limn_task_info t;
+    (void)err;
+    if (json) printf("{\"task\": [");
+    for (int i = 0; limn_task_get_info(&t, i); i++) {
+        if (json)
+            printf("%s{\"name\": \"%s\", \"words\": \"%s\", \"least_pictures\": %d, \"clip\": %s, "
+                   "\"help\": ",
+                   i ? ", " : "", t.name, t.words, t.least_pictures, t.clip ? "true" : "false");
+        else
+            printf("%-9s %s%s%s%s\n%-9s   ", t.name, t.help, t.words[0] ? " (takes " : "", t.words,
+                   t.words[0] ? ")" : "", "");
+        if (json) cli_print_json_text(t.help);
+        if (json) printf(", \"formats\": [");
+        for (int k = 0; t.formats[k]; k++)
+            printf(json ? "%s\"%s\"" : "%s%s", k ? ", " : "", t.formats[k]);
+        printf(json ? "]}" : "\n");
+    }
+    if (json) printf("]}\n");
+    return LIMN_OK;
 }

@@ -47,6 +47,24 @@ void limn_image_to_f32(float *dst, const limn_image *image);
 limn_status limn_image_from_f32(limn_image **out, const float *src, int width, int height,
                                 limn_err *err);
 
+/* The ink of a text set by libvips (pango): 0 paper, 255 ink; empty for "". The caller frees data
+ * with limn_mem_free. `font` as pango names it: "sans 9". */
+typedef struct limn_ink {
+    uint8_t *data; /* [height, width] */
+    int width, height;
+} limn_ink;
+limn_status limn_text_ink(limn_ink *out, const char *text, int width, const char *font,
+                          limn_err *err);
+
+/* A box or a point with a label, to be drawn on a picture. */
+typedef struct limn_mark {
+    double box[4];     /* left, top, right, bottom in pixels; a point: left = right, top = bottom */
+    const char *label; /* "" for none */
+    uint8_t colour[3];
+} limn_mark;
+/* Draws marks on an RGB picture, lines as wide as suits its size, labels where they fit. */
+limn_status limn_image_annotate(limn_image *image, const limn_mark *marks, size_t n, limn_err *err);
+
 /* What libvips left in its error buffer, as one line into err. Used by image_*.c only. */
 limn_status limn_vips_failed(limn_err *err, limn_status st, const char *what);
 /* Starts libvips on the first call. E_INTERNAL when it cannot start. */

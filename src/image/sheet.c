@@ -12,35 +12,50 @@
 /* A label has room for two lines; for four where one of the sheet's labels has a line break. */
 enum { GAP = 8, LABEL_HEIGHT = 36, LABEL_TALL = 68, LABEL_MAX_BYTES = 400 };
 
-/* Draws `label` as black on the white sheet, at most `width` x `height` pixels. */
-static limn_status draw_label(limn_image *sheet, int x, int y, int width, int height,
-                              const char *label, limn_err *err) {
+limn_status limn_text_ink(limn_ink *out, const char *label, int width, const char *font,
+                          limn_err *err) {
     char text[LABEL_MAX_BYTES];
     size_t n = strlen(label), size;
+    *out = (limn_ink){0};
     if (n >= sizeof text) n = sizeof text - 1;
     while (n > 0 && ((unsigned char)label[n] & 0xc0) == 0x80) n--; /* whole characters */
     memcpy(text, label, n);
     text[n] = 0;
+    limn_status st = limn_vips_start(err);
+    if (st != LIMN_OK || !*text) return st;
     gchar *plain = g_markup_escape_text(text, -1);
     VipsImage *im = NULL;
-    int failed =
-        *text ? vips_text(&im, plain, "font", "sans 9", "width", width, "dpi", 96, NULL) : 0;
+    int failed = vips_text(&im, plain, "font", font, "width", width, "dpi", 96, NULL);
     g_free(plain);
     if (failed) return limn_vips_failed(err, LIMN_E_UNSUPPORTED, "a label cannot be drawn");
-    if (!im) return LIMN_OK;
-    uint8_t *ink = vips_image_write_to_memory(im, &size);
-    int w = im->Xsize < width ? im->Xsize : width;
-    int h = im->Ysize < height ? im->Ysize : height, stride = im->Xsize;
+    void *ink = vips_image_write_to_memory(im, &size);
+    int w = im->Xsize, h = im->Ysize;
     g_object_unref(im);
     if (!ink) return limn_vips_failed(err, LIMN_E_NOMEM, "a label cannot be drawn");
+    out->data = limn_mem_alloc(size);
+    if (out->data) memcpy(out->data, ink, size);
+    g_free(ink);
+    if (!out->data) return limn_fail(err, LIMN_E_NOMEM, "no memory for a label");
+    out->width = w;
+    out->height = h;
+    return LIMN_OK;
+}
+
+/* Draws `label` as black on the white sheet, at most `width` x `height` pixels. */
+static limn_status draw_label(limn_image *sheet, int x, int y, int width, int height,
+                              const char *label, limn_err *err) {
+    limn_ink ink;
+    limn_status st = limn_text_ink(&ink, label, width, "sans 9", err);
+    if (st != LIMN_OK) return st;
+    int w = ink.width < width ? ink.width : width, h = ink.height < height ? ink.height : height;
     for (int r = 0; r < h; r++)
         for (int c = 0; c < w; c++) {
             uint8_t *p =
                 sheet->data + ((size_t)(y + r) * (size_t)sheet->width + (size_t)(x + c)) * 3;
-            uint8_t v = (uint8_t)(255 - ink[(size_t)r * (size_t)stride + (size_t)c]);
+            uint8_t v = (uint8_t)(255 - ink.data[(size_t)r * (size_t)ink.width + (size_t)c]);
             p[0] = p[1] = p[2] = v;
         }
-    g_free(ink);
+    limn_mem_free(ink.data);
     return LIMN_OK;
 }
 
@@ -74,8 +89,7 @@ limn_status limn_image_sheet(limn_image **out, const limn_image *const *images,
     if (width > LIMN_IMAGE_MAX_SIDE || height > LIMN_IMAGE_MAX_SIDE)
         return limn_fail(err, LIMN_E_LIMIT, "a sheet of %lld x %lld pixels is too large",
                          (long long)width, (long long)height);
-    limn_status st = labels ? limn_vips_start(err) : LIMN_OK;
-    if (st == LIMN_OK) st = limn_image_new(out, (int)width, (int)height, 3, err);
+    limn_status st = limn_image_new(out, (int)width, (int)height, 3, err);
     if (st == LIMN_OK) memset((*out)->data, 255, (size_t)width * (size_t)height * 3);
     for (int i = 0; st == LIMN_OK && i < count; i++) {
         int x = GAP + (int)step_x * (i % columns), y = GAP + (int)step_y * (i / columns);

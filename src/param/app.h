@@ -28,6 +28,7 @@ typedef struct limn_app {
     int preview; /* limn_preview */
     int64_t preview_every;
     bool sheet;
+    char *draw;
     limn_texts labels; /* of a sheet, one per picture */
     char *quantize_type;
     bool dry_run;

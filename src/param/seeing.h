@@ -28,10 +28,24 @@ typedef enum limn_seeing_cache {
     LIMN_SEEING_CACHE_Q8_0
 } limn_seeing_cache;
 
+typedef enum limn_seeing_format {
+    LIMN_SEEING_FORMAT_AUTO, /* the task's first */
+    LIMN_SEEING_FORMAT_TEXT,
+    LIMN_SEEING_FORMAT_MARKDOWN,
+    LIMN_SEEING_FORMAT_HTML,
+    LIMN_SEEING_FORMAT_JSON,
+    LIMN_SEEING_FORMAT_CSV
+} limn_seeing_format;
+
 typedef struct limn_seeing {
     limn_params head;
     /* question */
     char *prompt, *system;
+    /* task */
+    char *task;
+    int format; /* limn_seeing_format */
+    limn_texts categories, keys;
+    char *policy;
     /* model */
     char *model, *vision_model;
     int chat_template; /* limn_seeing_template */

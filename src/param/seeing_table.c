@@ -23,6 +23,11 @@ static const limn_word template_words[] = {
     {"chatml", NULL, NULL},
     {NULL, NULL, NULL},
 };
+static const limn_word format_words[] = {
+    {"auto", NULL, NULL},  {"text", NULL, "txt|plain"}, {"markdown", NULL, "md"},
+    {"html", NULL, "htm"}, {"json", NULL, NULL},        {"csv", NULL, NULL},
+    {NULL, NULL, NULL},
+};
 static const limn_word cache_words[] = {
     {"f32", NULL, "float32"},  {"f16", NULL, "float16"}, {"bf16", NULL, "bfloat16"},
     {"q8_0", NULL, "q8|int8"}, {NULL, NULL, NULL},
@@ -43,6 +48,21 @@ static const limn_param rows[] = {
     {.name = "system", .type = LIMN_TYPE_TEXT, F(system), .max = TEXT_MAX_BYTES,
      .aliases = "system_prompt", .group = "question",
      .help = "instructions that stand before the conversation"},
+    /* ---- task ---- */
+    {.name = "task", .type = LIMN_TYPE_TEXT, F(task), .def.s = "ask", .max = 64, .cli_short = 'T',
+     .group = "task", .list = "task", .help = "what to do with the pictures; limn tasks lists them"},
+    {.name = "format", .type = LIMN_TYPE_ENUM, F(format), .words = format_words, .cli_short = 'f',
+     .group = "task", .default_note = "what the task gives first",
+     .help = "form of the result; limn tasks says which a task has"},
+    {.name = "categories", .type = LIMN_TYPE_LIST, F(categories), .max = 512, .cli = "category",
+     .cli_short = 'c', .aliases = "classes|choices", .group = "task",
+     .help = "what to look for or to choose from (classify, tag, boxes, points, follow); may be "
+             "repeated"},
+    {.name = "keys", .type = LIMN_TYPE_LIST, F(keys), .max = 512, .cli = "key", .cli_short = 'k',
+     .group = "task", .help = "a value to extract; may be repeated"},
+    {.name = "policy", .type = LIMN_TYPE_TEXT, F(policy), .max = GRAMMAR_MAX_BYTES,
+     .group = "task", .default_note = "weapon, alcohol, tobacco, gambling, medical",
+     .help = "JSON with the categories of moderate (@FILE reads it), see docs/TASKS.md"},
     /* ---- model ---- */
     {.name = "model", .type = LIMN_TYPE_TEXT, F(model), .max = PATH_MAX_BYTES, .cli_short = 'm',
      .group = "model", .default_note = "the bundled model", .flags = LIMN_P_PATH,

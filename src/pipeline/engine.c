@@ -11,6 +11,7 @@
 #include "param/app.h"
 #include "pipeline/draw_plan.h"
 #include "pipeline/init_stage.h"
+#include "pipeline/task.h"
 #include "pipeline/upscale_stage.h"
 
 /* cache_dir, else $XDG_CACHE_HOME/limn, else ~/.cache/limn; "none" turns the cache off. */
@@ -268,6 +269,7 @@ bool limn_engine_choice(limn_choice *out, const char *list, int index) {
     } rows[] = {{"sampler", sampler_choice},
                 {"schedule", schedule_choice},
                 {"upscaler", limn_upscaler_choice},
+                {"task", limn_task_choice},
                 {"model", model_choice}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         if (strcmp(rows[i].list, list) == 0) return index >= 0 && rows[i].get(out, index);

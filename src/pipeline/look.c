@@ -133,6 +133,46 @@ static limn_status picked(void *user, int32_t id, limn_err *err) {
     return limn_constraint_accept(l->constraint, id, err);
 }
 
+/* The only token that may come. */
+static limn_status allow_forced(void *user, const uint32_t **ids, limn_err *err) {
+    limn_look *l = user;
+    size_t n = l->result.ids.len;
+    if (n >= l->forced.len) return limn_fail(err, LIMN_E_INTERNAL, "a forced answer went on");
+    if (n > 0) l->mask[l->forced.data[n - 1] / 32] = 0;
+    l->mask[l->forced.data[n] / 32] = (uint32_t)1 << l->forced.data[n] % 32;
+    *ids = l->mask;
+    return LIMN_OK;
+}
+
+/* ---- forced answers ---- */
+
+limn_status limn_look_force(limn_look *l, const char *lead, const char *text, bool whole,
+                            limn_err *err) {
+    limn_status st = LIMN_OK;
+    const limn_vl_model *m = l->seer->model;
+    LIMN_CHECK(err, l->stage == LIMN_LOOK_ENCODE && !l->forced.data, LIMN_E_INTERNAL,
+               "an answer is forced before it begins");
+    limn_ids_init(&l->forced, 1 << 20);
+    LIMN_TRY(limn_tokenizer_encode(m->tokenizer, &l->forced, lead, strlen(lead), 0, err));
+    l->forced_from = l->forced.len;
+    LIMN_TRY(limn_tokenizer_encode(m->tokenizer, &l->forced, text, strlen(text), 0, err));
+    if (whole && m->stops.len > 0) {
+        int32_t end = limn_tokenizer_find(m->tokenizer, "<|im_end|>");
+        limn_ids_add(&l->forced, end >= 0 ? end : m->stops.data[0]);
+    }
+    LIMN_CHECK(err, !l->forced.failed && l->forced.len > l->forced_from, LIMN_E_VALUE,
+               "an empty answer has no probability");
+    if (!l->mask) l->mask = limn_mem_calloc((size_t)m->cfg.text.vocab / 32 + 3, sizeof *l->mask);
+    LIMN_CHECK(err, l->mask, LIMN_E_NOMEM, "no memory for a question");
+    l->request.allow = allow_forced;
+    l->request.picked = NULL;
+    l->request.max_tokens = (int64_t)l->forced.len;
+    l->request.ignore_stop_ids = true;
+    l->request.n_stop = 0;
+out:
+    return st;
+}
+
 /* ---- what is said ---- */
 
 static limn_logprob logprob_of(const limn_look *l, int32_t id, float value) {
@@ -167,6 +207,10 @@ static bool speak(limn_look *l, limn_said_kind kind, const char *text, size_t le
  * text that it belongs to may be held back. */
 static bool on_token(void *user, const limn_generated *g) {
     limn_look *l = user;
+    if (g->pick && l->forced.data) {
+        if (l->result.ids.len > l->forced_from) l->forced_sum += (double)g->pick->logprob;
+        return true;
+    }
     if (g->pick && limn_seeing_has(limn_seeing_of(l->see), "logprobs")) {
         limn_said said = {.kind = l->sink.kind, .text = "", .logprobs = logprobs_add(l, g->pick)};
         if (!said.logprobs) return false;
@@ -286,7 +330,7 @@ static limn_status pages_read(limn_media_options *m, const char *text, limn_err 
     return LIMN_OK;
 }
 
-static limn_status media_settle(limn_media_options *m, const limn_seeing *o, limn_err *err) {
+limn_status limn_media_settle(limn_media_options *m, const limn_seeing *o, limn_err *err) {
     *m = (limn_media_options){.fps = o->fps,
                               .frames = (int)o->frames,
                               .max_frames = (int)o->max_frames,
@@ -322,7 +366,7 @@ limn_status limn_look_new(limn_look **out, limn_seer *s, const limn_talk *talk,
                            .no_thinking = m->can_choose_thinking && !o->thinking,
                            .system = o->system,
                            .context = s->context};
-    LIMN_TRY(media_settle(&t.media, o, err));
+    LIMN_TRY(limn_media_settle(&t.media, o, err));
     t.media.cancel = l->watch.cancel;
     LIMN_TRY(limn_talk_prompt_make(&l->prompt, m, talk, &t, err));
     LIMN_TRY(request_make(l, o, err));
@@ -508,6 +552,7 @@ void limn_look_free(limn_look **look) {
     limn_constraint_free(&l->constraint);
     limn_grammar_free(&l->grammar);
     limn_mem_free(l->mask);
+    limn_ids_deinit(&l->forced);
     limn_mem_free(l->bias);
     limn_mem_free(l->tokens);
     limn_look_sink_deinit(&l->sink);

@@ -104,7 +104,11 @@ bool limn_look_sink_add(limn_look *l, limn_look_say *speak, const char *text, si
     const mark *m;
     size_t at = 0;
     bool more = true;
-    limn_buf_add(&s->pending, text, len);
+    for (size_t i = 0; i < len;) { /* texts end with NUL: one inside becomes U+FFFD */
+        size_t n = strnlen(text + i, len - i);
+        limn_buf_add(&s->pending, text + i, n);
+        if ((i += n) < len) limn_buf_adds(&s->pending, "\xef\xbf\xbd"), i++;
+    }
     while (more && s->pending.len > 0 && (m = mark_find(s, &at)) != NULL) {
         more = say(l, speak, s->pending.data, at);
         drop(&s->pending, at + strlen(m->text));

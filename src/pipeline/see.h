@@ -107,13 +107,24 @@ struct limn_look {
     limn_grammar *grammar;
     limn_constraint *constraint;
     uint32_t *mask;
-    int32_t wait_for; /* the constraint begins after this id; -1: at once */
+    limn_ids forced; /* the answer that it has to give; data NULL: its own */
+    size_t forced_from;
+    double forced_sum; /* of the log-probabilities from there on */
+    int32_t wait_for;  /* the constraint begins after this id; -1: at once */
     limn_look_sink sink;
     limn_token_logprobs *tokens;
     size_t n_tokens, cap_tokens;
     bool stopped; /* by watch.said */
     double began, image_seconds, read_seconds, first, written, stage_began;
 };
+
+/* Before the first step: the answer has to be `lead` and then `text` (and the end of the turn, when
+ * `whole`); l->forced_sum then has the log-probability that the model gives to what follows lead.
+ */
+limn_status limn_look_force(limn_look *l, const char *lead, const char *text, bool whole,
+                            limn_err *err);
+/* Which frames and pages of files are looked at. E_VALUE: pages that are no range. */
+limn_status limn_media_settle(limn_media_options *m, const limn_seeing *o, limn_err *err);
 
 /* One piece of work of a look that is encoding or reading. Errors are the look's own. */
 void limn_look_advance(limn_look *l);

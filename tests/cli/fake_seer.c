@@ -60,6 +60,75 @@ limn_status limn_see(limn_answer **out, limn_seer *seer, const limn_talk *talk,
     return LIMN_OK;
 }
 
+/* ---- tasks: the words that a task got ---- */
+
+bool limn_task_get_info(limn_task_info *out, int index) {
+    static const limn_task_info rows[] = {
+        {"ask", "answer a question", {"text", "json"}, "question", 0, false},
+        {"boxes", "locate things", {"text", "json"}, "categories", 1, false}};
+    if (index < 0 || index > 1) return false;
+    *out = rows[index];
+    return true;
+}
+
+limn_status limn_task_run(limn_sight **out, limn_seer *seer, const limn_message_part *files,
+                          size_t n_files, const limn_params *see, const limn_look_watch *watch,
+                          limn_err *err) {
+    static const limn_finding box = {
+        .label = "a box", .text = "", .score = -1, .has_box = true, .box = {4, 4, 40, 30}};
+    limn_sight *s = limn_mem_calloc(1, sizeof *s + 512);
+    limn_image *im;
+    (void)seer;
+    *out = NULL;
+    if (!s) return limn_fail(err, LIMN_E_NOMEM, "no memory");
+    limn_status st = limn_image_load(&im, files[0].path, err);
+    if (st != LIMN_OK) return st;
+    char *text = (char *)(s + 1);
+    snprintf(text, 500, "%s of %zu: %s\n", limn_params_text(see, "task"), n_files,
+             limn_params_list_count(see, "categories") ? limn_params_list_item(see, "categories", 0)
+                                                       : limn_params_text(see, "prompt"));
+    limn_sight_picture *p = limn_mem_calloc(1, sizeof *p);
+    *p = (limn_sight_picture){files[0].path, 1, limn_image_width(im), limn_image_height(im)};
+    limn_image_free(&im);
+    *s = (limn_sight){.task = "boxes",
+                      .format = "text",
+                      .text = text,
+                      .len = strlen(text),
+                      .findings = &box,
+                      .n_findings = 1,
+                      .pictures = p,
+                      .n_pictures = 1};
+    limn_said said = {.kind = LIMN_SAID_TEXT, .text = text, .len = s->len};
+    if (watch && watch->said) watch->said(watch->user, &said);
+    *out = s;
+    return LIMN_OK;
+}
+
+void limn_sight_free(limn_sight **sight) {
+    if (!sight || !*sight) return;
+    limn_mem_free((void *)(uintptr_t)(*sight)->pictures);
+    limn_mem_free(*sight);
+    *sight = NULL;
+}
+
+limn_status limn_sight_format_json(char **out, const limn_sight *s, limn_err *err) {
+    *out = limn_mem_strdup("{\"task\": \"boxes\"}");
+    (void)s;
+    return *out ? LIMN_OK : limn_fail(err, LIMN_E_NOMEM, "no memory");
+}
+
+limn_status limn_sight_load_picture(limn_image **out, const limn_sight *s, int index,
+                                    const limn_params *see, limn_err *err) {
+    (void)see;
+    return limn_image_load(out, s->pictures[index].file, err);
+}
+
+limn_status limn_sight_draw(limn_image **out, const limn_sight *s, const limn_image *picture,
+                            int index, limn_err *err) {
+    (void)s, (void)index;
+    return limn_image_new(out, limn_image_width(picture), limn_image_height(picture), 3, err);
+}
+
 limn_status limn_answer_format_json(char **out, const limn_answer *a, limn_err *err) {
     limn_buf b;
     limn_buf_init(&b, 8192);
