@@ -268,19 +268,18 @@ static void event(void *user, const limn_event *e) {
     limn_run_report(user, e);
 }
 
-/* As the answer is written by limn.h, and what it ended with in OpenAI's words. */
-static limn_status report_answer(limn_run *run, const limn_answer *a, limn_err *err) {
-    char *json = NULL;
+/* The object that limn.h wrote (taken), and what it ended with in OpenAI's words. */
+static limn_status report(limn_run *run, char *json, limn_finish finish, bool calls,
+                          limn_err *err) {
     json_t *root = NULL;
     char *text = NULL;
     limn_status st = LIMN_OK;
-    bool cut = a->finish == LIMN_FINISH_LENGTH || a->finish == LIMN_FINISH_CONTEXT;
-    LIMN_TRY(limn_answer_format_json(&json, a, err));
+    bool cut = finish == LIMN_FINISH_LENGTH || finish == LIMN_FINISH_CONTEXT;
     LIMN_TRY(limn_json_load(&root, json, strlen(json), err));
     json_object_set_new(root, "finish_reason",
-                        json_string(a->n_calls ? "tool_calls"
-                                    : cut      ? "length"
-                                               : "stop"));
+                        json_string(calls ? "tool_calls"
+                                    : cut ? "length"
+                                          : "stop"));
     json_object_set_new(root, "model", json_string(limn_run_job(run)->model));
     text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     LIMN_CHECK(err, text, LIMN_E_NOMEM, "no memory for an answer");
@@ -292,15 +291,44 @@ out:
     return st;
 }
 
+/* A task looks at the pictures of all messages; its words are the "prompt" of the values. */
+static limn_status run_task(talk *t, limn_seer *seer, const limn_params *see,
+                            const limn_look_watch *watch, limn_err *err) {
+    limn_message_part *files = limn_arena_alloc(&t->arena, PARTS_MAX * sizeof *files);
+    limn_sight *sight = NULL;
+    size_t n = 0;
+    char *json = NULL;
+    limn_status st = LIMN_OK;
+    LIMN_CHECK(err, files, LIMN_E_NOMEM, "no memory for a task");
+    for (int i = 0; i < t->n_messages; i++)
+        for (size_t k = 0; k < t->messages[i].n_parts; k++) {
+            if (t->messages[i].parts[k].kind == LIMN_MESSAGE_TEXT) continue;
+            LIMN_CHECK(err, n < PARTS_MAX, LIMN_E_LIMIT, "a task looks at most at %d pictures",
+                       PARTS_MAX);
+            files[n++] = t->messages[i].parts[k];
+        }
+    LIMN_TRY(limn_task_run(&sight, seer, files, n, see, watch, err));
+    LIMN_TRY(limn_sight_format_json(&json, sight, err));
+    st = report(t->run, json, sight->finish, false, err);
+out:
+    limn_sight_free(&sight);
+    return st;
+}
+
 limn_status limn_run_see(limn_run *run, limn_seer *seer, const limn_params *see, limn_err *err) {
     talk t = {.run = run};
     limn_answer *answer = NULL;
     limn_params *options = NULL;
+    char *json = NULL;
     limn_look_watch watch = {
         .said = said, .event = event, .user = run, .cancel = limn_run_cancel(run)};
     limn_status st = LIMN_OK;
     limn_arena_init(&t.arena);
     LIMN_TRY(talk_make(&t, see, err));
+    if (strcmp(limn_seeing_of(see)->task, "ask") != 0) {
+        st = run_task(&t, seer, see, &watch, err);
+        goto out;
+    }
     LIMN_TRY(limn_params_copy(&options, see, err));
     LIMN_TRY(limn_params_unset(options, "prompt", err)); /* is a message now */
     limn_talk conversation = {.messages = t.messages,
@@ -308,7 +336,8 @@ limn_status limn_run_see(limn_run *run, limn_seer *seer, const limn_params *see,
                               .tools = t.tools,
                               .n_tools = t.n_tools};
     LIMN_TRY(limn_see(&answer, seer, &conversation, options, &watch, err));
-    LIMN_TRY(report_answer(run, answer, err));
+    LIMN_TRY(limn_answer_format_json(&json, answer, err));
+    st = report(run, json, answer->finish, answer->n_calls > 0, err);
 out:
     limn_answer_free(&answer);
     limn_params_free(&options);

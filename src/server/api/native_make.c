@@ -118,7 +118,14 @@ out:
 
 /* ---- seeing ---- */
 
-/* {"role": "user", "content": [images..., {"type": "text"}]} from the simple form. */
+/* Does the request name a task whose words are not a question in the conversation? */
+static bool names_task(const limn_http_req *rq) {
+    const char *task = json_string_value(json_object_get(rq->json, "task"));
+    return task && *task && strcmp(task, "ask") != 0;
+}
+
+/* {"role": "user", "content": [images..., {"type": "text"}]} from the simple form; the text is left
+ * out for a task. */
 static limn_status simple_messages(limn_http_req *rq, json_t **out, limn_err *err) {
     const char *prompt = json_string_value(json_object_get(rq->json, "prompt"));
     const json_t *images = json_object_get(rq->json, "images");
@@ -126,7 +133,8 @@ static limn_status simple_messages(limn_http_req *rq, json_t **out, limn_err *er
     char ref[LIMN_PICTURE_REF_MAX], where[32];
     limn_status st = LIMN_OK;
     *out = NULL;
-    LIMN_CHECK(err, prompt && *prompt, LIMN_E_VALUE, "/prompt: is needed here");
+    bool task = names_task(rq);
+    LIMN_CHECK(err, task || (prompt && *prompt), LIMN_E_VALUE, "/prompt: is needed here");
     LIMN_CHECK(
         err, !images || (json_is_array(images) && json_array_size(images) <= LIMN_LIMIT_IMAGES_IN),
         LIMN_E_VALUE, "/images: a list of at most %d", LIMN_LIMIT_IMAGES_IN);
@@ -137,7 +145,8 @@ static limn_status simple_messages(limn_http_req *rq, json_t **out, limn_err *er
         LIMN_TRY(limn_picture_take(rq, ref, text, false, where, err));
         json_array_append_new(content, json_pack("{s:s, s:s}", "type", "image", "image", ref));
     }
-    json_array_append_new(content, json_pack("{s:s, s:s}", "type", "text", "text", prompt));
+    if (!task)
+        json_array_append_new(content, json_pack("{s:s, s:s}", "type", "text", "text", prompt));
     *out = json_pack("{s:[{s:s, s:O}]}", "messages", "role", "user", "content", content);
     LIMN_CHECK(err, *out, LIMN_E_NOMEM, "no memory for the request");
 out:
@@ -171,7 +180,7 @@ void native_see(limn_http_req *rq) {
     LIMN_TRY(limn_api_read_job(rq, &submit, &err));
     LIMN_TRY(simple_messages(rq, &messages, &err));
     json_object_del(rq->json, "images");
-    json_object_del(rq->json, "prompt"); /* it is in the message */
+    if (!names_task(rq)) json_object_del(rq->json, "prompt"); /* it is in the message */
     LIMN_TRY(take_schema(rq, &err));
     LIMN_TRY(limn_api_read_params(rq, see, rq->json, &err));
     text = json_dumps(messages, JSON_COMPACT);

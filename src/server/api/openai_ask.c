@@ -306,6 +306,7 @@ json_t *openai_tool_calls(const json_t *result, const char *job, bool index) {
 
 static json_t *logprob_json(const json_t *p) {
     const char *text = json_string_value(json_object_get(p, "text"));
+    if (!text) text = json_string_value(json_object_get(p, "token")); /* of an event */
     json_t *o = json_pack("{s:s, s:O}", "token", text ? text : "", "logprob",
                           json_object_get(p, "logprob"));
     json_object_set(o, "bytes", json_object_get(p, "bytes"));
@@ -316,7 +317,8 @@ json_t *openai_logprobs(const json_t *list) {
     json_t *content = json_array();
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *row = json_array_get(list, i), *top = json_object_get(row, "top");
-        json_t *o = logprob_json(row), *others = json_array();
+        const json_t *own = json_object_get(row, "token"); /* an event's row has it inside */
+        json_t *o = logprob_json(json_is_object(own) ? own : row), *others = json_array();
         for (size_t k = 0; k < json_array_size(top); k++)
             json_array_append_new(others, logprob_json(json_array_get(top, k)));
         json_object_set_new(o, "top_logprobs", others);

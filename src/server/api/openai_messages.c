@@ -17,27 +17,31 @@ typedef struct reading {
 
 /* ---- parts ---- */
 
-/* Containers that the engine's intake reads, by their first bytes. */
-static bool is_document(const unsigned char *p, size_t n) {
+/* "document" or "video" for containers that the engine's intake reads, by their first bytes; NULL
+ * for anything else. */
+static const char *file_type(const unsigned char *p, size_t n) {
     static const struct {
         size_t at;
         const char *bytes;
         size_t len;
+        const char *type;
     } known[] = {
-        {0, "%PDF-", 5}, {4, "ftyp", 4},       {0, "\x1a\x45\xdf\xa3", 4},
-        {0, "GIF8", 4},  {0, "II*\0", 4},      {0, "MM\0*", 4},
-        {0, "RIFF", 4},  {0, "\0\0\1\xba", 4}, {0, "FLV\1", 4},
+        {0, "%PDF-", 5, "document"}, {0, "II*\0", 4, "document"},
+        {0, "MM\0*", 4, "document"}, {0, "GIF8", 4, "video"},
+        {4, "ftyp", 4, "video"},     {0, "\x1a\x45\xdf\xa3", 4, "video"},
+        {0, "RIFF", 4, "video"},     {0, "\0\0\1\xba", 4, "video"},
+        {0, "FLV\1", 4, "video"},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (n >= known[i].at + known[i].len &&
             memcmp(p + known[i].at, known[i].bytes, known[i].len) == 0)
-            return true;
-    return false;
+            return known[i].type;
+    return NULL;
 }
 
-/* A document or clip as data: URI or bare base64 into "artifact:<sha>". */
-static limn_status keep_file(reading *r, char out[LIMN_PICTURE_REF_MAX], const char *ref,
-                             const char *where) {
+/* A document or clip as data: URI or bare base64 into "artifact:<sha>"; *type as file_type. */
+static limn_status keep_file(reading *r, char out[LIMN_PICTURE_REF_MAX], const char **type,
+                             const char *ref, const char *where) {
     const char *comma = strncasecmp(ref, "data:", 5) == 0 ? strchr(ref, ',') : NULL;
     limn_artifact a = {0};
     void *data = NULL;
@@ -49,8 +53,8 @@ static limn_status keep_file(reading *r, char out[LIMN_PICTURE_REF_MAX], const c
     if (comma) ref = comma + 1;
     st = limn_base64_read(&data, &size, ref, strlen(ref), err);
     LIMN_CHECK(err, st == LIMN_OK, LIMN_E_VALUE, "%s: not valid base64", where);
-    LIMN_CHECK(err, is_document(data, size), LIMN_E_VALUE,
-               "%s: neither a PDF, a TIFF, a GIF nor a video", where);
+    *type = file_type(data, size);
+    LIMN_CHECK(err, *type, LIMN_E_VALUE, "%s: neither a PDF, a TIFF, a GIF nor a video", where);
     LIMN_TRY(limn_queue_upload(r->rq->server->queue, r->rq->who.owner, data, size, &a, err));
     snprintf(out, LIMN_PICTURE_REF_MAX, "artifact:%s", a.sha);
 out:
@@ -80,9 +84,10 @@ static limn_status add_file(reading *r, json_t *parts, const char *ref, const ch
     if (strncasecmp(ref, "data:image/", 11) == 0 && strncasecmp(ref, "data:image/gif", 14) != 0 &&
         strncasecmp(ref, "data:image/tiff", 15) != 0)
         return add_image(r, parts, ref, where);
-    limn_status st = keep_file(r, kept, ref, where);
+    const char *type = NULL;
+    limn_status st = keep_file(r, kept, &type, ref, where);
     if (st != LIMN_OK) return st;
-    json_array_append_new(parts, json_pack("{s:s, s:s}", "type", "file", "file", kept));
+    json_array_append_new(parts, json_pack("{s:s, s:s}", "type", type, type, kept));
     return LIMN_OK;
 }
 
@@ -165,7 +170,8 @@ static limn_status read_calls(json_t *message, const json_t *calls, const char *
             return limn_fail(err, LIMN_E_VALUE,
                              "%s/tool_calls/%zu: function.name and function.arguments are needed",
                              where, i);
-        json_array_append_new(list, json_pack("{s:s, s:s}", "name", name, "arguments", arguments));
+        json_array_append_new(
+            list, json_pack("{s:{s:s, s:s}}", "function", "name", name, "arguments", arguments));
     }
     return LIMN_OK;
 }

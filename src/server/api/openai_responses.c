@@ -291,7 +291,9 @@ static limn_status past_messages(json_t **out, const limn_job *job, limn_err *er
         kept = openai_tool_calls(result, job->id, false);
         json_t *list = json_array();
         for (size_t i = 0; i < json_array_size(kept); i++)
-            json_array_append(list, json_object_get(json_array_get(kept, i), "function"));
+            json_array_append_new(list,
+                                  json_pack("{s:O}", "function",
+                                            json_object_get(json_array_get(kept, i), "function")));
         json_object_set_new(answer, "tool_calls", list);
     }
     json_array_append(past, answer);
