@@ -607,6 +607,13 @@ limn_status limn_serve(const limn_params *serve, const limn_params *app,
 /* The OpenAPI 3.1 document of the server. */
 limn_status limn_serve_openapi(char **out, limn_err *err);
 
+/* Jobs of the data folder that `serve` names, whether a server is using it or not; changes nothing.
+ * what: NULL or "": counts and the newest jobs; a state ("queued"); an id: that job with its
+ * request and results; else jobs with all of these words. Lines, or one JSON object. E_NOT_FOUND.
+ */
+limn_status limn_jobs_show(char **out, const limn_params *serve, const char *what, bool json,
+                           limn_err *err);
+
 /* API keys of the data folder that `serve` names. scope: "read", "infer" or "admin"; days 0: for
  * ever. *out is the key, which is kept nowhere. */
 limn_status limn_key_create(char **out, const limn_params *serve, const char *owner,

@@ -4,6 +4,7 @@
 #include <limits.h>
 
 #include "fail_vfs.h"
+#include "job/report.h"
 #include "job_fixture.h"
 
 static const char four_steps[] =
@@ -116,6 +117,42 @@ static void test_final(void **state) {
     assert_int_equal(s->ops->change(s, &c, &err), LIMN_E_INTERNAL); /* no such arrow */
     s->ops->rollback(s);
     limn_store_close(&s);
+    free(path);
+    folder_remove(dir);
+}
+
+/* ---- looked at from outside ---- */
+static void test_report(void **state) {
+    char *dir = folder_make(), *path = path_in(dir, "jobs.db");
+    limn_err err = {0};
+    limn_submitted a, b;
+    limn_store *s;
+    limn_buf out;
+    limn_queue *q = queue_open(dir, NULL, 0);
+    assert_ok(err, draw(q, four_steps, NULL, &a, &err));
+    assert_ok(err, draw(q, "{\"prompt\": \"stub:fail\"}", NULL, &b, &err));
+    limn_job *j = ended(q, b.id);
+    limn_job_free(&j);
+    /* while the queue is open */
+    assert_ok(err, limn_store_sqlite_open(
+                       &s, &(limn_sqlite_options){.path = path, .read_only = true}, &err));
+    limn_buf_init(&out, 1 << 20);
+    assert_ok(err, limn_job_report(&out, s, NULL, false, &err));
+    assert_non_null(strstr(limn_buf_text(&out), "succeeded 1, failed 1"));
+    assert_non_null(strstr(limn_buf_text(&out), a.id));
+    limn_buf_clear(&out);
+    assert_ok(err, limn_job_report(&out, s, "failed", false, &err));
+    assert_null(strstr(limn_buf_text(&out), a.id));
+    limn_buf_clear(&out);
+    assert_ok(err, limn_job_report(&out, s, "FOX", true, &err));
+    assert_non_null(strstr(limn_buf_text(&out), a.id));
+    assert_null(strstr(limn_buf_text(&out), b.id));
+    limn_buf_clear(&out);
+    assert_ok(err, limn_job_report(&out, s, b.id, true, &err));
+    assert_non_null(strstr(limn_buf_text(&out), "\"error\":\"the prompt asked for a failure\""));
+    limn_buf_deinit(&out);
+    limn_store_close(&s);
+    limn_queue_close(&q);
     free(path);
     folder_remove(dir);
 }
@@ -267,6 +304,7 @@ int main(void) {
         cmocka_unit_test(test_open),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_final),
+        cmocka_unit_test(test_report),
         cmocka_unit_test(test_full_once),
         cmocka_unit_test(test_write_error_once),
         cmocka_unit_test(test_sync_error_once),

@@ -43,6 +43,7 @@ limn_status cmd_models(cli *c, limn_err *err);
 limn_status cmd_schema(cli *c, limn_err *err);
 limn_status cmd_serve(cli *c, limn_err *err);
 limn_status cmd_key(cli *c, limn_err *err);
+limn_status cmd_jobs(cli *c, limn_err *err);
 limn_status cmd_version(cli *c, limn_err *err);
 
 /* err gets the text, the status comes back: limn_fail of the inside is not public. */

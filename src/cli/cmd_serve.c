@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* limn serve and limn key: the server, and the keys that open it. */
+/* limn serve, limn key and limn jobs: the server, the keys that open it, what it has done. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,4 +76,19 @@ limn_status cmd_key(cli *c, limn_err *err) {
     if (strcmp(c->args[0], "revoke") == 0 && c->n_args == 2)
         return limn_key_revoke(c->serve, c->args[1], err);
     return cli_fail(err, LIMN_E_USAGE, "key knows create OWNER [SCOPE] [DAYS], list and revoke ID");
+}
+
+/* ---- jobs ---- */
+
+limn_status cmd_jobs(cli *c, limn_err *err) {
+    char *text;
+    bool json = limn_params_int(c->app, "json") != 0;
+    limn_status st = read_settings(c, err);
+    if (st != LIMN_OK) return st;
+    st = limn_jobs_show(&text, c->serve, c->n_args > 0 ? c->args[0] : NULL, json, err);
+    if (st != LIMN_OK) return st;
+    cli_print_safe(text, strlen(text));
+    if (json) putchar('\n');
+    limn_text_free(&text);
+    return LIMN_OK;
 }

@@ -36,6 +36,8 @@ static const cli_command commands[] = {
      LIMN_PARAMS_SERVE, cmd_serve},
     {"key", "create OWNER [SCOPE] [DAYS] | list | revoke ID", "keys for the server", 1, 4,
      LIMN_PARAMS_SERVE, cmd_key},
+    {"jobs", "[STATE|ID|WORDS]", "what the server's queue holds and has done", 0, 1,
+     LIMN_PARAMS_SERVE, cmd_jobs},
     {"version", "", "print the version", 0, 0, LIMN_PARAMS_APP, cmd_version},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
