@@ -28,7 +28,7 @@ torture: all
 
 # Programs of other people against `limn serve`; needs Node and npm (make install-web brings them).
 test-clients: all
-	cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund --silent
+	cd tests/clients && npm ci --prefer-offline --ignore-scripts --no-audit --no-fund --silent
 	LIMN=$(CURDIR)/$(B)/limn node tests/clients/test_clients.mjs
 
 # Layer order, budgets, formatting, generated files.
