@@ -2,6 +2,7 @@
 /* img2img and inpainting preparation; see init_stage.h. */
 #include "pipeline/init_stage.h"
 
+#include <errno.h>
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
@@ -265,7 +266,9 @@ out:
 
 static limn_status readable(const char *path, const char *what, limn_err *err) {
     if (path[0] == 0 || access(path, R_OK) == 0) return LIMN_OK;
-    return limn_fail(err, LIMN_E_NOT_FOUND, "%s: the %s cannot be read", path, what);
+    int why = errno;
+    return limn_fail(err, why == ENOENT || why == ENOTDIR ? LIMN_E_NOT_FOUND : LIMN_E_IO,
+                     "%s: the %s cannot be read: %s", path, what, strerror(why));
 }
 
 limn_status limn_init_check(const limn_gen *gen, limn_err *err) {
