@@ -176,8 +176,9 @@ def main(path):
         at += size
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
-    # one block of normals, cut at another place for every tensor
-    block = np.random.default_rng(1).standard_normal(1 << 24, dtype=np.float32)
+    # one block of normals, scaled by powers of two, cut at another place for every tensor
+    normal = np.random.default_rng(1).standard_normal(1 << 22, dtype=np.float32)
+    blocks = {}
     with open(path, "wb") as f:
         f.write(struct.pack("<Q", len(head)) + head)
         for i, (_, shape, kind) in enumerate(TENSORS):
@@ -186,10 +187,13 @@ def main(path):
                 f.write(np.full(n, int(kind), np.float16).tobytes())
                 continue
             std = 0.02 if kind == "e" else 0.6 / math.sqrt(int(np.prod(shape[1:])))
-            at = i * 7919 % (len(block) // 2)
+            power = round(math.log2(std))
+            if power not in blocks:
+                blocks[power] = (normal * np.float32(2.0**power)).astype(np.float16)
+            at = i * 7919 % (len(normal) // 2)
             while n > 0:
-                part = block[at : at + n]
-                f.write((part * np.float32(std)).astype(np.float16).tobytes())
+                part = blocks[power][at : at + n]
+                f.write(part.tobytes())
                 n, at = n - len(part), 0
     print(f"{path}: {len(TENSORS)} tensors, {at / 1e9:.2f} GB")
 
