@@ -169,11 +169,11 @@ def main(path):
     unet("model.diffusion_model.")
     vae("first_stage_model.")
     text()
-    header, at = {}, 0
+    header, total = {}, 0
     for name, shape, _ in TENSORS:
         size = 2 * int(np.prod(shape))
-        header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [at, at + size]}
-        at += size
+        header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [total, total + size]}
+        total += size
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     # one block of normals, scaled by powers of two, cut at another place for every tensor
@@ -195,7 +195,7 @@ def main(path):
                 part = blocks[power][at : at + n]
                 f.write(part.tobytes())
                 n, at = n - len(part), 0
-    print(f"{path}: {len(TENSORS)} tensors, {at / 1e9:.2f} GB")
+    print(f"{path}: {len(TENSORS)} tensors, {total / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":
