@@ -3,7 +3,8 @@
  * Times one network of a checkpoint in its real shape, with a profile per op class and the share of
  * the multiply-add rate that this machine reaches in the same run.
  *
- *     bench_network FILE [--part unet|vae-decode|vae-encode] [--px 512] [--runs 3] [--batch 1]
+ *     bench_network FILE [--part unet|vae-decode|vae-encode|taesd-decode] [--px 512] [--runs 3]
+ * [--batch 1]
  *                        [--threads 0] [--cpu-mask native] [--precision fast|exact|int8]
  */
 #include <stdio.h>
@@ -57,13 +58,15 @@ static bool parse(options *o, int argc, char **argv) {
 static limn_status build(limn_graph *g, limn_model_weights **mw, const options *o,
                          const limn_weights *w, limn_err *err) {
     limn_weights *set = NULL;
-    bool unet = strcmp(o->part, "unet") == 0;
+    bool unet = strcmp(o->part, "unet") == 0, tiny = strcmp(o->part, "taesd-decode") == 0;
+    limn_taesd_config tc;
     limn_unet_config uc;
     limn_vae_config vc;
     const char *prefix = unet ? "model.diffusion_model." : "first_stage_model.";
     if (limn_weights_has_prefix(w, "unet.")) prefix = unet ? "unet." : "vae.";
-    limn_status st = unet ? limn_canon_unet(&set, &uc, w, prefix, NULL, err)
-                          : limn_canon_vae(&set, &vc, w, prefix, NULL, err);
+    limn_status st = tiny   ? limn_canon_taesd(&set, &tc, w, "", NULL, err)
+                     : unet ? limn_canon_unet(&set, &uc, w, prefix, NULL, err)
+                            : limn_canon_vae(&set, &vc, w, prefix, NULL, err);
     if (st == LIMN_OK) st = limn_model_weights_new(mw, set, err);
     limn_weights_unref(&set);
     if (st != LIMN_OK) return st;
@@ -72,6 +75,9 @@ static limn_status build(limn_graph *g, limn_model_weights **mw, const options *
     if (unet) {
         limn_unet_request r = {o->batch, o->px / 8, o->px / 8, 77, 1280};
         limn_unet_build(&nn, &uc, &r);
+    } else if (tiny) {
+        vr.height = vr.width = o->px / 8;
+        limn_taesd_build_decoder(&nn, &tc, &vr);
     } else if (strcmp(o->part, "vae-decode") == 0) {
         vr.height = vr.width = o->px / 8;
         limn_vae_build_decoder(&nn, &vc, &vr);
@@ -101,8 +107,10 @@ int main(int argc, char **argv) {
     options o;
     limn_err err = {0};
     if (!parse(&o, argc, argv)) {
-        fprintf(stderr, "usage: bench_network FILE [--part unet|vae-decode|vae-encode] [--px N] "
-                        "[--runs N] [--batch N] [--threads N] [--cpu-mask M] [--precision P]\n");
+        fprintf(
+            stderr,
+            "usage: bench_network FILE [--part unet|vae-decode|vae-encode|taesd-decode] [--px N] "
+            "[--runs N] [--batch N] [--threads N] [--cpu-mask M] [--precision P]\n");
         return 2;
     }
     unsigned mask;

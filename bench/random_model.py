@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""A random-weight SDXL base checkpoint in real shapes (single file, original key names, f16).
+"""Random-weight models in real shapes, f16 safetensors: for time and memory, they draw noise.
 
-usage: random_sdxl.py OUT.safetensors      (6.9 GB; needs numpy)
-What it draws is noise; it is for time and memory.
+usage: random_model.py sdxl OUT.safetensors     SDXL base, original key names, 6.9 GB
+       random_model.py taesd OUT.safetensors    TAESD decoder, diffusers key names, 2.4 MB
+Needs numpy.
 """
 import json
 import math
@@ -165,10 +166,30 @@ def text():
     norm(p + "ln_final", 1280)
 
 
-def main(path):
-    unet("model.diffusion_model.")
-    vae("first_stage_model.")
-    text()
+def taesd():
+    def block(layer):
+        for i in (0, 2, 4):
+            conv(f"decoder.layers.{layer}.conv.{i}", 64, 64, 3)
+
+    conv("decoder.layers.0", 64, 4, 3)
+    layer = 2
+    for blocks in (3, 3, 3, 1):
+        for _ in range(blocks):
+            block(layer)
+            layer += 1
+        if blocks == 3:  # upsampling has a number, the convolution behind it no bias
+            TENSORS.append((f"decoder.layers.{layer + 1}.weight", (64, 64, 3, 3), "w"))
+            layer += 2
+    conv(f"decoder.layers.{layer}", 3, 64, 3)
+
+
+def main(kind, path):
+    if kind == "taesd":
+        taesd()
+    else:
+        unet("model.diffusion_model.")
+        vae("first_stage_model.")
+        text()
     header, total = {}, 0
     for name, shape, _ in TENSORS:
         size = 2 * int(np.prod(shape))
@@ -199,4 +220,4 @@ def main(path):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])
