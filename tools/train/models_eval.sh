@@ -22,5 +22,5 @@ if [ -e models/mini-draw/model_index.json ]; then
 fi
 if [ -e models/mini-upscale/mini-upscale-x4.safetensors ]; then
     "$python" "$here/eval_upscale.py" --limn "$limn" --sprites "$data/sprites" \
-        --model models/mini-upscale/mini-upscale-x4.safetensors
+        --photos "$data/photos_held" --model models/mini-upscale/mini-upscale-x4.safetensors
 fi

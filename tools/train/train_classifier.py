@@ -45,7 +45,7 @@ def augmented(painter, rng, count):
     out, truth = np.empty((count, SIDE, SIDE, 3), np.uint8), np.empty(count, np.int64)
     for i in range(count):
         style, index = painter.singles[int(rng.integers(len(painter.singles)))]
-        sprite = painter.sprites[style, index]
+        sprite = painter.sprites[style, index].convert("RGBA")
         side = SIDE * rng.uniform(.45, 1.0)
         scale = side / max(sprite.size)
         small = sprite.resize((max(1, round(sprite.width * scale)), max(1, round(sprite.height * scale))),
@@ -56,7 +56,7 @@ def augmented(painter, rng, count):
         base = Image.new("RGB", (SIDE, SIDE), colour)
         slack = [(SIDE - s) / 2 for s in small.size]
         at = tuple(round(s + rng.uniform(-1, 1) * min(6 + abs(s) * .6, 12)) for s in slack)
-        base.paste(small.convert("RGBA"), at, small.getchannel("A"))
+        base.paste(small, at, small)
         if rng.random() < .3:
             low = int(rng.integers(28, 56))
             base = base.resize((low, low), Image.BILINEAR).resize((SIDE, SIDE), Image.BILINEAR)
@@ -77,7 +77,7 @@ def shrink(pictures):
 def held_out(judge, painter, count=600):
     """Share right on fresh painted single scenes, per style."""
     rng, right = np.random.default_rng(777001), {}
-    for style in STYLES:
+    for style in painter.styles:
         scenes = [painter.sample(rng, kind="single", style=style, size="normal",
                                  index=painter.by_style[style][i % len(painter.by_style[style])]) for i in range(count)]
         x = torch.from_numpy(np.stack([s.picture for s in scenes])).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -95,12 +95,13 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--tiers", default="1")
+    parser.add_argument("--styles", default=",".join(STYLES))
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(11)
     concepts = load_concepts(tuple(int(t) for t in args.tiers.split(",")))
-    painter = Painter(args.sprites, concepts)
+    painter = Painter(args.sprites, concepts, styles=args.styles.split(","))
     rng = np.random.default_rng(11)
     judge = Judge(len(concepts)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=args.lr, weight_decay=.02)
@@ -114,8 +115,8 @@ def main():
         loss.backward()
         optimizer.step()
         step, total = step + 1, total + loss.item()
-        if step % 200 == 0:
-            print("step %d  %.1f min  loss %.3f" % (step, (time.process_time() - begun) / 60, total / 200), flush=True)
+        if step % 100 == 0:
+            print("step %d  %.1f min  loss %.3f" % (step, (time.process_time() - begun) / 60, total / 100), flush=True)
             total = 0.0
     judge.eval()
     right = held_out(judge, painter)

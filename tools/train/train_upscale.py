@@ -63,7 +63,8 @@ def art_picture(painter, rng, side):
         int(c) for c in rng.integers(0, 256, 3))
     ground = Image.new("RGB", (side, side), colour)
     at = tuple(int(rng.integers(min(0, side - s), max(0, side - s) + 1)) for s in sprite.size)
-    ground.paste(sprite.convert("RGBA"), at, sprite.getchannel("A"))
+    sprite = sprite.convert("RGBA")
+    ground.paste(sprite, at, sprite)
     return ground
 
 
