@@ -96,7 +96,7 @@ def main():
     entries = list(dict.fromkeys(entries)) + ["<|startoftext|>", "<|endoftext|>"]
     args.out.mkdir(parents=True, exist_ok=True)
     vocab = {entry: i for i, entry in enumerate(entries)}
-    (args.out / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
+    (args.out / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False) + "\n", encoding="utf-8")
     (args.out / "merges.txt").write_text("#version: 0.2\n" + "".join("%s %s\n" % m for m in merges), encoding="utf-8")
     special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>",
                "pad_token": "<|endoftext|>"}
