@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Measure mini-draw as a user has it: drawn by limn itself (--limn PROGRAM) or by diffusers, 20 steps,
-guidance 3, prompts and seeds that training never used. Prints one table; `make models-eval` runs it.
+guidance 2, prompts and seeds that training never used. Prints one table; `make models-eval` runs it.
 
     python eval_draw.py --model models/mini-draw --judge RUN/judge.pt --sprites SPRITES [--limn build/limn]
 
@@ -185,7 +185,7 @@ def main():
     parser.add_argument("--concepts", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--limn", help="limn's program; without it diffusers draws")
     parser.add_argument("--others", type=int, default=60, help="prompts for each measure but the first")
     parser.add_argument("--tiers", default="1")

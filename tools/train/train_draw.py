@@ -383,7 +383,7 @@ def export(both, vae, tokenizer_dir, out):
     path = Path(out) / "text_encoder" / "model.safetensors"
     tensors = {k if k.startswith("text_model.") else "text_model." + k: v for k, v in load_file(path).items()}
     save_file(tensors, path, {"format": "pt"})
-    (Path(out) / "limn.json").write_text('{"steps": 20, "cfg_scale": 3}\n')      # what limn takes unless told
+    (Path(out) / "limn.json").write_text('{"steps": 20, "cfg_scale": 2}\n')      # what limn takes unless told
     for config in Path(out).glob("*/config.json"):
         fields = json.loads(config.read_text())
         fields.pop("_name_or_path", None)
