@@ -244,13 +244,6 @@ out:
     return st;
 }
 
-static limn_status check_task(const limn_seeing *see, limn_err *err) {
-    limn_task_info info;
-    for (int i = 0; limn_task_get_info(&info, i); i++)
-        if (strcmp(info.name, see->task) == 0) return LIMN_OK;
-    return limn_fail(err, LIMN_E_VALUE, "/task: there is no task \"%.60s\"", see->task);
-}
-
 static limn_status make_see(limn_job *job, const limn_submit *s, limn_err *err) {
     limn_params *p = NULL;
     json_t *root = NULL;
@@ -265,7 +258,6 @@ static limn_status make_see(limn_job *job, const limn_submit *s, limn_err *err) 
     if (s->json) LIMN_TRY(limn_json_load(&root, s->json, s->json_len, err));
     LIMN_CHECK(err, see->prompt[0] || json_object_get(root, "messages"), LIMN_E_VALUE,
                "/prompt: there is no question");
-    LIMN_TRY(check_task(see, err));
     limn_buf_adds(&words, see->prompt);
     LIMN_TRY(read_messages(job, root, &words, err));
     if (!words.len) limn_buf_adds(&words, see->prompt[0] ? see->prompt : see->task);

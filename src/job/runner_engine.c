@@ -224,12 +224,20 @@ static limn_status check_see(const limn_params *p, limn_err *err) {
     return LIMN_OK;
 }
 
+static limn_status check_task(const limn_seeing *see, limn_err *err) {
+    limn_task_info info;
+    for (int i = 0; limn_task_get_info(&info, i); i++)
+        if (strcmp(info.name, see->task) == 0) return LIMN_OK;
+    return limn_fail(err, LIMN_E_VALUE, "/task: there is no task \"%.60s\"", see->task);
+}
+
 static limn_status prepare_see(engine_runner *r, limn_job *job, const limn_submit *submit,
                                limn_err *err) {
     limn_params *p = NULL;
     limn_submit s = *submit;
     limn_status st = LIMN_OK;
     LIMN_TRY(check_see(submit->params, err));
+    LIMN_TRY(check_task(limn_seeing_of(submit->params), err));
     LIMN_TRY(limn_params_copy(&p, submit->params, err));
     LIMN_TRY(settle_name(r, p, "model", LIMN_SHELF_SEE, err));
     s.params = p;
