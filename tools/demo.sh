@@ -49,11 +49,11 @@ mini-see: $answer"
     set -- "$@" "$file" --label "$label"
 done <<PROMPTS
 a red apple on a light blue background
-a cat, fluent 3d
-a blue car on a yellow background
-two stars on a black background
-a big tree, noto emoji
-a house
+a red car on a yellow background
+a sunflower
+a penguin on a light blue background
+a strawberry on a white background
+a snowman
 PROMPTS
 
 # Shown in the terminal where there is one.
