@@ -29,7 +29,7 @@ export default defineConfig({
         proxy: { '/v1': { target: server, changeOrigin: true } },
     },
     test: {
-        environment: 'jsdom',
+        environment: 'node',
         include: ['test/**/*.test.ts'],
     },
     resolve: process.env.VITEST ? { conditions: ['browser'] } : undefined,

@@ -27,8 +27,29 @@ const scenes = {
         await page.waitForTimeout(600);
     },
     async gallery(page) { await page.goto(`${url}/#/gallery`); await page.waitForTimeout(1500); },
-    async see(page) { await page.goto(`${url}/#/see`); await page.waitForTimeout(800); },
-    async edit(page) { await page.goto(`${url}/#/edit`); await page.waitForTimeout(800); },
+    async see(page) {
+        await page.locator('.strip .thumb').nth(1).click();
+        await page.getByRole('button', { name: 'Ask', exact: true }).click();
+        await page.waitForTimeout(900);
+        await page.getByRole('button', { name: 'Describe' }).click();
+        await page.waitForTimeout(4500);
+        await page.getByRole('button', { name: 'Find', exact: true }).click();
+        await page.fill('input[placeholder="What to find"]', 'sun');
+        await page.keyboard.press('Enter');
+        await page.waitForTimeout(4500);
+        await page.locator('.found .chip').first().hover();
+    },
+    async edit(page) {
+        await page.locator('.strip .thumb').nth(1).click();
+        await page.getByRole('button', { name: 'Edit', exact: true }).click();
+        await page.waitForTimeout(1200);
+        const box = await page.locator('[data-testid=edit-canvas]').boundingBox();
+        await page.mouse.move(box.x + box.width * 0.4, box.y + box.height * 0.4);
+        await page.mouse.down();
+        for (let i = 0; i < 20; i++) await page.mouse.move(box.x + box.width * (0.4 + 0.01 * i), box.y + box.height * (0.4 + 0.06 * Math.sin(i / 3)));
+        await page.mouse.up();
+        await page.waitForTimeout(500);
+    },
     async grid(page) { await page.goto(`${url}/#/grid`); await page.waitForTimeout(800); },
     async system(page) { await page.goto(`${url}/#/system`); await page.waitForTimeout(3200); },
 };

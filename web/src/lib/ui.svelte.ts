@@ -4,7 +4,7 @@ import { ApiError } from './api';
 import { maybe, t } from './i18n.svelte';
 import { load, save } from './store';
 
-export const views = ['draw', 'gallery', 'system'] as const;
+export const views = ['draw', 'gallery', 'see', 'edit', 'grid', 'system'] as const;
 export type View = (typeof views)[number];
 export type Theme = 'auto' | 'light' | 'dark' | 'contrast';
 
