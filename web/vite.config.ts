@@ -4,7 +4,16 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig } from 'vitest/config';
 
-const server = process.env.LIMN_SERVER ?? 'http://127.0.0.1:7860';
+// While working on the page, the interface comes from a server that runs beside it. It refuses pages of other origins,
+// which is right; the proxy speaks for itself and not for the page.
+const proxy = {
+    '/v1': {
+        target: process.env.LIMN_SERVER ?? 'http://127.0.0.1:7860',
+        changeOrigin: true,
+        configure: (to: { on(event: 'proxyReq', act: (request: { removeHeader(name: string): void }) => void): void }) =>
+            to.on('proxyReq', (request) => request.removeHeader('origin')),
+    },
+};
 
 export default defineConfig({
     plugins: [svelte({ compilerOptions: { runes: true, dev: false } })],
@@ -24,10 +33,8 @@ export default defineConfig({
             },
         },
     },
-    server: {
-        port: 5173,
-        proxy: { '/v1': { target: server, changeOrigin: true } },
-    },
+    server: { port: 5173, proxy },
+    preview: { port: 5174, proxy },
     test: {
         environment: 'node',
         include: ['test/**/*.test.ts'],

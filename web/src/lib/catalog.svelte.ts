@@ -17,6 +17,15 @@ const routes: Record<string, string> = {
     style: 'styles',
 };
 
+/* One entry for each name, the default one where several share it: a model may lie in two folders. */
+function unique<T extends object>(list: T[], name: (x: T) => string): T[] {
+    const kept = new Map<string, T>();
+    for (const x of list) {
+        if (!kept.has(name(x)) || ('default' in x && x.default)) kept.set(name(x), x);
+    }
+    return [...kept.values()];
+}
+
 class Catalog {
     params = $state.raw<Param[]>(load('params', []));
     groups = $state.raw<string[]>(load('groups', []));
@@ -40,11 +49,11 @@ class Catalog {
             get<SystemState>('/v1/system'),
             ...names.map((n) => get<{ data: Named[] }>(`/v1/${routes[n]}`)),
         ]);
-        this.params = params.data;
+        this.params = unique(params.data, (p) => p.name);
         this.groups = params.groups;
-        this.models = models.data;
+        this.models = unique(models.data, (m) => m.id);
         this.system = system;
-        this.lists = Object.fromEntries(names.map((n, i) => [n, lists[i]?.data ?? []]));
+        this.lists = Object.fromEntries(names.map((n, i) => [n, unique(lists[i]?.data ?? [], (x) => x.name)]));
         save('params', this.params);
         save('groups', this.groups);
         save('models', this.models);
@@ -53,7 +62,7 @@ class Catalog {
     }
 
     async refreshModels(): Promise<void> {
-        this.models = (await get<{ data: Model[] }>('/v1/models')).data;
+        this.models = unique((await get<{ data: Model[] }>('/v1/models')).data, (m) => m.id);
         save('models', this.models);
     }
 
@@ -64,8 +73,9 @@ class Catalog {
 
     /* The names that a parameter may have, when it is one of a list. */
     names(param: Param): Named[] {
-        if (param.list === 'model') return this.drawModels.map((m) => ({ name: m.id, bytes: m.bytes }));
-        if (param.list) return this.lists[param.list] ?? [];
+        const list = listOf(param);
+        if (list === 'model') return this.drawModels.map((m) => ({ name: m.id, bytes: m.bytes }));
+        if (list) return this.lists[list] ?? [];
         return (param.words ?? []).map((name) => ({ name }));
     }
 
@@ -76,6 +86,12 @@ class Catalog {
 }
 
 export const catalog = new Catalog();
+
+/* The list that a parameter's names come from. Those of files are known by the parameter: the table calls them text. */
+export function listOf(param: Param): string | null {
+    const files: Record<string, string> = { model: 'model', refiner: 'model', vae: 'vae', loras: 'lora', embeddings: 'embedding', styles: 'style' };
+    return param.list ?? files[param.name] ?? null;
+}
 
 /* Studio settings kept on the server for this user, so that presets follow from one browser to the next. */
 export const putStudio = (value: unknown): Promise<void> => call('PUT', '/v1/settings/studio', { body: value });

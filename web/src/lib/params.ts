@@ -18,7 +18,7 @@ export function controlOf(p: Param): Control {
     if (p.type === 'bool') return 'switch';
     if (p.type === 'enum') return 'choice';
     if (p.type === 'list') return 'names';
-    if (p.list) return 'choice';
+    if (p.list || /^(model|vae|refiner)$/.test(p.name)) return 'choice';
     if (p.type === 'int' || p.type === 'real') return p.ui ? 'slider' : 'number';
     return 'text';
 }
@@ -52,12 +52,15 @@ export function matches(p: Param, label: string, query: string): boolean {
     return q.split(/\s+/).every((word) => hay.includes(word));
 }
 
+/* What happens when it is left alone, or null when that is not one value (the model decides, a new one each time). */
+export const defaultOf = (p: Param): unknown => (p.default_note ? null : p.default);
+
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 /* Set, and set to something else than what would happen anyway. */
 export function changed(p: Param, values: Values): boolean {
     const value = values[p.name];
-    return value !== undefined && value !== '' && !same(value, p.default) && !(Array.isArray(value) && value.length === 0);
+    return value !== undefined && value !== '' && !same(value, defaultOf(p)) && !(Array.isArray(value) && value.length === 0);
 }
 
 /* The body of a request: only what the user has set, in the table's order. */
@@ -79,7 +82,7 @@ export function fromRecipe(params: Param[], recipe: Values): Values {
         const value = recipe[p.name];
         if (value === undefined || value === null || unused.has(p.name)) continue;
         if (p.flags.includes('image')) continue;
-        if (same(value, p.default) && p.name !== 'seed') continue;
+        if (same(value, defaultOf(p)) && p.name !== 'seed') continue;
         values[p.name] = value;
     }
     return values;

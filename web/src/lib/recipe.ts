@@ -183,29 +183,32 @@ export function parseComfy(text: string): Values | null {
         return typeof found === 'number' ? found : undefined;
     };
     // The nearest node that holds words; conditioning may pass through others on its way.
-    const words = (link: unknown, depth = 0): string | undefined => {
+    // A node is visited once: graphs of strangers may go in circles.
+    const words = (link: unknown, seen = new Set<ComfyNode>()): string | undefined => {
         const n = node(link);
-        if (!n?.inputs || depth > 12) return undefined;
+        if (!n?.inputs || seen.has(n)) return undefined;
+        seen.add(n);
         for (const key of ['text', 'text_g', 'string', 'value', 'prompt']) {
             const value = n.inputs[key];
             if (typeof value === 'string') return value;
             if (Array.isArray(value)) {
-                const found = words(value, depth + 1);
+                const found = words(value, seen);
                 if (found !== undefined) return found;
             }
         }
         for (const value of Object.values(n.inputs)) {
-            const found = Array.isArray(value) ? words(value, depth + 1) : undefined;
+            const found = Array.isArray(value) ? words(value, seen) : undefined;
             if (found !== undefined) return found;
         }
         return undefined;
     };
-    const upstream = (link: unknown, match: (n: ComfyNode) => boolean, depth = 0): ComfyNode | undefined => {
+    const upstream = (link: unknown, match: (n: ComfyNode) => boolean, seen = new Set<ComfyNode>()): ComfyNode | undefined => {
         const n = node(link);
-        if (!n || depth > 24) return undefined;
+        if (!n || seen.has(n)) return undefined;
+        seen.add(n);
         if (match(n)) return n;
         for (const key of ['model', 'samples', 'latent_image', 'latent']) {
-            const found = upstream(n.inputs?.[key], match, depth + 1);
+            const found = upstream(n.inputs?.[key], match, seen);
             if (found) return found;
         }
         return undefined;
