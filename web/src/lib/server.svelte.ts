@@ -20,7 +20,7 @@ export interface Preview {
 
 /* What a job has drawn; what went into it is left out. */
 export const picturesOf = (job: Job): Picture[] => job.artifacts.filter((a) => a.role === 'result' || a.role === 'sheet')
-    .map((a) => ({ ...a, job: job.id, kind: job.kind, created: job.finished ?? job.created, title: job.title }));
+    .map((a) => ({ ...a, key: `${job.id}/${a.role}/${a.index}`, job: job.id, kind: job.kind, created: job.finished ?? job.created, title: job.title }));
 export const inputsOf = (job: Job): Artifact[] => job.artifacts.filter((a) => a.role === 'input');
 
 class Server {
@@ -208,6 +208,8 @@ class Server {
 
     private merge(job: Job): void {
         const before = this.jobs.get(job.id);
+        // An answer may be older than the event that overtook it: what has ended stays ended.
+        if (before && before.finished !== null && job.finished === null) return;
         const next = { ...job, params: job.params ?? before?.params ?? null };
         // Pictures of a running job come as events; its record lists them only when it has ended.
         if (job.finished === null && before && next.artifacts.length < before.artifacts.length) next.artifacts = before.artifacts;
@@ -226,7 +228,7 @@ class Server {
             // Those behind it move up; the server tells positions only when asked.
             if (freed || e.type === 'started') this.moveUp();
         }
-        if (e.type === 'progress' && job && e.progress) {
+        if (e.type === 'progress' && job && job.finished === null && e.progress) {
             this.jobs.set(e.job, { ...job, state: 'running', progress: e.progress, left_ms: e.progress.left_ms });
         } else if (e.type === 'preview' && e.data) {
             this.previews.set(e.job, { image: e.image ?? 0, step: e.step ?? 0, url: `data:${e.mime};base64,${e.data}` });
@@ -235,7 +237,7 @@ class Server {
         } else if (e.type === 'artifact' && e.artifact) {
             const artifact = e.artifact;
             this.previews.delete(e.job);
-            if (job && !job.artifacts.some((a) => a.id === artifact.id && a.role === artifact.role)) {
+            if (job && !job.artifacts.some((a) => a.role === artifact.role && a.index === artifact.index)) {
                 this.jobs.set(e.job, { ...job, artifacts: [...job.artifacts, artifact] });
             }
         } else if (e.type === 'note') {

@@ -31,6 +31,8 @@ export interface Artifact {
 
 /* A picture with the job that made it; an upload has none. */
 export interface Picture extends Artifact {
+    /* Two jobs can draw the same bytes, so the artifact's id alone names no picture of a list. */
+    key: string;
     job: string | null;
     kind: JobKind | null;
     created: number;

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// A small harness: a server of its own, one browser, tests in order, one line each, pictures of what failed.
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+export async function freePort() {
+    return new Promise((resolve) => {
+        const s = createServer();
+        s.listen(0, '127.0.0.1', () => {
+            const { port } = s.address();
+            s.close(() => resolve(port));
+        });
+    });
+}
+
+export class Server {
+    constructor(binary, port, args, env) {
+        Object.assign(this, { binary, port, args, env, log: '' });
+        this.data = mkdtempSync(join(tmpdir(), 'limn-web-'));
+        this.url = `http://127.0.0.1:${port}`;
+    }
+
+    async start() {
+        this.child = spawn(this.binary, ['serve', '--port', String(this.port), '--data-dir', this.data, ...this.args],
+            { env: { ...process.env, ...this.env }, stdio: ['ignore', 'pipe', 'pipe'] });
+        for (const stream of [this.child.stdout, this.child.stderr]) stream.on('data', (d) => (this.log += d));
+        for (let i = 0; i < 200; i++) {
+            if (this.child.exitCode !== null) throw new Error(`the server ended:\n${this.log}`);
+            try {
+                if ((await fetch(`${this.url}/livez`)).ok) return;
+            } catch {
+                // Not yet.
+            }
+            await sleep(50);
+        }
+        throw new Error(`the server does not answer:\n${this.log}`);
+    }
+
+    async kill(signal = 'SIGKILL') {
+        if (!this.child || this.child.exitCode !== null || this.child.signalCode !== null) return;
+        const gone = new Promise((done) => this.child.once('exit', done));
+        this.child.kill(signal);
+        await gone;
+    }
+
+    async stop() {
+        await this.kill('SIGTERM');
+        rmSync(this.data, { recursive: true, force: true });
+    }
+}
+
+export class Suite {
+    constructor(only) {
+        this.only = only;
+        this.failed = 0;
+        this.run = 0;
+        this.shots = join(tmpdir(), 'limn-web-failures');
+    }
+
+    async test(name, page, act) {
+        if (this.only.length && !this.only.some((x) => name.includes(x))) return;
+        const began = Date.now();
+        this.run++;
+        try {
+            await act();
+            console.log(`ok ${name} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
+        } catch (e) {
+            this.failed++;
+            console.log(`FAIL ${name}: ${String(e.stack ?? e).split('\n').slice(0, 12).join('\n    ')}`);
+            mkdirSync(this.shots, { recursive: true });
+            const file = join(this.shots, `${name.replace(/\W+/g, '-')}.png`);
+            const bytes = await page.screenshot({ timeout: 5000 }).catch(() => null);
+            if (bytes) {
+                writeFileSync(file, bytes);
+                console.log(`    see ${file}`);
+            }
+        }
+    }
+}
+
+export function check(value, message) {
+    if (!value) throw new Error(message);
+}
+export function same(a, b, what) {
+    if (JSON.stringify(a) !== JSON.stringify(b)) throw new Error(`${what}: ${JSON.stringify(a)} is not ${JSON.stringify(b)}`);
+}
+/* Waits until a question has a true answer, and gives it. */
+export async function until(what, ask, ms = 60000) {
+    const end = Date.now() + ms;
+    for (let answer; ;) {
+        answer = await ask();
+        if (answer) return answer;
+        if (Date.now() > end) throw new Error(`waited ${ms} ms for: ${what}`);
+        await sleep(100);
+    }
+}

@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: MIT
+// The studio in Debian's Chromium against a real `limn serve` with small models:
+//
+//     node tests/web/studio.mjs [--limn build/limn] [--models FOLDER] [name ...]
+//
+// Run by `make test-web`. Each test leaves the page usable for the next; each begins on a screen of its own.
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { deflateSync } from 'node:zlib';
+import { check, freePort, same, Server, sleep, Suite, until } from './lib.mjs';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const require = createRequire(join(root, 'web', 'package.json'));
+const { chromium } = require('playwright-core');
+const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
+const args = process.argv.slice(2);
+const option = (name, fallback) => {
+    const at = args.indexOf(name);
+    return at < 0 ? fallback : args.splice(at, 2)[1];
+};
+const binary = option('--limn', join(root, 'build', 'limn'));
+const models = option('--models', process.env.LIMN_MODELS ?? join(root, 'models'));
+const page_url = option('--page', '');
+
+const server = new Server(binary, await freePort(), ['--models-dir', models], { LIMN_MODELS: models });
+await server.start();
+const base = page_url || server.url;
+const suite = new Suite(args);
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
+const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, acceptDownloads: true });
+// axe is brought in by the debugger, past the policy that the page itself lives under.
+const page = await context.newPage();
+const problems = [];
+const watch = (p) => {
+    p.on('console', (m) => { if (m.type() === 'error' && !/ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_INCOMPLETE_CHUNKED|Failed to load resource|ERR_NETWORK|ERR_CONNECTION_RESET/.test(m.text())) problems.push(m.text()); });
+    p.on('pageerror', (e) => problems.push(String(e)));
+};
+watch(page);
+
+const api = async (path, body) => {
+    const answer = await fetch(server.url + path, body === undefined ? {} : { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
+    check(answer.ok, `${path}: ${answer.status} ${await answer.clone().text()}`);
+    return answer.json();
+};
+const jobs = async (query = '') => (await api(`/v1/jobs?limit=200${query}`)).data;
+const picture = async () => {
+    const made = await api('/v1/draw?wait=120', { prompt: 'a red apple', steps: 4, seed: 7 });
+    same(made.job.state, 'succeeded', 'state of the drawing');
+    return made.job;
+};
+const to = async (view) => {
+    await page.goto(`${base}/#/${view}`);
+    await page.waitForSelector('main');
+};
+const live = (p = page) => until('the page to be connected', () => p.evaluate(() => document.querySelectorAll('[data-param]').length > 3));
+const stage = page.locator('[data-testid=stage-image]').first();
+async function setNumber(name, value, p = page) {
+    const field = p.locator(`[data-param=${name}] input[type=text]`).first();
+    await field.fill(String(value));
+    await field.press('Enter');
+}
+const finished = (count) => until(`${count} finished jobs`, async () => (await jobs('&state=succeeded')).length >= count);
+
+await suite.test('the first screen is quick and nothing jumps', page, async () => {
+    await page.addInitScript(() => {
+        window.shift = 0;
+        new PerformanceObserver((list) => { for (const e of list.getEntries()) if (!e.hadRecentInput) window.shift += e.value; }).observe({ type: 'layout-shift', buffered: true });
+    });
+    await page.goto(base);
+    await live();
+    await page.reload();
+    await live();
+    await sleep(800);
+    const paint = await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 1e9);
+    const shift = await page.evaluate(() => window.shift);
+    const bytes = await page.evaluate(() => performance.getEntriesByType('resource').filter((r) => /assets/.test(r.name)).length);
+    console.log(`   first paint ${paint.toFixed(0)} ms, layout shift ${shift.toFixed(4)}, ${bytes} files`);
+    check(shift < 0.02, `layout shift ${shift}`);
+});
+
+await suite.test('draw: a prompt becomes a picture, with previews on the way', page, async () => {
+    await to('draw');
+    await live();
+    await page.fill('#prompt', 'a (red:1.2) apple');
+    await until('a token count', () => page.locator('[data-testid=tokens]').isVisible());
+    await setNumber('steps', 16);
+    const before = (await jobs()).length;
+    await page.locator('#prompt').press('Control+Enter');
+    await until('a preview', async () => /^data:image/.test((await stage.getAttribute('src', { timeout: 100 }).catch(() => '')) ?? ''), 90000);
+    await until('the picture', async () => /^\/v1\/artifacts\//.test((await stage.getAttribute('src').catch(() => '')) ?? '') && !(await page.locator('[data-testid=cancel]').isVisible()), 120000);
+    const made = await jobs();
+    same(made.length, before + 1, 'number of jobs');
+    same(made[0].state, 'succeeded', 'state');
+    const full = (await api(`/v1/jobs/${made[0].id}`)).job;
+    same([full.params.prompt, full.params.steps], ['a (red:1.2) apple', 16], 'parameters');
+});
+
+await suite.test('draw: an error names what is wrong and loses nothing', page, async () => {
+    await page.goto(`${base}/icon.svg`);
+    await page.evaluate(() => {
+        const d = JSON.parse(localStorage.getItem('limn.draft'));
+        localStorage.setItem('limn.draft', JSON.stringify({ ...d, sampler: 'No such sampler' }));
+    });
+    await to('draw');
+    await live();
+    await page.click('[data-testid=draw]');
+    await until('the error', async () => /No such sampler|sampler/.test(await page.locator('.failure').innerText().catch(() => '')));
+    same(await page.inputValue('#prompt'), 'a (red:1.2) apple', 'prompt');
+    await page.locator('[data-param=sampler] .back').click();
+});
+
+await suite.test('draw: cancel ends a running drawing', page, async () => {
+    await to('draw');
+    await live();
+    await setNumber('steps', 400);
+    await page.click('[data-testid=draw]');
+    await until('it to run', async () => (await jobs('&state=running')).length === 1);
+    await page.click('[data-testid=cancel]');
+    await until('it to be cancelled', async () => (await jobs())[0].state === 'cancelled', 30000);
+    await until('the page to say so', () => page.getByText('Cancelled', { exact: true }).first().isVisible());
+});
+
+await suite.test('draw: a reload finds the drawing again', page, async () => {
+    await to('draw');
+    await live();
+    await setNumber('steps', 60);
+    await page.click('[data-testid=draw]');
+    await until('it to run', async () => (await jobs('&state=running')).length === 1);
+    await sleep(500);
+    await page.reload();
+    await live();
+    await until('progress', async () => /step \d+ of 60/.test(await page.locator('.under').innerText()));
+    await until('the picture', async () => (await jobs())[0].state === 'succeeded', 180000);
+    await until('it on the stage', async () => /^\/v1\/artifacts\//.test((await stage.getAttribute('src').catch(() => '')) ?? '') && !(await page.locator('[data-testid=cancel]').isVisible()));
+    same(await page.inputValue('#prompt'), 'a (red:1.2) apple', 'prompt after reload');
+});
+
+await suite.test('draw: history, weights, presets and reset', page, async () => {
+    await to('draw');
+    await live();
+    await page.fill('#prompt', 'a blue boat');
+    await setNumber('steps', 4);
+    await page.locator('#prompt').press('Control+Enter');
+    await until('the picture', async () => { const [j] = await jobs(); return j.title.includes('boat') && j.state === 'succeeded'; });
+    await page.fill('#prompt', '');
+    await page.locator('#prompt').press('ArrowUp');
+    same(await page.inputValue('#prompt'), 'a blue boat', 'first step back');
+    await page.locator('#prompt').press('ArrowUp');
+    same(await page.inputValue('#prompt'), 'a (red:1.2) apple', 'second step back');
+    await page.locator('#prompt').press('ArrowDown');
+    same(await page.inputValue('#prompt'), 'a blue boat', 'step forward');
+    await page.evaluate(() => document.querySelector('#prompt').setSelectionRange(3, 3));
+    await page.locator('#prompt').press('Control+ArrowUp');
+    same(await page.inputValue('#prompt'), 'a (blue:1.05) boat', 'weight');
+    await page.getByRole('button', { name: 'Presets' }).click();
+    await page.getByPlaceholder('Name of a new preset').fill('quick');
+    await page.getByPlaceholder('Name of a new preset').press('Enter');
+    await page.getByRole('button', { name: 'Put all settings back' }).click();
+    check(!(await page.locator('[data-param=steps].set').isVisible()), 'steps are marked after the reset');
+    await page.getByRole('button', { name: 'quick', exact: true }).click();
+    check(await page.locator('[data-param=steps].set').isVisible(), 'the preset did not come back');
+    await until('the preset on the server', async () => (await api('/v1/settings')).studio.presets?.[0]?.name === 'quick', 5000);
+    await page.getByRole('searchbox', { name: 'Search settings' }).fill('hires sampler');
+    check(await page.locator('[data-param=hires_sampler]').isVisible(), 'search does not find hires_sampler');
+    await page.getByRole('searchbox', { name: 'Search settings' }).fill('');
+});
+
+await suite.test('draw: queue drawer shows places and cancels what waits', page, async () => {
+    await to('draw');
+    await live();
+    await setNumber('steps', 80);
+    for (let i = 0; i < 3; i++) await page.click('[data-testid=draw]');
+    await until('three jobs', async () => (await jobs('&state=queued,running')).length === 3);
+    await page.click('[data-testid=queue-button]');
+    await until('two waiting', async () => /2 waiting/.test(await page.locator('[data-testid=queue]').innerText()));
+    await page.getByRole('button', { name: 'Cancel all' }).click();
+    await until('none waiting', async () => (await jobs('&state=queued')).length === 0);
+    await page.locator('[data-testid=job-running]').getByRole('button', { name: 'Cancel' }).click();
+    await until('none running', async () => (await jobs('&state=running')).length === 0);
+    await page.keyboard.press('Escape');
+});
+
+await suite.test('draw: compare, vary and enlarge', page, async () => {
+    await to('draw');
+    await live();
+    await setNumber('steps', 4);
+    await page.locator('.strip .thumb').first().click();
+    await page.getByRole('button', { name: 'Compare' }).click();
+    check(await page.getByRole('slider', { name: 'Where the pictures meet' }).isVisible(), 'no compare slider');
+    await page.getByRole('button', { name: 'Compare' }).click();
+    const before = (await jobs('&state=succeeded')).length;
+    await page.getByRole('button', { name: 'Vary' }).click();
+    await finished(before + 1);
+    await page.locator('.strip .thumb').first().click();
+    await page.getByRole('button', { name: 'Upscale' }).click();
+    await until('the enlargement', async () => (await jobs('&kind=upscale&state=succeeded')).length === 1);
+});
+
+await suite.test('gallery: browse, search, tag, delete with undo, export', page, async () => {
+    const made = await picture();
+    await to('gallery');
+    await until('pictures', async () => (await page.locator('.cell').count()) > 3);
+    await page.getByRole('searchbox', { name: 'Search pictures' }).fill('boat');
+    await until('the boat alone', async () => (await page.locator('.cell').count()) === 1, 10000);
+    await page.getByRole('searchbox', { name: 'Search pictures' }).fill('seed:7');
+    await sleep(600);
+    await until('the one of seed 7', async () => (await page.locator('.cell').count()) >= 1);
+    await page.locator('.cell .open').first().click();
+    await until('its settings', async () => /a red apple/.test(await page.locator('aside').innerText()));
+    await page.getByLabel('Tags').fill('fruit, test');
+    await page.locator('form').getByRole('button', { name: 'Save' }).click();
+    await until('the tags', async () => JSON.stringify((await api(`/v1/jobs/${made.id}`)).job.tags) === '["fruit","test"]');
+    await page.keyboard.press('Escape');
+    await page.getByRole('searchbox', { name: 'Search pictures' }).fill('');
+    await until('all', async () => (await page.locator('.cell').count()) > 3);
+    const count = await page.locator('.cell').count();
+    await page.locator('.cell .tick').nth(0).click({ force: true });
+    await page.locator('.cell .tick').nth(1).click({ force: true });
+    const wait = page.waitForEvent('download');
+    await page.getByRole('button', { name: 'Export as ZIP' }).click();
+    const file = await (await wait).path();
+    const zip = readFileSync(file);
+    same(zip.readUInt32LE(0), 0x04034b50, 'ZIP signature');
+    same(zip.readUInt16LE(zip.length - 12), 2, 'entries');
+    await page.getByRole('button', { name: 'Delete' }).click();
+    await until('two fewer', async () => (await page.locator('.cell').count()) < count);
+    await page.getByRole('button', { name: 'Undo' }).click();
+    await until('all again', async () => (await page.locator('.cell').count()) === count);
+    await page.locator('.cell .tick').nth(0).click({ force: true });
+    const first = (await jobs('&state=succeeded'))[0].id;
+    await page.getByRole('button', { name: 'Delete' }).click();
+    await page.getByRole('button', { name: 'Close' }).click();
+    await until('it to be gone', async () => !(await jobs()).some((j) => j.id === first), 15000);
+});
+
+function pngWithText(key, text) {
+    const table = Uint32Array.from({ length: 256 }, (_, n) => { let c = n; for (let k = 0; k < 8; k++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1; return c; });
+    const crc = (b) => { let c = 0xffffffff; for (const x of b) c = table[(c ^ x) & 255] ^ (c >>> 8); return (c ^ 0xffffffff) >>> 0; };
+    const chunk = (type, data) => {
+        const b = Buffer.alloc(12 + data.length);
+        b.writeUInt32BE(data.length, 0); b.write(type, 4, 'latin1'); data.copy(b, 8); b.writeUInt32BE(crc(b.subarray(4, 8 + data.length)), 8 + data.length);
+        return b;
+    };
+    const head = Buffer.alloc(13);
+    head.writeUInt32BE(8, 0); head.writeUInt32BE(8, 4); head[8] = 8; head[9] = 2;
+    return Buffer.concat([Buffer.from([137, 80, 78, 71, 13, 10, 26, 10]), chunk('IHDR', head), chunk('tEXt', Buffer.from(`${key}\0${text}`)), chunk('IDAT', deflateSync(Buffer.alloc(25 * 8))), chunk('IEND', Buffer.alloc(0))]);
+}
+async function drop(selector, name, bytes) {
+    const data = await page.evaluateHandle(([n, b64]) => {
+        const d = new DataTransfer();
+        d.items.add(new File([Uint8Array.from(atob(b64), (c) => c.charCodeAt(0))], n, { type: 'image/png' }));
+        return d;
+    }, [name, bytes.toString('base64')]);
+    for (const type of ['dragenter', 'dragover', 'drop']) await page.dispatchEvent(selector, type, { dataTransfer: data });
+}
+
+await suite.test('a dropped picture gives its settings back: limn, A1111, ComfyUI', page, async () => {
+    const made = await picture();
+    await to('draw');
+    await live();
+    const own = Buffer.from(await (await fetch(`${server.url}${made.artifacts[0].url}`)).arrayBuffer());
+    const comfy = JSON.stringify({ 3: { class_type: 'KSampler', inputs: { seed: 42, steps: 25, cfg: 8, sampler_name: 'euler', scheduler: 'karras', denoise: 1, positive: ['6', 0] } }, 6: { class_type: 'CLIPTextEncode', inputs: { text: 'an owl' } } });
+    const cases = [['limn', own, 'a red apple', 4], ['a1111', pngWithText('parameters', 'a green pear\nSteps: 21, Sampler: Euler a, CFG scale: 5, Seed: 99, Size: 128x64'), 'a green pear', 21], ['comfyui', pngWithText('prompt', comfy), 'an owl', 25]];
+    for (const [name, bytes, prompt, steps] of cases) {
+        await drop('#main', `${name}.png`, bytes);
+        await until(`${name}: the settings`, () => page.locator('[data-testid=found]').isVisible(), 10000);
+        await page.locator('dialog[open]').getByRole('button', { name: 'Use settings' }).click();
+        await until(`${name}: prompt`, async () => (await page.inputValue('#prompt')) === prompt, 5000);
+        same(await page.locator('[data-param=steps] input[type=text]').inputValue(), String(steps), `${name}: steps`);
+    }
+});
+
+await suite.test('edit: paint, undo, inpaint, compare, keep; a reload keeps the mask', page, async () => {
+    const made = await picture();
+    await page.goto(`${base}/#/edit/${made.artifacts[0].id}`);
+    const canvas = page.locator('[data-testid=edit-canvas]');
+    await canvas.waitFor();
+    await until('the canvas', async () => (await canvas.locator('canvas').count()) === 2);
+    await sleep(300);
+    const painted = () => page.evaluate(() => {
+        const c = document.querySelector('[data-testid=edit-canvas] canvas.tint');
+        const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+        let n = 0;
+        for (let i = 3; i < d.length; i += 4) n += d[i] > 0;
+        return n;
+    });
+    const box = await canvas.boundingBox();
+    const at = (x, y) => [box.x + box.width / 2 + x, box.y + box.height / 2 + y];
+    await page.mouse.move(...at(-60, 0));
+    await page.mouse.down();
+    for (let i = 0; i <= 10; i++) await page.mouse.move(...at(-60 + 12 * i, 10 * Math.sin(i)));
+    await page.mouse.up();
+    const first = await painted();
+    check(first > 50, `only ${first} pixels were painted`);
+    await page.keyboard.press('Control+z');
+    same(await painted(), 0, 'pixels after undo');
+    await page.keyboard.press('Control+Shift+z');
+    same(await painted(), first, 'pixels after redo');
+    await page.keyboard.press('e');
+    await page.mouse.move(...at(0, 0));
+    await page.mouse.down();
+    await page.mouse.up();
+    check((await painted()) < first, 'the eraser takes nothing');
+    const now = await painted();
+    await sleep(700);
+    await page.reload();
+    await canvas.waitFor();
+    await until('the mask after a reload', async () => (await painted().catch(() => -1)) === now, 10000);
+    await page.fill('#edit-prompt', 'a green pear');
+    await page.getByRole('button', { name: 'All settings' }).click();
+    await setNumber('steps', 6, page.locator('dialog[open]'));
+    await page.keyboard.press('Escape');
+    const before = (await jobs('&state=succeeded')).length;
+    await page.click('[data-testid=edit-draw]');
+    await finished(before + 1);
+    const job = (await api(`/v1/jobs/${(await jobs('&state=succeeded'))[0].id}`)).job;
+    check(/^artifact:/.test(job.params.mask) && /^artifact:/.test(job.params.init_image), `no mask in ${JSON.stringify(job.params)}`);
+    await until('the slider', () => page.getByRole('slider', { name: 'Where the pictures meet' }).isVisible());
+    await page.click('[data-testid=edit-keep]');
+    await until('a clean mask', async () => (await painted().catch(() => -1)) === 0, 10000);
+});
+
+await suite.test('edit: pulling the frame draws beyond the picture', page, async () => {
+    await to('edit');
+    await page.locator('[data-testid=edit-canvas]').waitFor();
+    const grip = page.getByRole('button', { name: 'Pull to add room on the right' });
+    await grip.focus();
+    for (let i = 0; i < 4; i++) await grip.press('ArrowRight');
+    await until('the size', async () => /160 × 128/.test(await page.locator('.bar').innerText()));
+    const before = (await jobs('&state=succeeded')).length;
+    await page.click('[data-testid=edit-draw]');
+    await finished(before + 1);
+    const job = (await jobs('&state=succeeded'))[0];
+    const result = job.artifacts.find((a) => a.role === 'result');
+    same([result.width, result.height], [160, 128], 'size of the result');
+});
+
+await suite.test('see: a question is answered in a stream and kept', page, async () => {
+    const made = await picture();
+    await page.goto(`${base}/#/see/${made.artifacts[0].id}`);
+    await page.getByPlaceholder('Ask about the picture').waitFor();
+    await until('the picture', () => page.locator('.mat img').first().isVisible());
+    await page.getByPlaceholder('Ask about the picture').fill('What is in the picture?');
+    await page.keyboard.press('Enter');
+    await until('an answer', async () => (await jobs('&kind=see&state=succeeded')).length === 1, 120000);
+    const text = (await api(`/v1/jobs/${(await jobs('&kind=see'))[0].id}`)).job.result.text;
+    const answer = page.locator('[data-testid=answer]').first();
+    await until('it on the page', async () => text.trim() === '' || (await answer.innerText()).includes(text.trim().split(/\s+/)[0].replace(/[*#`]/g, '')));
+    await page.reload();
+    await until('it after a reload', async () => (await page.locator('[data-testid=answer]').count()) === 1);
+    await page.getByRole('button', { name: 'Find', exact: true }).click();
+    await page.getByPlaceholder('What to find').fill('apple');
+    await page.keyboard.press('Enter');
+    await until('the second answer', async () => (await jobs('&kind=see&state=succeeded,failed')).length === 2, 120000);
+    const second = (await api(`/v1/jobs/${(await jobs('&kind=see'))[0].id}`)).job;
+    same(second.state, 'succeeded', `state of the search (${JSON.stringify(second.error)})`);
+    const found = JSON.parse(second.result.text);
+    console.log(`   found ${JSON.stringify(found).slice(0, 120)}`);
+    const good = found.filter((x) => x.bbox_2d[2] !== x.bbox_2d[0] && x.bbox_2d[3] !== x.bbox_2d[1]).length;
+    await until('its boxes', async () => (await page.locator('.places g').count()) === good, 10000);
+});
+
+await suite.test('grid: three by three, filling while it is drawn', page, async () => {
+    await to('draw');
+    await live();
+    await page.fill('#prompt', 'a red apple');
+    await to('grid');
+    const values = page.locator('fieldset');
+    await values.nth(0).locator('> input').fill('1, 4, 7');
+    await values.nth(1).locator('> input').fill('2-4');
+    await until('the cost', async () => /9 pictures/.test(await page.locator('aside').innerText()));
+    await page.click('[data-testid=grid-run]');
+    await until('nine holes', async () => (await page.locator('[data-testid=grid-cell]').count()) === 9);
+    await until('the first picture', async () => (await page.locator('[data-testid=grid-cell] a').count()) > 0, 60000);
+    check((await jobs('&kind=grid'))[0].state === 'running' || (await page.locator('[data-testid=grid-cell] a').count()) === 9, 'cells came only at the end');
+    await until('all nine', async () => (await page.locator('[data-testid=grid-cell] a').count()) === 9, 120000);
+    await until('the sheet', () => page.locator('[data-testid=grid-sheet]').isVisible(), 30000);
+});
+
+await suite.test('the keyboard reaches everything that matters', page, async () => {
+    await to('draw');
+    await live();
+    await page.reload();
+    await live();
+    await page.keyboard.press('Tab');
+    same(await page.evaluate(() => document.activeElement.className), 'skip', 'first stop');
+    const seen = new Set();
+    for (let i = 0; i < 80; i++) {
+        await page.keyboard.press('Tab');
+        const [name, ring] = await page.evaluate(() => {
+            const e = document.activeElement;
+            return [e?.id || e?.getAttribute('data-testid') || e?.getAttribute('aria-label') || e?.textContent?.trim().slice(0, 30) || e?.tagName, e ? getComputedStyle(e).outlineStyle !== 'none' || e.tagName === 'TEXTAREA' : true];
+        });
+        seen.add(name);
+        check(ring, `no focus ring on ${name}`);
+    }
+    for (const want of ['prompt', 'draw', 'queue-button']) check(seen.has(want), `Tab does not reach ${want}: ${[...seen].join(', ')}`);
+    for (const [key, view] of [['2', 'gallery'], ['3', 'see'], ['6', 'system'], ['1', 'draw']]) {
+        await page.keyboard.press(`Alt+${key}`);
+        await until(view, () => page.evaluate((v) => location.hash.startsWith(`#/${v}`), view), 3000);
+    }
+    await page.evaluate(() => document.activeElement?.blur());
+    await page.keyboard.press('?');
+    await until('the list of keys', () => page.getByRole('heading', { name: 'Keys' }).isVisible());
+    await page.keyboard.press('Escape');
+});
+
+const views = ['draw', 'gallery', 'see', 'edit', 'grid', 'system'];
+for (const [name, options] of [['light', { colorScheme: 'light' }], ['dark', { colorScheme: 'dark' }], ['high contrast', { colorScheme: 'dark', contrast: true }], ['phone', { colorScheme: 'light', phone: true }]]) {
+    await suite.test(`axe finds nothing: ${name}`, page, async () => {
+        const other = await browser.newContext({ viewport: options.phone ? { width: 390, height: 844 } : { width: 1440, height: 900 }, colorScheme: options.colorScheme, hasTouch: !!options.phone, bypassCSP: true, storageState: await context.storageState() });
+        const p = await other.newPage();
+        watch(p);
+        if (options.contrast) await p.addInitScript(() => localStorage.setItem('limn.theme', '"contrast"'));
+        for (const view of views) {
+            await p.goto(`${base}/#/${view}`);
+            await sleep(1500);
+            await p.evaluate(axe);
+            const result = await p.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+            const bad = result.violations.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => `${n.target} ${n.any[0]?.message ?? ''}`).join(' | ')}`);
+            check(bad.length === 0, `${view}: ${bad.join('\n')}`);
+            const wide = await p.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+            check(wide <= 0, `${view} is ${wide} px too wide`);
+        }
+        await other.close();
+    });
+}
+
+await suite.test('phone: draw with a thumb', page, async () => {
+    const other = await browser.newContext({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
+    const p = await other.newPage();
+    watch(p);
+    await p.goto(base);
+    await p.locator('#prompt').waitFor();
+    await p.fill('#prompt', 'a yellow star');
+    await p.getByRole('button', { name: 'Settings' }).last().tap();
+    await until('the form', async () => (await p.locator('dialog[open] [data-param]').count()) > 3);
+    await setNumber('steps', 4, p.locator('dialog[open]'));
+    await p.locator('dialog[open]').getByRole('button', { name: 'Close' }).first().tap();
+    await p.locator('[data-testid=draw]').tap();
+    await until('the picture', async () => { const [j] = await jobs(); return j.title.includes('star') && j.state === 'succeeded'; });
+    for (const box of await p.locator('nav a, nav button, .composer button:visible').all()) {
+        const b = await box.boundingBox();
+        if (b && b.width > 1) check(b.height >= 40, `a target is only ${b.height} px high`);
+    }
+    await other.close();
+});
+
+await suite.test('the server is killed and comes back: nothing is lost', page, async () => {
+    await to('draw');
+    await live();
+    await page.fill('#prompt', 'a purple cat');
+    await setNumber('steps', 120);
+    await page.click('[data-testid=draw]');
+    await until('it to run', async () => (await jobs('&state=running')).length === 1);
+    const id = (await jobs('&state=running'))[0].id;
+    await sleep(1000);
+    await server.kill('SIGKILL');
+    await until('the banner', () => page.locator('[data-testid=away]').isVisible(), 15000);
+    await page.fill('#prompt', 'words typed while it was away');
+    await sleep(1500);
+    await server.start();
+    await until('the banner to go', async () => !(await page.locator('[data-testid=away]').isVisible()), 20000);
+    same(await page.inputValue('#prompt'), 'words typed while it was away', 'prompt');
+    await until('the drawing to go on', async () => { const j = (await api(`/v1/jobs/${id}`)).job; return j.state === 'succeeded' && j.attempt >= 2; }, 240000);
+    await until('it on the page', async () => (await page.evaluate((x) => document.querySelectorAll(`[href*="${x}"]`).length >= 0, id)) && !(await page.locator('[data-testid=cancel]').isVisible()), 20000);
+    await page.reload();
+    await live();
+    same(await page.inputValue('#prompt'), 'words typed while it was away', 'prompt after reload');
+});
+
+await suite.test('the page had no errors of its own', page, async () => same(problems, [], 'console'));
+
+await browser.close();
+await server.stop();
+console.log(`${suite.run - suite.failed} passed, ${suite.failed} failed`);
+process.exit(suite.failed ? 1 : 0);
