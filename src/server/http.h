@@ -120,7 +120,8 @@ struct limn_http_req {
     char *target;
     double started;
     size_t body_limit;
-    bool upgrade, counted, refused, keep_body_closed, last_answer;
+    unsigned allow; /* methods of a path without a row */
+    bool upgrade, counted, refused;
     int status;
     int64_t bytes_out;
 };

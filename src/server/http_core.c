@@ -136,9 +136,10 @@ static void read_address(limn_http_req *rq) {
     rq->local = false;
 }
 
-static void no_route(limn_http_req *rq, unsigned allow) {
+static void no_route(limn_http_req *rq) {
     static const char *const names[] = {"GET, HEAD", "POST", "PUT", "PATCH", "DELETE"};
     char list[80] = "";
+    unsigned allow = rq->allow;
     for (unsigned i = 0; i < 5; i++)
         if (allow & (1u << i))
             snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", *list ? ", " : "",
@@ -225,7 +226,9 @@ static void begin(limn_http_req *rq, const char *method, const char *version) {
     if (rq->route) rq->family = table->family;
     if (!limn_guard_check(rq)) return;
     if (!rq->route) {
-        no_route(rq, allow);
+        rq->allow = allow;
+        bool reads = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+        if (!reads) no_route(rq); /* an answer before the body closes the connection */
         return;
     }
     if (atomic_load(&s->stopping)) {
@@ -321,7 +324,9 @@ static enum MHD_Result send_answer(limn_http_req *rq) {
 }
 
 static enum MHD_Result finish(limn_http_req *rq) {
-    if (!rq->waiting) {
+    if (!rq->route) {
+        no_route(rq);
+    } else if (!rq->waiting) {
         if (parse_body(rq)) rq->route->handler(rq);
         if (!rq->response && !rq->waiting)
             limn_http_fail(rq, LIMN_HTTP_INTERNAL, NULL, "no answer was made");
