@@ -44,7 +44,12 @@ limn_status cmd_schema(cli *c, limn_err *err);
 limn_status cmd_serve(cli *c, limn_err *err);
 limn_status cmd_key(cli *c, limn_err *err);
 limn_status cmd_jobs(cli *c, limn_err *err);
+limn_status cmd_manual(cli *c, limn_err *err);
+limn_status cmd_completion(cli *c, limn_err *err);
 limn_status cmd_version(cli *c, limn_err *err);
+
+/* All commands, in the order of the usage. */
+const cli_command *cli_commands(int *count);
 
 /* err gets the text, the status comes back: limn_fail of the inside is not public. */
 limn_status cli_fail(limn_err *err, limn_status st, const char *fmt, ...)

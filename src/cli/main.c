@@ -38,9 +38,17 @@ static const cli_command commands[] = {
      LIMN_PARAMS_SERVE, cmd_key},
     {"jobs", "[STATE|ID|WORDS]", "what the server's queue holds and has done", 0, 1,
      LIMN_PARAMS_SERVE, cmd_jobs},
+    {"manual", "", "write the manual page", 0, 0, LIMN_PARAMS_APP, cmd_manual},
+    {"completion", "bash|zsh|fish", "write what a shell completes", 1, 1, LIMN_PARAMS_APP,
+     cmd_completion},
     {"version", "", "print the version", 0, 0, LIMN_PARAMS_APP, cmd_version},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+const cli_command *cli_commands(int *count) {
+    *count = COMMANDS;
+    return commands;
+}
 
 /* The flag that the signal handler sets; written before the handler is installed. */
 static limn_cancel *signal_cancel;

@@ -4,6 +4,7 @@
 
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -104,7 +105,7 @@ json_t *limn_job_to_json(limn_server *s, const limn_job *job, bool with_params) 
 
 /* ---- events ---- */
 
-static const char *event_type(const limn_job_event *e) {
+const char *limn_event_type(const limn_job_event *e) {
     switch (e->kind) {
     case LIMN_JOB_EVENT_STATE:
         return e->state == LIMN_JOB_QUEUED    ? "queued"
@@ -134,26 +135,69 @@ static void add_preview(json_t *o, const limn_job_event *e) {
     limn_mem_free(text);
 }
 
-static void add_state(json_t *o, limn_server *s, const limn_job_event *e) {
+/* ---- states: the job as it is then, once for all readers ---- */
+
+limn_status limn_state_cache_new(limn_state_cache **out, limn_err *err) {
+    *out = limn_mem_calloc(1, sizeof **out);
+    if (!*out) return limn_fail(err, LIMN_E_NOMEM, "no memory for events");
+    pthread_mutex_init(&(*out)->lock, NULL);
+    return LIMN_OK;
+}
+
+void limn_state_cache_free(limn_state_cache **cache) {
+    if (!*cache) return;
+    for (int i = 0; i < LIMN_STATE_CACHE; i++) limn_mem_free((*cache)->rows[i].text);
+    pthread_mutex_destroy(&(*cache)->lock);
+    limn_mem_free(*cache);
+    *cache = NULL;
+}
+
+/* Adds the cached text; false when there is none. */
+static bool add_cached(limn_buf *out, limn_state_cache *c, const limn_job_event *e) {
+    bool found = false;
+    pthread_mutex_lock(&c->lock);
+    for (int i = 0; i < LIMN_STATE_CACHE && !found; i++) {
+        found = c->rows[i].text && c->rows[i].state == e->state &&
+                c->rows[i].time_ms == e->time_ms && strcmp(c->rows[i].job, e->job) == 0;
+        if (found) limn_buf_adds(out, c->rows[i].text);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return found;
+}
+
+static void keep_text(limn_state_cache *c, const limn_job_event *e, const char *text) {
+    char *copy = limn_mem_strdup(text);
+    if (!copy) return;
+    pthread_mutex_lock(&c->lock);
+    int i = c->next;
+    c->next = (c->next + 1) % LIMN_STATE_CACHE;
+    limn_mem_free(c->rows[i].text);
+    snprintf(c->rows[i].job, sizeof c->rows[i].job, "%s", e->job);
+    c->rows[i].state = e->state;
+    c->rows[i].time_ms = e->time_ms;
+    c->rows[i].text = copy;
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void add_state(limn_buf *out, limn_server *s, const limn_job_event *e) {
     limn_job *job = NULL;
+    limn_buf_adds(out, ",\"state\":");
+    if (add_cached(out, s->states, e)) return;
     json_t *state = NULL;
     if (limn_queue_get(s->queue, NULL, e->job, &job, NULL) == LIMN_OK)
         state = limn_job_to_json(s, job, true);
     limn_job_free(&job);
-    json_object_set_new(o, "state", state ? state : json_null());
+    char *text = state ? json_dumps(state, JSON_COMPACT) : NULL;
+    json_decref(state);
+    limn_buf_adds(out, text ? text : "null");
+    if (text) keep_text(s->states, e, text);
+    free(text);
 }
 
-json_t *limn_event_to_json(limn_server *s, const limn_job_event *e, bool *last) {
-    const char *type = event_type(e);
-    char id[24];
-    *last = e->kind == LIMN_JOB_EVENT_STATE && limn_job_state_is_final(e->state);
-    if (!type) return NULL;
-    snprintf(id, sizeof id, "%lld", (long long)e->number);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:I}", "id", id, "type", type, "job", e->job, "time",
-                          (json_int_t)e->time_ms);
-    if (!o) return NULL;
+/* What the kinds have besides a state. */
+static json_t *event_members(const limn_job_event *e) {
+    json_t *o = json_object();
     switch (e->kind) {
-    case LIMN_JOB_EVENT_STATE: add_state(o, s, e); break;
     case LIMN_JOB_EVENT_PROGRESS:
         json_object_set_new(o, "progress",
                             progress_json(e->stage, e->image, e->images, e->step, e->steps,
@@ -166,9 +210,33 @@ json_t *limn_event_to_json(limn_server *s, const limn_job_event *e, bool *last) 
         json_object_set_new(o, "artifact",
                             e->artifact ? limn_artifact_to_json(e->artifact) : json_null());
         break;
+    case LIMN_JOB_EVENT_STATE:
     case LIMN_JOB_EVENT_KINDS: break;
     }
     return o;
+}
+
+void limn_event_write(limn_buf *out, limn_server *s, const limn_job_event *e, bool *last) {
+    const char *type = limn_event_type(e);
+    *last = e->kind == LIMN_JOB_EVENT_STATE && limn_job_state_is_final(e->state);
+    if (!type) return;
+    limn_buf_addf(out, "{\"id\":\"%lld\",\"type\":\"%s\",\"job\":\"%s\",\"time\":%lld",
+                  (long long)e->number, type, e->job, (long long)e->time_ms);
+    if (e->kind == LIMN_JOB_EVENT_STATE) {
+        add_state(out, s, e);
+        limn_buf_addc(out, '}');
+        return;
+    }
+    json_t *o = event_members(e);
+    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    json_decref(o);
+    if (text && text[0] == '{' && text[1] != '}') {
+        limn_buf_addc(out, ',');
+        limn_buf_adds(out, text + 1);
+    } else {
+        limn_buf_addc(out, '}');
+    }
+    free(text);
 }
 
 json_t *limn_event_plain_json(const char *type, const char *job) {

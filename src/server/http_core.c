@@ -26,7 +26,7 @@
 #include "server/http_gate.h"
 #include "server/server.h"
 
-enum { CONNECTION_MEMORY = 48 * 1024, BODY_IGNORED = 4096 };
+enum { CONNECTION_MEMORY = 24 * 1024, BODY_IGNORED = 4096 };
 
 /* ---- the target ---- */
 

@@ -21,6 +21,7 @@
 #include "job/runner_stub.h"
 #include "job/store_sqlite.h"
 #include "server/auth_file.h"
+#include "server/event_json.h"
 #include "server/serve_paths.h"
 
 enum { RATE_DEFAULT = 1200, BURST_MINUTES = 1, POLL_MS = 100 };
@@ -120,6 +121,7 @@ static limn_status open_guard(limn_server *s, limn_err *err) {
 
 static limn_status start(limn_server *s, limn_err *err) {
     limn_status st = limn_metrics_new(&s->metrics, err);
+    if (st == LIMN_OK) st = limn_state_cache_new(&s->states, err);
     if (st == LIMN_OK) st = open_guard(s, err);
     if (st == LIMN_OK) st = open_queue(s, err);
     if (st == LIMN_OK) st = limn_prefs_open(&s->prefs, s, err);
@@ -159,6 +161,7 @@ static void stop(limn_server *s) {
     limn_buckets_free(&s->bad_keys);
     limn_keyring_close(&s->keys);
     limn_metrics_free(&s->metrics);
+    limn_state_cache_free(&s->states);
 }
 
 limn_status limn_serve(const limn_params *serve, const limn_params *app,

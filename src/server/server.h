@@ -30,6 +30,7 @@ typedef struct limn_sockets limn_sockets;
 typedef struct limn_watcher limn_watcher;
 typedef struct limn_metrics limn_metrics;
 typedef struct limn_prefs limn_prefs;
+typedef struct limn_state_cache limn_state_cache;
 struct MHD_Daemon;
 
 struct limn_server {
@@ -44,6 +45,7 @@ struct limn_server {
     limn_shelf *own_shelf; /* with the stub */
     limn_runner *engine;   /* the engine runner; NULL with the stub */
     limn_prefs *prefs;
+    limn_state_cache *states; /* event_json.h */
     limn_watcher *watcher;
     limn_sockets *sockets;
     limn_listener *listener;

@@ -22,7 +22,13 @@
 #include "base/clock.h"
 #include "server/event_json.h"
 
-enum { PING_SECONDS = 20, SILENCE_SECONDS = 60, STOP_SECONDS = 2, EVENTS = 64 };
+enum {
+    PING_SECONDS = 20,
+    SILENCE_SECONDS = 60,
+    STOP_SECONDS = 2,
+    EVENTS = 64,
+    EVENT_BYTES = 32 << 20
+};
 
 typedef struct client client;
 
@@ -52,7 +58,8 @@ struct limn_sockets {
     limn_server *server;
     pthread_t thread;
     int epoll, wake;
-    client list; /* ring; the thread's own */
+    client list;   /* ring; the thread's own */
+    limn_buf text; /* ... of the event in work */
     pthread_mutex_t lock;
     client fresh; /* ring of those that have just come */
     atomic_bool stopping;
@@ -114,6 +121,15 @@ static ssize_t on_send(wslay_event_context_ptr ws, const uint8_t *data, size_t l
     bool later = errno == EAGAIN || errno == EINTR;
     wslay_event_set_error(ws, later ? WSLAY_ERR_WOULDBLOCK : WSLAY_ERR_CALLBACK_FAILURE);
     return -1;
+}
+
+static void say_event(client *c, const limn_job_event *e, bool *last) {
+    limn_buf *b = &c->all->text;
+    limn_buf_clear(b);
+    limn_event_write(b, c->all->server, e, last);
+    if (b->failed || b->len == 0) return;
+    struct wslay_event_msg msg = {WSLAY_TEXT_FRAME, (const uint8_t *)b->data, b->len};
+    wslay_event_queue_msg(c->ws, &msg);
 }
 
 /* Takes the object. */
@@ -247,7 +263,7 @@ static void pump(client *c) {
             const limn_job_event *e = limn_feed_next(sub->feed, &lost);
             if (!e) break;
             if (lost) say(c, limn_event_plain_json("lost", e->job));
-            say(c, limn_event_to_json(c->all->server, e, &last));
+            say_event(c, e, &last);
             last = last && sub->job[0] != '*';
             limn_job_event_unref(&e);
         }
@@ -483,6 +499,7 @@ limn_status limn_sockets_start(limn_sockets **out, limn_server *s, limn_err *err
     all->list.prev = all->list.next = &all->list;
     all->fresh.prev = all->fresh.next = &all->fresh;
     pthread_mutex_init(&all->lock, NULL);
+    limn_buf_init(&all->text, EVENT_BYTES);
     all->epoll = epoll_create1(EPOLL_CLOEXEC);
     all->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
@@ -510,6 +527,7 @@ void limn_sockets_stop(limn_sockets **w) {
     close(all->epoll);
     close(all->wake);
     pthread_mutex_destroy(&all->lock);
+    limn_buf_deinit(&all->text);
     limn_mem_free(all);
     *w = NULL;
 }

@@ -173,15 +173,11 @@ typedef struct event_stream {
     bool all;
 } event_stream;
 
-static void add_event(limn_buf *out, json_t *o) {
+/* "lost" and "bye", which have no number. */
+static void add_plain(limn_buf *out, const char *type, const char *job) {
+    json_t *o = limn_event_plain_json(type, job);
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
-    const char *id = json_string_value(json_object_get(o, "id"));
-    if (text) {
-        if (id) limn_buf_addf(out, "id: %s\n", id);
-        limn_buf_addf(out, "event: %s\ndata: ", json_string_value(json_object_get(o, "type")));
-        limn_buf_adds(out, text);
-        limn_buf_adds(out, "\n\n");
-    }
+    if (text) limn_buf_addf(out, "event: %s\ndata: %s\n\n", type, text);
     free(text);
     json_decref(o);
 }
@@ -194,14 +190,17 @@ static void stream_begin(void *user, limn_buf *out) {
 static void stream_event(void *user, limn_buf *out, const limn_job_event *e, bool lost, bool *end) {
     event_stream *stream = user;
     bool last;
-    if (lost) add_event(out, limn_event_plain_json("lost", stream->all ? NULL : e->job));
-    add_event(out, limn_event_to_json(stream->server, e, &last));
+    if (lost) add_plain(out, "lost", stream->all ? NULL : e->job);
+    const char *type = limn_event_type(e);
+    if (type) limn_buf_addf(out, "id: %lld\nevent: %s\ndata: ", (long long)e->number, type);
+    limn_event_write(out, stream->server, e, &last);
+    if (type) limn_buf_adds(out, "\n\n");
     *end = last && !stream->all;
 }
 
 static void stream_bye(void *user, limn_buf *out) {
     (void)user;
-    add_event(out, limn_event_plain_json("bye", NULL));
+    add_plain(out, "bye", NULL);
 }
 
 static void stream_free(void *user, bool ended) {
