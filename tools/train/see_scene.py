@@ -264,6 +264,7 @@ COUNT_ASKED = ("How many {p} are there?", "How many {p} do you see?", "How many 
                "How many {p}?")
 TOTAL_ASKED = ("How many things are there?", "How many things are in the picture?", "How many objects do you see?",
                "Count the things.", "How many objects are in the image?")
+THERE_ASKED = ("Is there {a} in the picture?", "Is there {n} in the picture?", "Is there {a}?", "Do you see {a}?")
 PLACE_ASKED = ("Where is the {n}?", "In which part of the picture is the {n}?", "Where in the picture is the {n}?")
 BOX_ASKED = ("Locate every {n} and report bbox coordinates in JSON format.", "Locate the {n}, output its bbox coordinates using JSON format.",
              "Detect all {p} in the image and return their locations in the form of coordinates as JSON.",
@@ -422,11 +423,10 @@ def questions(rng, gallery, picture):
 def yes_or_no(rng, picture, one, other):
     roll = rng.random()
     if roll < .3:
-        return pick(rng, ("Is there {a} in the picture?", "Is there {a}?", "Do you see {a}?", "Does the picture show {a}?")).format(
-            a=an(called(rng, one))), "Yes."
+        name = called(rng, one)
+        return pick(rng, THERE_ASKED + ("Does the picture show {a}?",)).format(a=an(name), n=name), "Yes."
     if roll < .6:
-        return pick(rng, ("Is there {a} in the picture?", "Is there {a}?", "Do you see {a}?", "Is this {a}?")).format(
-            a=an(other.name)), "No."
+        return pick(rng, THERE_ASKED + ("Is this {a}?",)).format(a=an(other.name), n=other.name), "No."
     if roll < .8:
         return "Is the background %s?" % picture.colour, "Yes."
     wrong = pick(rng, [c for c in COLOURS if c != picture.colour])
@@ -465,7 +465,8 @@ def places_asked(rng, picture, unique):
 def moderation(rng, gallery, picture):
     """The answer names the category of the first flagged thing in reading order and where it is."""
     labels = [str(v) for v in rng.permutation(MODERATION_NAMES[:-1])] + ["none"]
-    asked = pick(rng, MODERATE_ASKED).format(l=", ".join(labels if rng.random() < .4 else MODERATION_NAMES))
+    labels = labels if rng.random() < .4 else list(MODERATION_NAMES)
+    asked = pick(rng, MODERATE_ASKED).format(l=", ".join(labels[:-1] if rng.random() < .4 else labels))
     flagged = [t for t in reading_order(picture.things) if t.index in gallery.category]
     if not flagged:
         return asked, '{"category": "none"}'

@@ -19,13 +19,14 @@ import see_scene
 import see_text
 from see_model import CELL, Encoder, load_tokenizer
 
-# From which minute; shares of the kinds; share of single things; ease of the lines; concept tiers; styles; branches.
+# From which minute; shares of the kinds; share of single things; ease of the lines; concept tiers; styles (one that is
+# named twice comes twice as often); branches.
 ALL = see_scene.STYLES
 STAGES = (
     (0, {"scene": .88, "line": .12}, .7, .8, (1,), ("3d",), 3),
     (24, {"scene": .93, "line": .05, "talk": .02}, .5, .8, (1,), ("3d",), 3),
-    (44, {"scene": .90, "line": .05, "clip": .03, "talk": .02}, .4, .7, (1,), ALL, 3),
-    (64, {"scene": .82, "line": .06, "clip": .07, "table": .03, "talk": .02}, .35, .6, (1,), ALL, 3),
+    (44, {"scene": .93, "line": .03, "clip": .03, "talk": .01}, .45, .7, (1,), ("3d",), 3),
+    (62, {"scene": .89, "line": .03, "clip": .06, "table": .01, "talk": .01}, .4, .7, (1,), ("3d", "3d", "flat", "noto"), 3),
     (100, {"scene": .45, "line": .30, "clip": .10, "table": .13, "talk": .02}, .3, .4, (1, 2), ALL, 3),
     (300, {"scene": .45, "line": .28, "clip": .10, "table": .15, "talk": .02}, .3, .2, (1, 2, 3), ALL, 3),
 )

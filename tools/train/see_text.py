@@ -23,7 +23,7 @@ SPOT_ASKED = ("Spot all the text in the image with line-level, and output in JSO
               "Spot the text lines and give bbox_2d and text_content as JSON.")
 TABLE_ASKED = {
     "markdown": ("Convert the table to Markdown.", "Write the table as Markdown.", "Output the table in Markdown format.", "qwenvl markdown"),
-    "html": ("Convert the table to HTML.", "Write the table as HTML.", "Output the table in HTML format."),
+    "html": ("Convert the table to HTML.", "Write the table as HTML.", "Output the table in HTML format.", "qwenvl html"),
     "csv": ("Convert the table to CSV.", "Write the table as CSV.", "Output the table in CSV format."),
     "json": ("Convert the table to JSON.", "Write the table as JSON.", "Output the table in JSON format."),
 }
