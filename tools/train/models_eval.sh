@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Measures the bundled models that are there: sh tools/train/models_eval.sh LIMN [DATA]
 # DATA (default build/train) keeps the art and the judge; both are made on the first run (about 15 minutes).
-# PYTHON names a python with the packages of tools/train/README.md; EVAL_OPTIONS goes to eval_draw.py.
+# PYTHON names a python with the packages of tools/train/README.md; EVAL_OPTIONS goes to eval_draw.py,
+# EVAL_SEE_OPTIONS to eval_see.py (mini-see needs torchvision too, as transformers' processor does).
 set -eu
 limn=$1
 data=${2:-build/train}
@@ -23,4 +24,7 @@ fi
 if [ -e models/mini-upscale/mini-upscale-x4.safetensors ]; then
     "$python" "$here/eval_upscale.py" --limn "$limn" --sprites "$data/sprites" \
         --photos "$data/photos_held" --model models/mini-upscale/mini-upscale-x4.safetensors
+fi
+if [ -e models/mini-see/config.json ]; then
+    "$python" "$here/eval_see.py" --model models/mini-see --sprites "$data/sprites" ${EVAL_SEE_OPTIONS:-}
 fi

@@ -8,7 +8,6 @@ it stood alone. `check` proves that this equals transformers' own forward pass, 
 """
 import json
 import math
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -344,7 +343,7 @@ def export(net, tokenizer_folder, out):
     write("video_preprocessor_config.json", dict(common, video_processor_type="Qwen3VLVideoProcessor", fps=2, min_frames=4,
                                                  max_frames=16, size={"shortest_edge": CLIP_PIXELS[0], "longest_edge": CLIP_PIXELS[1]}))
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):
-        shutil.copy(Path(tokenizer_folder) / name, out / name)
+        (out / name).write_text((Path(tokenizer_folder) / name).read_text(encoding="utf-8").rstrip("\n") + "\n", encoding="utf-8")
     template = json.loads((Path(tokenizer_folder) / "tokenizer_config.json").read_text())["chat_template"]
     (out / "chat_template.jinja").write_text(template)
     write("chat_template.json", {"chat_template": template})

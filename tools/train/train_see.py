@@ -107,7 +107,7 @@ def helper_loss(helpers, samples, merged, last, bins):
         if there.any():
             miss = (helpers.box(merged)[there].sigmoid() - boxes[there]).abs()
             bins.add("edge", miss.detach().mean(-1))
-            loss = loss + 4 * miss.mean()
+            loss = loss + 10 * miss.mean()
         return loss
     if samples[0]["chars"] is not None:
         chars = in_merge_order(torch.from_numpy(np.stack([s["chars"] for s in samples]).astype(np.int64)))
@@ -164,6 +164,7 @@ def answer_loss(net, samples, special, merged, deep, bins):
 def settle(args, rank):
     """One thread; the second worker in a session of its own at the lowest priority, so that builds go first."""
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     cores = [int(c) for c in args.cores.split(",") if c]
     if rank < len(cores):
         os.sched_setaffinity(0, {cores[rank]})
