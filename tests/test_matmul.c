@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "kernel_tables.h"
 #include "kernels/matmul.h"
+#include "tensor/quantise.h"
 
 static kernel_table tables[TABLES_MAX];
 static int n_tables;
@@ -108,7 +109,7 @@ static void free_data(mm_data *d) {
 }
 
 /* Rounds weights and activations as the packed form does. */
-static void apply_mode(mm_data *d, const limn_packed *p, limn_words words) {
+static void apply_mode(mm_data *d, const limn_packed *p, limn_words words, bool q8) {
     const mm_case *c = &d->c;
     for (int i = 0; i < c->n; i++) {
         float amax = 0, *w = d->w_eff + (size_t)i * (size_t)c->k;
@@ -128,6 +129,11 @@ static void apply_mode(mm_data *d, const limn_packed *p, limn_words words) {
         for (int j = 0; j < c->k; j++) {
             x[j] = get(d->x, c->x_dtype, from + (size_t)j);
             amax = fmaxf(amax, fabsf(x[j]));
+        }
+        for (int j = 0; q8 && j < c->k; j++) {
+            if (j % 32 == 0) amax = 0;
+            for (int l = j; j % 32 == 0 && l < j + 32; l++) amax = fmaxf(amax, fabsf(x[l]));
+            if (amax > 0) x[j] = nearbyintf(x[j] * (127.0f / amax)) * (amax / 127.0f);
         }
         for (int j = 0; j < c->k; j++) {
             if (words == LIMN_WORDS_BF16X2) x[j] = limn_bf16_to_f32(limn_f32_to_bf16(x[j]));
@@ -222,9 +228,10 @@ static void run_case(const kernel_table *t, const mm_case *c, uint64_t seed) {
                          .expand = c->expand,
                          .delta = c->delta ? add_delta : NULL};
     if (limn_packed_new(&p, &t->k, pools[seed % 2], &pa, &err) != LIMN_OK) fail_msg("%s", err.text);
-    /* four rows and fewer of file blocks are multiplied in f32 on every table */
+    /* four rows and fewer of file blocks are multiplied in f32, or in 8 bits where that exists */
     bool few = p->store == LIMN_STORE_ROWS && c->m <= 4;
-    apply_mode(&d, p, few ? LIMN_WORDS_F32 : limn_packed_words(p, &t->k));
+    bool q8 = few && c->compute == LIMN_COMPUTE_HALF && t->k.gemm.dot_q8[c->w_dtype];
+    apply_mode(&d, p, few ? LIMN_WORDS_F32 : limn_packed_words(p, &t->k), q8);
     limn_matmul_args a = make_args(&d, p, d.y), ref = make_args(&d, p, d.y_ref);
     ref.y = (float *)d.y_ref + c->pad;
     ref.y_dtype = LIMN_F32;
@@ -343,6 +350,64 @@ static void test_long_quantised_rows(void **state) {
                          .scale = 1};
             run_case(&tables[t], &c, (uint64_t)m);
         }
+}
+
+/* Each type's integer products against its own expansion, from random blocks with sane scales. */
+static void test_dot_q8(void **state) {
+    (void)state;
+    enum { K = 1024, ROWS = 4 };
+    static uint8_t bytes[K * 2] __attribute__((aligned(64)));
+    static int8_t q[ROWS][K] __attribute__((aligned(64)));
+    static float x[K], w[K], d[ROWS][K / 32], s[ROWS][K / 32];
+    uint64_t seed = 17;
+    int kernels = 0;
+    for (int t = 0; t < n_tables; t++)
+        for (int type = 0; type < LIMN_DTYPE_COUNT; type++) {
+            const limn_gemm_kernels *g = &tables[t].k.gemm;
+            if (!g->dot_q8[type]) continue;
+            kernels++;
+            for (int round = 0; round < 20; round++) {
+                for (int i = 0; i < K; i++) x[i] = test_random(&seed);
+                size_t size;
+                limn_dtype_row_bytes(&size, (limn_dtype)type, K);
+                if (round < 10) {
+                    limn_quantise_row(bytes, x, (limn_dtype)type, K, NULL);
+                } else { /* every code, and scales that stay finite */
+                    for (size_t i = 0; i < size; i++) bytes[i] = (uint8_t)test_range(&seed, 0, 255);
+                    int each = limn_dtype_get((limn_dtype)type)->bytes;
+                    for (size_t i = 0; i < size; i += (size_t)each) {
+                        uint8_t *scale = bytes + i + (type == LIMN_Q6_K ? each - 2 : 0);
+                        scale[1] = 0x24;
+                        if (type == LIMN_Q4_K || type == LIMN_Q5_K) scale[3] = 0x24;
+                    }
+                }
+                limn_dtype_to_f32(w, bytes, (limn_dtype)type, K);
+                limn_q8_row rows[ROWS];
+                for (int r = 0; r < ROWS; r++) {
+                    for (int i = 0; i < K; i++) x[i] = test_random(&seed) * (float)(1 + i % 40);
+                    g->quantise_q8(q[r], d[r], s[r], x, K);
+                    rows[r] = (limn_q8_row){q[r], d[r], s[r]};
+                    for (int i = 0; i < K; i++) /* half a step, and a little for the rounding */
+                        assert_true(fabsf(x[i] - d[r][i / 32] * q[r][i]) <= 0.5001f * d[r][i / 32]);
+                }
+                for (int n = 1; n <= ROWS; n++) {
+                    float got[ROWS] = {0};
+                    g->dot_q8[type](got, bytes, rows, n, K);
+                    for (int r = 0; r < n; r++) {
+                        double sum = 0, size_of_sum = 0;
+                        for (int i = 0; i < K; i++) {
+                            double p = (double)w[i] * (double)d[r][i / 32] * q[r][i];
+                            sum += p;
+                            size_of_sum += fabs(p);
+                        }
+                        if (!(fabs(got[r] - sum) <= 2e-5 * size_of_sum))
+                            fail_msg("%s %s: %g, not %g", tables[t].name,
+                                     limn_dtype_get((limn_dtype)type)->name, (double)got[r], sum);
+                    }
+                }
+            }
+        }
+    print_message("%d integer kernels\n", kernels);
 }
 
 static void test_overflow_becomes_bf16(void **state) {
@@ -467,6 +532,7 @@ int main(void) {
         cmocka_unit_test(test_ragged),
         cmocka_unit_test(test_small_rows),
         cmocka_unit_test(test_expand),
+        cmocka_unit_test(test_dot_q8),
         cmocka_unit_test(test_long_quantised_rows),
         cmocka_unit_test(test_overflow_becomes_bf16),
         cmocka_unit_test(test_view),

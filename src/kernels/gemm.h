@@ -78,6 +78,13 @@ typedef struct limn_gemm_finish {
     bool res_bf16, y_bf16;
 } limn_gemm_finish;
 
+/* A row of activations in 8 bits, 32 elements b to a scale: x ~ d[b] * q, |q| <= 127. */
+typedef struct limn_q8_row {
+    const int8_t *q; /* [k] 32-byte aligned */
+    const float *d;  /* [k / 32] */
+    const float *s;  /* [k / 32] d times the sum of q */
+} limn_q8_row;
+
 typedef struct limn_gemm_kernels {
     int mr, nr;
     limn_store half;       /* store of LIMN_COMPUTE_HALF for weights that are wider */
@@ -98,12 +105,19 @@ typedef struct limn_gemm_kernels {
     void (*expand[LIMN_DTYPE_COUNT])(float *dst, const void *src, size_t n);
     /* out[r] += sum of w[i] * x[r][i] over n elements, for 1 to 4 rows */
     void (*dot)(float *out, const float *w, const float *const *x, int rows, size_t n);
+    /* out[r] = a row of k quantised weights times 8-bit activations, for 1 to 4 rows; sums within
+     * 32 elements are exact integers. NULL: the type has no such kernel here. */
+    void (*dot_q8[LIMN_DTYPE_COUNT])(float *out, const void *w, const limn_q8_row *x, int rows,
+                                     size_t k);
+    /* q, d, s of a row of n elements, n a multiple of 32: scale max|x| / 127, nearest even */
+    void (*quantise_q8)(int8_t *q, float *d, float *s, const float *x, size_t n);
 } limn_gemm_kernels;
 
 /* Fillers; each leaves alone what it does not do better. */
 void limn_gemm_fill_c(limn_gemm_kernels *k);
 void limn_gemm_fill_avx2(limn_gemm_kernels *k);
 void limn_gemm_fill_expand_avx2(limn_gemm_kernels *k);
+void limn_gemm_fill_dot_avx2(limn_gemm_kernels *k);
 void limn_gemm_fill_avx512(limn_gemm_kernels *k);
 void limn_gemm_fill_vnni(limn_gemm_kernels *k);
 void limn_gemm_fill_avx512bf16(limn_gemm_kernels *k);

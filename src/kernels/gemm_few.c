@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* Few rows times quantised weights in the file's own order; see gemm_run.h. One task per group of
- * panels; sums run over the pieces of a row in order, whatever the number of threads. */
+ * panels; sums run over a row in order, whatever the number of threads. Either the weights are
+ * expanded piece by piece, or the activations are rounded to 8 bits and whole rows are multiplied
+ * as they lie in the file: then memory is the limit. */
 #include <string.h>
 
 #include "kernels/gemm_run.h"
 
 enum { PIECE = 1024 /* elements expanded at a time, a multiple of every block */ };
+
+/* Activations in 8 bits where the table has a product for them and f32 was not asked for. */
+static bool takes_q8(const limn_gemm_kernels *g, const limn_packed *w) {
+    return w->compute == LIMN_COMPUTE_HALF && g->dot_q8[w->row_dtype] && w->k % 32 == 0;
+}
 
 typedef struct few_job {
     const limn_gemm_job *job;
@@ -13,14 +20,31 @@ typedef struct few_job {
     int64_t x_stride;
     int64_t panels; /* per task */
     size_t tile_bytes, worker_bytes;
+    limn_q8_row rows[LIMN_GEMM_FEW_ROWS];
+    bool q8;
 } few_job;
 
 static size_t tile_bytes(const limn_packed *w, int64_t m) {
     return limn_gemm_align((size_t)m * (size_t)w->nr * sizeof(float));
 }
 
+/* Codes, scales, sums of one row. */
+static size_t q8_bytes(const limn_packed *w) {
+    return limn_gemm_align((size_t)w->k) + 2 * limn_gemm_align((size_t)w->k / 32 * sizeof(float));
+}
+
 size_t limn_gemm_few_scratch_bytes(const limn_packed *w, int64_t m, int threads) {
-    return (tile_bytes(w, m) + PIECE * sizeof(float)) * (size_t)threads;
+    return (tile_bytes(w, m) + PIECE * sizeof(float)) * (size_t)threads + (size_t)m * q8_bytes(w);
+}
+
+static void quantise_rows(few_job *f, const limn_gemm_kernels *g, char *to) {
+    const limn_packed *w = f->job->w;
+    size_t scales = limn_gemm_align((size_t)w->k / 32 * sizeof(float));
+    for (int64_t i = 0; i < f->job->m; i++, to += q8_bytes(w)) {
+        float *d = (float *)(to + limn_gemm_align((size_t)w->k)), *s = d + scales / sizeof *d;
+        g->quantise_q8((int8_t *)to, d, s, f->x + i * f->x_stride, (size_t)w->k);
+        f->rows[i] = (limn_q8_row){(const int8_t *)to, d, s};
+    }
 }
 
 static void few_task(void *arg, size_t task, int worker) {
@@ -40,7 +64,8 @@ static void few_task(void *arg, size_t task, int worker) {
         for (int64_t j = 0; j < rows; j++) {
             const char *row = (const char *)w->data + (size_t)(row0 + j) * w->row_bytes;
             float out[LIMN_GEMM_FEW_ROWS] = {0};
-            for (int64_t c = 0; c < w->k; c += PIECE) {
+            if (f->q8) g->dot_q8[w->row_dtype](out, row, f->rows, m, (size_t)w->k);
+            for (int64_t c = f->q8 ? w->k : 0; c < w->k; c += PIECE) {
                 size_t n = (size_t)(w->k - c < PIECE ? w->k - c : PIECE);
                 const float *x[LIMN_GEMM_FEW_ROWS];
                 for (int i = 0; i < m; i++) x[i] = f->x + i * f->x_stride + c;
@@ -59,6 +84,10 @@ limn_status limn_gemm_few(const limn_gemm_job *job, const float *x, int64_t x_st
     int threads = limn_pool_threads(job->ex->pool);
     few_job f = {.job = job, .x = x, .x_stride = x_stride, .tile_bytes = tile_bytes(w, job->m)};
     f.worker_bytes = f.tile_bytes + PIECE * sizeof(float);
+    f.q8 = takes_q8(&job->ex->k->gemm, w);
+    if (f.q8)
+        quantise_rows(&f, &job->ex->k->gemm,
+                      (char *)job->scratch + f.worker_bytes * (size_t)threads);
     f.panels = (w->panels + 8 * threads - 1) / (8 * threads); /* about eight tasks per thread */
     limn_pool_run(job->ex->pool, few_task, &f, (size_t)((w->panels + f.panels - 1) / f.panels));
     if (limn_exec_cancelled(job->ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");

@@ -46,6 +46,7 @@ void limn_kernels_init_x86(limn_kernels *k, unsigned cpu_flags) {
     if (!(cpu_flags & LIMN_CPU_AVX2)) return;
     limn_gemm_fill_avx2(&k->gemm);
     limn_gemm_fill_expand_avx2(&k->gemm);
+    limn_gemm_fill_dot_avx2(&k->gemm);
     limn_elementwise_fill_avx2(&k->elementwise);
     limn_norm_fill_avx2(&k->norm);
     limn_rope_fill_avx2(&k->rope);
