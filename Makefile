@@ -3,7 +3,7 @@ B ?= build
 JOBS ?= $(shell nproc)
 MESON_FLAGS ?=
 
-.PHONY: all demo models-eval test torture check bench asan tsan fuzz format docs install install-deps clean web check-web install-web test-clients
+.PHONY: all demo models-eval test torture check bench asan tsan fuzz format docs install install-deps clean web check-web test-web install-web test-clients
 
 all: $(B)/build.ninja
 	ninja -C $(B) -j $(JOBS)
@@ -71,6 +71,12 @@ web:
 
 check-web:
 	sh tools/check_web.sh
+
+# The whole studio in Chromium against a real server with small models (WEB_MODELS: their folder); minutes.
+WEB_MODELS ?= models
+test-web: all
+	test -d web/node_modules || (cd web && npm ci --ignore-scripts --no-audit --no-fund)
+	node tests/web/studio.mjs --limn $(B)/limn --models $(WEB_MODELS)
 
 install-web:
 	sh tools/setup.sh --web

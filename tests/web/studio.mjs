@@ -199,10 +199,11 @@ await suite.test('draw: compare, vary and enlarge', page, async () => {
 });
 
 await suite.test('gallery: browse, search, tag, delete with undo, export', page, async () => {
+    for (const [prompt, seed] of [['a yellow star', 1], ['a green tree', 2], ['a wooden boat', 3]]) await api('/v1/draw?wait=120', { prompt, seed, steps: 2 });
     const made = await picture();
     await to('gallery');
     await until('pictures', async () => (await page.locator('.cell').count()) > 3);
-    await page.getByRole('searchbox', { name: 'Search pictures' }).fill('boat');
+    await page.getByRole('searchbox', { name: 'Search pictures' }).fill('wooden boat');
     await until('the boat alone', async () => (await page.locator('.cell').count()) === 1, 10000);
     await page.getByRole('searchbox', { name: 'Search pictures' }).fill('seed:7');
     await sleep(600);
@@ -385,7 +386,7 @@ await suite.test('the keyboard reaches everything that matters', page, async () 
     await page.reload();
     await live();
     await page.keyboard.press('Tab');
-    same(await page.evaluate(() => document.activeElement.className), 'skip', 'first stop');
+    check(/^skip/.test(await page.evaluate(() => document.activeElement.className)), 'the first stop is not the way past the rail');
     const seen = new Set();
     for (let i = 0; i < 80; i++) {
         await page.keyboard.press('Tab');

@@ -5,17 +5,20 @@ import en from '../locales/en.json';
 import { load, save } from './store';
 
 export type Key = keyof typeof en;
-export const languages: Record<string, string> = { en: 'English' };
-export type Language = string;
+export const languages = { en: 'English', de: 'Deutsch', fr: 'Français' } as const;
+export type Language = keyof typeof languages;
 
-const files: Record<string, () => Promise<{ default: Record<string, string> }>> = {};
+const files: Record<Exclude<Language, 'en'>, () => Promise<{ default: Record<string, string> }>> = {
+    de: () => import('../locales/de.json'),
+    fr: () => import('../locales/fr.json'),
+};
 
 class Words {
     language = $state<Language>('en');
     private table = $state.raw<Record<string, string>>(en);
 
     async set(language: Language): Promise<void> {
-        this.table = language === 'en' ? en : ((await files[language]?.())?.default ?? en);
+        this.table = language === 'en' ? en : (await files[language]()).default;
         this.language = language;
         document.documentElement.lang = language;
         save('language', language);
