@@ -33,6 +33,7 @@ limn_status cmd_draw(cli *c, limn_err *err);
 limn_status cmd_redo(cli *c, limn_err *err);
 limn_status cmd_upscale(cli *c, limn_err *err);
 limn_status cmd_see(cli *c, limn_err *err);
+limn_status cmd_chat(cli *c, limn_err *err);
 limn_status cmd_tasks(cli *c, limn_err *err);
 limn_status cmd_sheet(cli *c, limn_err *err);
 limn_status cmd_quantize(cli *c, limn_err *err);
@@ -69,8 +70,73 @@ limn_status cli_draw(cli *c, const limn_image *original, limn_err *err);
 limn_status cli_seer_new(limn_seer **seer, cli *c, cli_progress *progress, limn_err *err);
 /* A value "@file" of a text parameter becomes the contents of the file. */
 limn_status cli_read_at_file(limn_params *params, const char *name, limn_err *err);
+/* An answer on its way to stdout. */
+typedef struct cli_stream {
+    cli *c;
+    cli_progress *progress;
+    bool show, terminal, thinking, open; /* open: the last line has no end yet */
+} cli_stream;
+bool cli_stream_said(void *stream, const limn_said *s);   /* a limn_said_fn */
+void cli_stream_event(void *stream, const limn_event *e); /* a limn_event_fn */
+/* Ends the last line and the dimmed thinking; before anything else is printed. */
+void cli_stream_end(cli_stream *o);
+/* One line on stderr: how fast pictures, prompt and answer went. */
+void cli_print_rates(const limn_answer *a);
 /* Text to stdout with '?' for everything that could steer a terminal. */
 void cli_print_safe(const char *text, size_t len);
+
+/* ---- chat_line.c: lines from a person or a pipe ---- */
+
+typedef struct chat_lines {
+    bool terminal;      /* with editing and history */
+    char history[4096]; /* its file; "" for none */
+} chat_lines;
+
+void chat_lines_init(chat_lines *l);
+/* Saves the history. */
+void chat_lines_end(chat_lines *l);
+typedef enum chat_line_end { CHAT_LINE, CHAT_LINE_END, CHAT_LINE_STOPPED } chat_line_end;
+/* The next line without its end; a backslash at the end goes on in the next one. Freed by the
+ * caller. STOPPED: Ctrl-C, what was typed is forgotten. */
+chat_line_end chat_line_read(char **out, chat_lines *l);
+
+/* ---- chat_talk.c: the conversation so far ---- */
+
+typedef struct chat_turn {
+    limn_role role;
+    char *text;
+    struct chat_file {
+        char *path;
+        void *data;
+        size_t size;
+    } *files;
+    size_t n_files;
+} chat_turn;
+
+typedef struct chat_talk {
+    chat_turn *turns;
+    size_t n, cap;
+    struct chat_file *next; /* attached to the question that comes */
+    size_t n_next;
+} chat_talk;
+
+void chat_talk_clear(chat_talk *t);
+/* Attaches a file to the next question; its bytes are kept. */
+limn_status chat_talk_attach(chat_talk *t, const char *path, limn_err *err);
+/* Takes paths of files out of a line, as terminals paste them when a picture is dropped: quoted,
+ * with backslashes, as file:// or plain. What is left is the text. */
+limn_status chat_talk_attach_dropped(chat_talk *t, char *line, limn_err *err);
+/* Adds a turn; a question takes the attached files. */
+limn_status chat_talk_add(chat_talk *t, limn_role role, const char *text, limn_err *err);
+/* Forgets the last turn; its files stay attached to the next question. */
+void chat_talk_drop(chat_talk *t);
+/* The messages for limn_see; freed by the caller with free(*messages), free(*parts). */
+limn_status chat_talk_make(limn_talk *out, limn_message **messages, limn_message_part **parts,
+                           const chat_talk *t, limn_err *err);
+/* JSON file of the conversation (with the paths of its files) and the settings. */
+limn_status chat_talk_save(const chat_talk *t, const limn_params *see, const char *path,
+                           bool overwrite, limn_err *err);
+limn_status chat_talk_load(chat_talk *t, limn_params *see, const char *path, limn_err *err);
 
 /* ---- output.c: where pictures go ---- */
 

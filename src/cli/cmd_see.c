@@ -125,16 +125,10 @@ void cli_print_safe(const char *text, size_t len) {
     }
 }
 
-typedef struct see_output {
-    cli *c;
-    cli_progress *progress;
-    bool stream, terminal, thinking, open; /* open: the last line has no end yet */
-} see_output;
-
-static bool said(void *user, const limn_said *s) {
-    see_output *o = user;
+bool cli_stream_said(void *stream, const limn_said *s) {
+    cli_stream *o = stream;
     bool dim = s->kind == LIMN_SAID_REASONING && s->len > 0;
-    if (!o->stream || s->len == 0) return true;
+    if (!o->show || s->len == 0) return true;
     cli_progress_end(o->progress);
     if (dim != o->thinking && o->terminal) fputs(dim ? "\033[2m" : "\033[0m\n\n", stdout);
     if (dim != o->thinking && !o->terminal && !dim) fputs("\n\n", stdout);
@@ -147,8 +141,16 @@ static bool said(void *user, const limn_said *s) {
     return fflush(stdout) == 0;
 }
 
-static void event(void *user, const limn_event *e) {
-    cli_progress_event(((see_output *)user)->progress, e);
+void cli_stream_event(void *stream, const limn_event *e) {
+    cli_progress_event(((cli_stream *)stream)->progress, e);
+}
+
+void cli_stream_end(cli_stream *o) {
+    cli_progress_end(o->progress);
+    if (o->thinking && o->terminal) fputs("\033[0m", stdout);
+    if (o->open) putchar('\n');
+    o->thinking = o->open = false;
+    fflush(stdout);
 }
 
 static limn_status write_answer(const cli *c, const char *text, size_t len, limn_err *err) {
@@ -166,7 +168,7 @@ static limn_status write_answer(const cli *c, const char *text, size_t len, limn
 }
 
 /* "3.2 s: 1024 picture tokens of 1060 read at 520/s (900 cached), 80 written at 21/s" */
-static void print_rates(const limn_answer *a) {
+void cli_print_rates(const limn_answer *a) {
     int64_t fresh = a->prompt_tokens - a->cached_tokens;
     fprintf(stderr, "first word after %.2f s; read %lld tokens", a->first_seconds,
             (long long)fresh);
@@ -181,7 +183,7 @@ static void print_rates(const limn_answer *a) {
     fputc('\n', stderr);
 }
 
-static limn_status report(see_output *o, const limn_answer *a, limn_err *err) {
+static limn_status report(cli_stream *o, const limn_answer *a, limn_err *err) {
     cli *c = o->c;
     char *json = NULL;
     limn_status st = write_answer(c, a->text, a->len, err);
@@ -189,16 +191,14 @@ static limn_status report(see_output *o, const limn_answer *a, limn_err *err) {
         st = limn_answer_format_json(&json, a, err);
     if (json) printf("%s\n", json);
     limn_text_free(&json);
-    if (o->thinking && o->terminal) fputs("\033[0m", stdout);
-    if (o->stream && o->open) putchar('\n');
-    fflush(stdout);
+    cli_stream_end(o);
     if (limn_params_int(c->app, "quiet")) return st;
     if (a->finish == LIMN_FINISH_LENGTH)
         fprintf(stderr, "note: the answer was cut at %lld tokens (--max-tokens)\n",
                 (long long)a->completion_tokens);
     if (a->finish == LIMN_FINISH_CONTEXT)
         fprintf(stderr, "note: the answer was cut: the context is full (--context)\n");
-    if (limn_params_int(c->app, "verbose")) print_rates(a);
+    if (limn_params_int(c->app, "verbose")) cli_print_rates(a);
     return st;
 }
 
@@ -219,7 +219,7 @@ limn_status cli_seer_new(limn_seer **seer, cli *c, cli_progress *progress, limn_
     return LIMN_OK;
 }
 
-static limn_status ask(see_output *o, limn_seer *seer, limn_message_part *parts, int n,
+static limn_status ask(cli_stream *o, limn_seer *seer, limn_message_part *parts, int n,
                        limn_err *err) {
     cli *c = o->c;
     limn_answer *answer = NULL;
@@ -227,10 +227,10 @@ static limn_status ask(see_output *o, limn_seer *seer, limn_message_part *parts,
         (limn_message_part){.kind = LIMN_MESSAGE_TEXT, .text = limn_params_text(c->see, "prompt")};
     limn_message message = {.role = LIMN_ROLE_USER, .parts = parts, .n_parts = (size_t)n + 1};
     limn_talk talk = {.messages = &message, .n_messages = 1};
-    limn_look_watch watch = {.said = said, .event = event, .user = o, .cancel = c->cancel};
+    limn_look_watch watch = {
+        .said = cli_stream_said, .event = cli_stream_event, .user = o, .cancel = c->cancel};
     limn_status st = limn_see(&answer, seer, &talk, c->see, &watch, err);
-    cli_progress_end(o->progress);
-    if (st != LIMN_OK && o->open) putchar('\n');
+    if (st != LIMN_OK) cli_stream_end(o);
     if (st == LIMN_OK) st = report(o, answer, err);
     limn_answer_free(&answer);
     return st;
@@ -267,16 +267,15 @@ static limn_status draw_all(cli *c, const limn_sight *s, limn_err *err) {
     return st;
 }
 
-static limn_status run_task(see_output *o, limn_seer *seer, const limn_message_part *parts, int n,
+static limn_status run_task(cli_stream *o, limn_seer *seer, const limn_message_part *parts, int n,
                             limn_err *err) {
     cli *c = o->c;
     limn_sight *s = NULL;
     char *json = NULL;
-    limn_look_watch watch = {.said = said, .event = event, .user = o, .cancel = c->cancel};
+    limn_look_watch watch = {
+        .said = cli_stream_said, .event = cli_stream_event, .user = o, .cancel = c->cancel};
     limn_status st = limn_task_run(&s, seer, parts, (size_t)n, c->see, &watch, err);
-    cli_progress_end(o->progress);
-    if (o->open) putchar('\n');
-    fflush(stdout);
+    cli_stream_end(o);
     if (st == LIMN_OK) st = write_answer(c, s->text, s->len, err);
     if (st == LIMN_OK) st = draw_all(c, s, err);
     if (st == LIMN_OK && limn_params_int(c->app, "json"))
@@ -317,7 +316,7 @@ limn_status cmd_see(cli *c, limn_err *err) {
     limn_seer *seer = NULL;
     limn_message_part *parts = NULL;
     cli_progress progress;
-    see_output o = {.c = c, .progress = &progress, .terminal = isatty(STDOUT_FILENO)};
+    cli_stream o = {.c = c, .progress = &progress, .terminal = isatty(STDOUT_FILENO)};
     limn_status st = take_question(c, &pictures, err);
     if (st == LIMN_OK) st = check(c, pictures, err);
     if (st == LIMN_OK) st = cli_progress_init(&progress, c, err);
@@ -329,7 +328,7 @@ limn_status cmd_see(cli *c, limn_err *err) {
     if (st == LIMN_OK) {
         for (int i = 0; i < pictures; i++)
             parts[i] = (limn_message_part){.kind = LIMN_MESSAGE_FILE, .path = c->args[i]};
-        o.stream = !limn_params_int(c->app, "json");
+        o.show = !limn_params_int(c->app, "json");
         st = is_ask(c) ? ask(&o, seer, parts, pictures, err)
                        : run_task(&o, seer, parts, pictures, err);
     }

@@ -20,6 +20,7 @@ static const cli_command commands[] = {
      cmd_redo},
     {"upscale", "PICTURE", "enlarge a picture", 1, 1, LIMN_PARAMS_GEN, cmd_upscale},
     {"see", "FILE... QUESTION", "ask a question about pictures", 0, 4096, LIMN_PARAMS_SEE, cmd_see},
+    {"chat", "[FILE...]", "talk with a model about pictures", 0, 256, LIMN_PARAMS_SEE, cmd_chat},
     {"sheet", "PICTURE...", "put pictures on one sheet with their prompts below", 1, 256,
      LIMN_PARAMS_GEN, cmd_sheet},
     {"info", "FILE", "say what a model or picture is and what is inside", 1, 1, LIMN_PARAMS_APP,
