@@ -121,6 +121,53 @@ static void test_final(void **state) {
     folder_remove(dir);
 }
 
+/* ---- who is next ---- */
+static void expect_claim(limn_store *s, const char *model, const char *id, bool passed) {
+    limn_err err = {0};
+    limn_job *j;
+    limn_job_claim c = {
+        .worker = "w", .now_ms = 1, .lease_until_ms = 2, .model = model, .reach = 3};
+    assert_ok(err, s->ops->claim(s, &j, &c, &err));
+    assert_string_equal(j->id, id);
+    assert_int_equal(c.passed, passed);
+    assert_int_equal(j->state, LIMN_JOB_RUNNING);
+    assert_int_equal(j->epoch, 1);
+    limn_job_free(&j);
+}
+
+/* Jobs of the model that is ready go first, but only among equals, and only so far ahead. */
+static void test_claim(void **state) {
+    char *dir = folder_make(), *path = path_in(dir, "jobs.db");
+    limn_err err = {0};
+    limn_submitted sub[7];
+    limn_store *s;
+    limn_queue *q = queue_open(dir, &(limn_queue_options){.paused = true}, 0);
+    static const char models[] = "abacab";
+    for (int i = 0; i < 6; i++) {
+        char json[64];
+        snprintf(json, sizeof json, "{\"model\": \"%c\"}", models[i]);
+        assert_ok(err, draw(q, json, NULL, &sub[i], &err));
+    }
+    assert_ok(err, draw(q, "{\"model\": \"c\"}", &(limn_submit){.priority = 1}, &sub[6], &err));
+    limn_queue_close(&q);
+    assert_ok(err, store_open(&s, path, &err));
+    assert_ok(err, s->ops->begin(s, &err));
+    expect_claim(s, "b", sub[6].id, false); /* priority before all */
+    expect_claim(s, "b", sub[1].id, true);
+    expect_claim(s, "c", sub[3].id, true); /* third in line: just within reach */
+    expect_claim(s, "x", sub[0].id, false);
+    expect_claim(s, "b", sub[5].id, true);
+    expect_claim(s, NULL, sub[2].id, false);
+    expect_claim(s, "a", sub[4].id, false);
+    limn_job *j;
+    limn_job_claim c = {.worker = "w"};
+    assert_int_equal(s->ops->claim(s, &j, &c, &err), LIMN_E_NOT_FOUND);
+    s->ops->rollback(s);
+    limn_store_close(&s);
+    free(path);
+    folder_remove(dir);
+}
+
 /* ---- looked at from outside ---- */
 static void test_report(void **state) {
     char *dir = folder_make(), *path = path_in(dir, "jobs.db");
@@ -305,6 +352,7 @@ int main(void) {
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_final),
         cmocka_unit_test(test_report),
+        cmocka_unit_test(test_claim),
         cmocka_unit_test(test_full_once),
         cmocka_unit_test(test_write_error_once),
         cmocka_unit_test(test_sync_error_once),

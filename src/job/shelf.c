@@ -253,6 +253,9 @@ static limn_status add_bundled(limn_shelf *s, limn_err *err) {
                                 .bundled = true,
                                 .bytes = bytes_below(path, 0)};
         if (stat(path, &sb) == 0) item.modified_ms = sb.st_mtim.tv_sec * 1000;
+        limn_inspection x = {0};
+        if (limn_inspect(&x, path, NULL) == LIMN_OK && x.info.family) item.family = x.info.family;
+        limn_inspection_free(&x);
         st = shelf_add(s, &item, err);
     }
     return st;
