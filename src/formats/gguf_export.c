@@ -337,6 +337,17 @@ out:
     return st;
 }
 
+/* Bounds of pictures, when the model's folder says them; without them readers take Qwen's own. */
+static limn_status pixels_add(limn_export *x, const char *dir, limn_err *err) {
+    int64_t least = 0, most = INT64_MAX;
+    limn_status st = limn_vl_pixels_load(&least, &most, dir, "preprocessor_config.json", err);
+    if (st == LIMN_OK && least > 0 && least <= UINT32_MAX)
+        st = limn_export_add_u32(x, "clip.vision.image_min_pixels", least, err);
+    if (st == LIMN_OK && most <= UINT32_MAX)
+        st = limn_export_add_u32(x, "clip.vision.image_max_pixels", most, err);
+    return st;
+}
+
 static limn_status vision_parts(limn_export *x, const limn_vision_config *c,
                                 const limn_weights *tower, limn_err *err) {
     limn_status st = LIMN_OK;
@@ -374,6 +385,7 @@ static limn_status export_vision(limn_export *x, limn_err *err) {
     LIMN_TRY(limn_canon_vision(&tower, x->keep, err));
     LIMN_TRY(limn_weights_keep_parent(tower, x->keep, err));
     LIMN_TRY(vision_keys(x, &cfg->vision, err));
+    LIMN_TRY(pixels_add(x, limn_weights_path(x->keep), err));
     LIMN_TRY(vision_parts(x, &cfg->vision, tower, err));
     limn_weights_unref(&x->keep);
     x->keep = tower;

@@ -197,6 +197,52 @@ out:
     return st;
 }
 
+/* ---- preprocessor_config.json ---- */
+
+static int64_t pixels_get(const json_t *tree, const char *edge, const char *name,
+                          int64_t fallback) {
+    json_t *v = json_object_get(json_object_get(tree, "size"), edge);
+    if (!json_is_integer(v)) v = json_object_get(tree, name);
+    return json_is_integer(v) && json_integer_value(v) > 0 ? json_integer_value(v) : fallback;
+}
+
+static limn_status pixels_parse(int64_t *least, int64_t *most, const limn_fsmap *map,
+                                limn_err *err) {
+    limn_status st = LIMN_OK;
+    json_error_t e;
+    static const char *const keys[] = {"image_mean", "image_std"};
+    json_t *tree = json_loadb((const char *)map->data, map->size, 0, &e);
+    LIMN_CHECK(err, json_is_object(tree), LIMN_E_FORMAT, "%s: line %d: %s", map->path, e.line,
+               tree ? "not an object" : e.text);
+    *least = pixels_get(tree, "shortest_edge", "min_pixels", *least);
+    *most = pixels_get(tree, "longest_edge", "max_pixels", *most);
+    LIMN_CHECK(err, *least <= *most, LIMN_E_FORMAT, "%s: pixels from %lld to %lld", map->path,
+               (long long)*least, (long long)*most);
+    for (size_t k = 0; k < 2; k++) {
+        size_t i;
+        json_t *v;
+        json_array_foreach(json_object_get(tree, keys[k]), i, v) {
+            LIMN_CHECK(err, json_number_value(v) == 0.5, LIMN_E_UNSUPPORTED,
+                       "%s: \"%s\" other than 0.5 is not supported", map->path, keys[k]);
+        }
+    }
+out:
+    json_decref(tree);
+    return st;
+}
+
+limn_status limn_vl_pixels_load(int64_t *least, int64_t *most, const char *dir, const char *name,
+                                limn_err *err) {
+    char path[4096];
+    limn_fsmap *map = NULL;
+    snprintf(path, sizeof path, "%.3900s/%s", dir, name);
+    limn_status st = limn_fsmap_open(&map, path, err);
+    if (st == LIMN_E_NOT_FOUND) return LIMN_OK;
+    if (st == LIMN_OK) st = pixels_parse(least, most, map, err);
+    limn_fsmap_unref(&map);
+    return st;
+}
+
 /* ---- GGUF ---- */
 typedef struct gguf_keys {
     const limn_weights *w;

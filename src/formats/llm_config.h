@@ -67,6 +67,11 @@ limn_status limn_vl_config_parse(limn_vl_config *cfg, const char *json, limn_err
 /* From a set's own metadata: its config.json, or the keys of a GGUF file with a language model.
  * E_MISSING when there is neither. */
 limn_status limn_vl_config_read(limn_vl_config *cfg, const limn_weights *w, limn_err *err);
+/* Bounds of height * width from preprocessor_config.json (or the video's) in a model's folder; left
+ * as they are when there is no such file. E_FORMAT; E_UNSUPPORTED: a mean or deviation other than
+ * 0.5, which is not what the tower's patches are made with. */
+limn_status limn_vl_pixels_load(int64_t *least, int64_t *most, const char *dir, const char *name,
+                                limn_err *err);
 /* Adds the vision tower of a GGUF "mmproj" file. */
 limn_status limn_vl_config_read_mmproj(limn_vl_config *cfg, const limn_weights *w, limn_err *err);
 

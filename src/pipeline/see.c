@@ -68,7 +68,7 @@ static limn_status context_choose(limn_seer *s, const limn_seeing *o, limn_err *
     double need = (double)s->model->bytes + (double)s->cache_bytes;
     if (s->engine->memory > 0 && need > (double)s->engine->memory)
         return limn_fail(err, LIMN_E_LIMIT,
-                         "weights of %.0f MB and a cache of %.0f MB (%lld conversations of %lld "
+                         "weights of %.0f MB and a cache of %.0f MB (%lld x %lld "
                          "tokens) do not fit %.0f MB of memory",
                          (double)s->model->bytes / 1e6, (double)s->cache_bytes / 1e6,
                          (long long)o->sequences, (long long)s->context,

@@ -108,44 +108,15 @@ out:
 
 /* ---- what stands beside the weights ---- */
 
-static int64_t pixels_get(const json_t *tree, const char *edge, const char *name,
-                          int64_t fallback) {
-    json_t *v = json_object_get(json_object_get(tree, "size"), edge);
-    if (!json_is_integer(v)) v = json_object_get(tree, name);
-    return json_is_integer(v) && json_integer_value(v) > 0 ? json_integer_value(v) : fallback;
-}
-
-/* Bounds of one medium; a mean or deviation other than 0.5 is not what limn computes. */
-static limn_status limits_load(limn_pixel_limits *l, const char *dir, const char *name,
-                               limn_err *err) {
-    json_t *tree;
-    static const char *const keys[] = {"image_mean", "image_std"};
-    limn_status st = json_load(&tree, dir, name, err);
-    if (st != LIMN_OK || !tree) return st;
-    l->least = pixels_get(tree, "shortest_edge", "min_pixels", l->least);
-    l->most = pixels_get(tree, "longest_edge", "max_pixels", l->most);
-    LIMN_CHECK(err, l->least <= l->most, LIMN_E_FORMAT, "%s/%s: pixels from %lld to %lld", dir,
-               name, (long long)l->least, (long long)l->most);
-    for (size_t k = 0; k < 2; k++) {
-        size_t i;
-        json_t *v;
-        json_array_foreach(json_object_get(tree, keys[k]), i, v) {
-            LIMN_CHECK(err, json_number_value(v) == 0.5, LIMN_E_UNSUPPORTED,
-                       "%s/%s: \"%s\" other than 0.5 is not supported", dir, name, keys[k]);
-        }
-    }
-out:
-    json_decref(tree);
-    return st;
-}
-
 static limn_status limits_read(limn_vl_model *m, limn_err *err) {
     limn_status st = LIMN_OK;
     m->image_limits = limn_vision_image_limits;
     m->video_limits = limn_vision_video_limits;
     if (is_folder(m->path)) {
-        LIMN_TRY(limits_load(&m->image_limits, m->path, "preprocessor_config.json", err));
-        LIMN_TRY(limits_load(&m->video_limits, m->path, "video_preprocessor_config.json", err));
+        LIMN_TRY(limn_vl_pixels_load(&m->image_limits.least, &m->image_limits.most, m->path,
+                                     "preprocessor_config.json", err));
+        LIMN_TRY(limn_vl_pixels_load(&m->video_limits.least, &m->video_limits.most, m->path,
+                                     "video_preprocessor_config.json", err));
     } else if (m->vision_file) {
         limn_pixel_limits *l = &m->image_limits;
         l->least = limn_weights_meta_int(m->vision_file, "clip.vision.image_min_pixels", l->least);
