@@ -44,7 +44,8 @@ async function refusals(s) {
   await code('prompt a number', { ...fox, prompt: 5 }, 422);
   await code('unknown sampler', { ...fox, sampler_name: 'Nope' }, 404, 'Sampler not found');
   await code('unknown script', { ...fox, script_name: 'x' }, 422, "Script 'x' not found");
-  await code('unknown always-on script', { ...fox, alwayson_scripts: { ControlNet: { args: [] } } }, 422, 'ControlNet');
+  await code('unknown always-on script', { ...fox, alwayson_scripts: { ControlNet: { args: [{ enabled: true }] } } }, 422, 'ControlNet');
+  await code('... that asks for nothing', { ...fox, alwayson_scripts: { ControlNet: { args: [] } } }, 200);
   await code('tiling', { ...fox, tiling: true }, 501, 'tiling');
   await code('restore_faces', { ...fox, restore_faces: true }, 501, 'restore_faces');
   await code('an unknown override is ignored', { ...fox, override_settings: { nope: 1 } }, 200);
