@@ -390,11 +390,13 @@ limn_status limn_draw(limn_drawing **out, limn_engine *engine, const limn_params
     if (note[0]) limn_progress_note(&r.progress, note);
     LIMN_TRY(limn_draw_plan_make(&r.plan, g, r.ckpt, err));
     g = limn_gen_of(r.plan.params);
+    /* "--vae taesd.safetensors" brings a tiny autoencoder and no other: it is meant */
+    bool tiny = g->tiny_vae || (!r.ckpt->vae && r.ckpt->taesd);
     r.vae = (limn_vae_options){.backend = r.backend,
                                .tiling = (limn_tiling)g->vae_tiling,
                                .tile = g->vae_tile,
                                .memory = engine->memory / 2,
-                               .tiny = g->tiny_vae,
+                               .tiny = tiny,
                                .cancel = r.cancel};
     r.progress.total_work = r.plan.batches * work_of(&r.plan.first, r.ckpt->latent_scale);
     if (r.plan.wants_hires)
