@@ -229,8 +229,9 @@ static void run_case(const kernel_table *t, const mm_case *c, uint64_t seed) {
                          .delta = c->delta ? add_delta : NULL};
     if (limn_packed_new(&p, &t->k, pools[seed % 2], &pa, &err) != LIMN_OK) fail_msg("%s", err.text);
     /* four rows and fewer of file blocks are multiplied in f32, or in 8 bits where that exists */
-    bool few = p->store == LIMN_STORE_ROWS && c->m <= 4;
-    bool q8 = few && c->compute == LIMN_COMPUTE_HALF && t->k.gemm.dot_q8[c->w_dtype];
+    bool rows = p->store == LIMN_STORE_ROWS;
+    bool q8 = rows && c->compute == LIMN_COMPUTE_HALF && t->k.gemm.dot_q8[c->w_dtype] && c->m <= 16;
+    bool few = q8 || (rows && c->m <= 4);
     apply_mode(&d, p, few ? LIMN_WORDS_F32 : limn_packed_words(p, &t->k), q8);
     limn_matmul_args a = make_args(&d, p, d.y), ref = make_args(&d, p, d.y_ref);
     ref.y = (float *)d.y_ref + c->pad;

@@ -14,15 +14,22 @@ static bool takes_q8(const limn_gemm_kernels *g, const limn_packed *w) {
     return w->compute == LIMN_COMPUTE_HALF && g->dot_q8[w->row_dtype] && w->k % 32 == 0;
 }
 
+bool limn_gemm_takes_few(const limn_gemm_kernels *g, const limn_packed *w, int64_t m) {
+    if (w->store != LIMN_STORE_ROWS) return false;
+    return m <= (takes_q8(g, w) ? LIMN_GEMM_Q8_ROWS : LIMN_GEMM_FEW_ROWS);
+}
+
 typedef struct few_job {
     const limn_gemm_job *job;
     const float *x;
     int64_t x_stride;
     int64_t panels; /* per task */
     size_t tile_bytes, worker_bytes;
-    limn_q8_row rows[LIMN_GEMM_FEW_ROWS];
-    bool q8;
+    limn_q8_row *rows; /* [m] with 8-bit activations, else NULL */
+    char *codes;       /* [m][q8_bytes] */
 } few_job;
+
+enum { QUANTISE_ROWS = 8 }; /* per task */
 
 static size_t tile_bytes(const limn_packed *w, int64_t m) {
     return limn_gemm_align((size_t)m * (size_t)w->nr * sizeof(float));
@@ -33,17 +40,45 @@ static size_t q8_bytes(const limn_packed *w) {
     return limn_gemm_align((size_t)w->k) + 2 * limn_gemm_align((size_t)w->k / 32 * sizeof(float));
 }
 
-size_t limn_gemm_few_scratch_bytes(const limn_packed *w, int64_t m, int threads) {
-    return (tile_bytes(w, m) + PIECE * sizeof(float)) * (size_t)threads + (size_t)m * q8_bytes(w);
+static size_t worker_bytes(const limn_packed *w, int64_t m) {
+    return tile_bytes(w, m) + PIECE * sizeof(float);
 }
 
-static void quantise_rows(few_job *f, const limn_gemm_kernels *g, char *to) {
+static size_t table_bytes(int64_t m) {
+    return limn_gemm_align((size_t)m * sizeof(limn_q8_row));
+}
+
+size_t limn_gemm_few_scratch_bytes(const limn_packed *w, int64_t m, int threads) {
+    return worker_bytes(w, m) * (size_t)threads + table_bytes(m) + (size_t)m * q8_bytes(w);
+}
+
+static void quantise_task(void *arg, size_t task, int worker) {
+    const few_job *f = arg;
     const limn_packed *w = f->job->w;
-    size_t scales = limn_gemm_align((size_t)w->k / 32 * sizeof(float));
-    for (int64_t i = 0; i < f->job->m; i++, to += q8_bytes(w)) {
-        float *d = (float *)(to + limn_gemm_align((size_t)w->k)), *s = d + scales / sizeof *d;
-        g->quantise_q8((int8_t *)to, d, s, f->x + i * f->x_stride, (size_t)w->k);
+    size_t k = (size_t)w->k, scales = limn_gemm_align(k / 32 * sizeof(float));
+    int64_t i = (int64_t)task * QUANTISE_ROWS, end = i + QUANTISE_ROWS;
+    for (; i < end && i < f->job->m; i++) {
+        char *to = f->codes + (size_t)i * q8_bytes(w);
+        float *d = (float *)(to + limn_gemm_align(k)), *s = d + scales / sizeof *d;
+        f->job->ex->k->gemm.quantise_q8((int8_t *)to, d, s, f->x + i * f->x_stride, k);
         f->rows[i] = (limn_q8_row){(const int8_t *)to, d, s};
+    }
+}
+
+/* One weight row of a panel after the other against four rows of x, which stay in the first cache.
+ */
+static void panel_q8(const few_job *f, float *tile, const char *row, int64_t rows) {
+    const limn_packed *w = f->job->w;
+    const limn_gemm_kernels *g = &f->job->ex->k->gemm;
+    for (int64_t i = 0; i < f->job->m; i += LIMN_GEMM_FEW_ROWS) {
+        int64_t left = f->job->m - i;
+        int m = (int)(left < LIMN_GEMM_FEW_ROWS ? left : LIMN_GEMM_FEW_ROWS);
+        for (int64_t j = 0; j < rows; j++) {
+            float out[LIMN_GEMM_FEW_ROWS];
+            g->dot_q8[w->row_dtype](out, row + (size_t)j * w->row_bytes, f->rows + i, m,
+                                    (size_t)w->k);
+            for (int r = 0; r < m; r++) tile[(i + r) * w->nr + j] = out[r];
+        }
     }
 }
 
@@ -61,11 +96,12 @@ static void few_task(void *arg, size_t task, int worker) {
     for (; panel < end && panel < w->panels; panel++) {
         memset(tile, 0, f->tile_bytes);
         int64_t row0 = panel * w->nr, rows = w->n - row0 < w->nr ? w->n - row0 : w->nr;
-        for (int64_t j = 0; j < rows; j++) {
-            const char *row = (const char *)w->data + (size_t)(row0 + j) * w->row_bytes;
+        const char *first = (const char *)w->data + (size_t)row0 * w->row_bytes;
+        if (f->rows) panel_q8(f, tile, first, rows);
+        for (int64_t j = f->rows ? rows : 0; j < rows; j++) {
+            const char *row = first + (size_t)j * w->row_bytes;
             float out[LIMN_GEMM_FEW_ROWS] = {0};
-            if (f->q8) g->dot_q8[w->row_dtype](out, row, f->rows, m, (size_t)w->k);
-            for (int64_t c = f->q8 ? w->k : 0; c < w->k; c += PIECE) {
+            for (int64_t c = 0; c < w->k; c += PIECE) {
                 size_t n = (size_t)(w->k - c < PIECE ? w->k - c : PIECE);
                 const float *x[LIMN_GEMM_FEW_ROWS];
                 for (int i = 0; i < m; i++) x[i] = f->x + i * f->x_stride + c;
@@ -83,11 +119,13 @@ limn_status limn_gemm_few(const limn_gemm_job *job, const float *x, int64_t x_st
     const limn_packed *w = job->w;
     int threads = limn_pool_threads(job->ex->pool);
     few_job f = {.job = job, .x = x, .x_stride = x_stride, .tile_bytes = tile_bytes(w, job->m)};
-    f.worker_bytes = f.tile_bytes + PIECE * sizeof(float);
-    f.q8 = takes_q8(&job->ex->k->gemm, w);
-    if (f.q8)
-        quantise_rows(&f, &job->ex->k->gemm,
-                      (char *)job->scratch + f.worker_bytes * (size_t)threads);
+    f.worker_bytes = worker_bytes(w, job->m);
+    if (takes_q8(&job->ex->k->gemm, w)) {
+        f.rows = (limn_q8_row *)(void *)((char *)job->scratch + f.worker_bytes * (size_t)threads);
+        f.codes = (char *)f.rows + table_bytes(job->m);
+        limn_pool_run(job->ex->pool, quantise_task, &f,
+                      (size_t)((job->m + QUANTISE_ROWS - 1) / QUANTISE_ROWS));
+    }
     f.panels = (w->panels + 8 * threads - 1) / (8 * threads); /* about eight tasks per thread */
     limn_pool_run(job->ex->pool, few_task, &f, (size_t)((w->panels + f.panels - 1) / f.panels));
     if (limn_exec_cancelled(job->ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");

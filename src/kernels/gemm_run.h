@@ -34,9 +34,13 @@ void limn_gemm_finish_panel(const limn_gemm_job *job, int64_t row0, int rows, in
 
 /* Products of few rows with weights that stay in their file (LIMN_STORE_ROWS): each weight row is
  * expanded piece by piece in L1 and multiplied at once, at the speed of memory. */
-enum { LIMN_GEMM_FEW_ROWS = 4 };
+enum { LIMN_GEMM_FEW_ROWS = 4, LIMN_GEMM_Q8_ROWS = 16 };
+/* With 8-bit activations (pack.h, LIMN_COMPUTE_HALF) up to 16 rows go this way; more are faster
+ * with expanded panels. */
+bool limn_gemm_takes_few(const limn_gemm_kernels *g, const limn_packed *w, int64_t m);
 size_t limn_gemm_few_scratch_bytes(const limn_packed *w, int64_t m, int threads);
-/* x [m][k] f32, rows x_stride apart, m <= LIMN_GEMM_FEW_ROWS; fill_rows of the job is not used. */
+/* x [m][k] f32, rows x_stride apart; limn_gemm_takes_few holds; fill_rows of the job is not used.
+ */
 limn_status limn_gemm_few(const limn_gemm_job *job, const float *x, int64_t x_stride,
                           limn_err *err);
 

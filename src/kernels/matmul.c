@@ -39,12 +39,12 @@ typedef struct layout {
     size_t row_bytes, scale_off, tmp_off, tmp_row, run_off, total;
 } layout;
 
-static bool takes_few(const limn_matmul_args *a) {
-    return a->w->store == LIMN_STORE_ROWS && a->m <= LIMN_GEMM_FEW_ROWS;
+static bool takes_few(const limn_kernels *k, const limn_matmul_args *a) {
+    return limn_gemm_takes_few(&k->gemm, a->w, a->m);
 }
 
 static layout make_layout(const limn_kernels *k, const limn_matmul_args *a, int threads) {
-    layout l = {.words = takes_few(a) ? LIMN_WORDS_F32 : limn_packed_words(a->w, k)};
+    layout l = {.words = takes_few(k, a) ? LIMN_WORDS_F32 : limn_packed_words(a->w, k)};
     size_t m = a->m > 0 ? (size_t)a->m : 0;
     if (!reads_in_place(a, l.words)) {
         l.row_bytes = limn_gemm_align(limn_words_bytes(l.words, a->w->ic_pad));
@@ -53,8 +53,8 @@ static layout make_layout(const limn_kernels *k, const limn_matmul_args *a, int 
         l.tmp_row = limn_gemm_align((size_t)a->w->k * sizeof(float));
         l.run_off = l.tmp_off + l.tmp_row * (size_t)threads;
     }
-    l.total = l.run_off + (takes_few(a) ? limn_gemm_few_scratch_bytes(a->w, a->m, threads)
-                                        : limn_gemm_scratch_bytes(k, a->w, a->m, threads));
+    l.total = l.run_off + (takes_few(k, a) ? limn_gemm_few_scratch_bytes(a->w, a->m, threads)
+                                           : limn_gemm_scratch_bytes(k, a->w, a->m, threads));
     return l;
 }
 
@@ -140,7 +140,7 @@ limn_status limn_matmul(const limn_exec *ex, const limn_matmul_args *a, limn_err
                          .y_bf16 = a->y_dtype == LIMN_BF16,
                          .epi = &a->epi,
                          .scratch = scratch + l.run_off};
-    if (takes_few(a))
+    if (takes_few(ex->k, a))
         return limn_gemm_few(&job, (const float *)x.base, (int64_t)(x.row_bytes / 4), err);
     return limn_gemm_run(&job, err);
 }

@@ -27,7 +27,7 @@ typedef enum limn_compute {
     LIMN_COMPUTE_EXACT,
     /* Weights are kept in 16 bits: f16 and bf16 files keep their value except with bf16 dot
      * products, which round weights and activations to bf16 (relative 2^-9 each). f32 files are
-     * rounded to f16, or to bf16 when a value is beyond f16's range. Sums are f32. One to four rows
+     * rounded to f16, or to bf16 when a value is beyond f16's range. Sums are f32. Up to 16 rows
      * times quantised file rows: where a kernel for the type exists, activations are rounded to 8
      * bits with a scale for 32 (at most 1/254 of their largest), sums of 32 products are exact. */
     LIMN_COMPUTE_HALF,

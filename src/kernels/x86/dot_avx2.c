@@ -3,8 +3,8 @@
  * Quantised weights times 8-bit activations with AVX2: what decoding lives on. A group of 32
  * products is summed in integers (vpmaddubsw takes an unsigned and a signed factor: codes without
  * sign go in as they are, signed ones as magnitude times the activation with their sign), then
- * scaled into eight f32 sums. What a type subtracts from its codes is taken off once per group,
- * through the activations' own sums. Layouts: tensor/quant_block.c.
+ * scaled into eight f32 sums. The minima of q4_K and q5_K go through the activations' own sums.
+ * Layouts: tensor/quant_block.c.
  */
 #include "kernels/gemm_body.h"
 #include "kernels/x86/intrin.h"
@@ -51,7 +51,6 @@ LIMN_INLINE __m256i nibbles(const uint8_t *p) {
  * for well before they are needed, across the ends of rows too. */
 typedef struct sums {
     __m256 v[ROWS_MAX][2];
-    float off[ROWS_MAX]; /* what the codes' common offset comes to, before its factor */
 } sums;
 
 enum { AHEAD = 1024 };
@@ -62,10 +61,7 @@ LIMN_INLINE void ask(const uint8_t *b) {
 
 LIMN_INLINE void clear(sums *a, const int rows) {
 #pragma GCC unroll 4
-    for (int r = 0; r < rows; r++) {
-        a->v[r][0] = a->v[r][1] = _mm256_setzero_ps();
-        a->off[r] = 0;
-    }
+    for (int r = 0; r < rows; r++) a->v[r][0] = a->v[r][1] = _mm256_setzero_ps();
 }
 
 /* ---- blocks of 32 ---- */
@@ -82,17 +78,15 @@ LIMN_INLINE void block_q8_0(sums *a, const uint8_t *b, const limn_q8_row *x, con
 
 LIMN_INLINE void block_q4_0(sums *a, const uint8_t *b, const limn_q8_row *x, const int rows,
                             size_t i, const int chain) {
-    __m256i w = nibbles(b + 2);
+    __m256i w = _mm256_sub_epi8(nibbles(b + 2), _mm256_set1_epi8(8));
     float d = half_at(b);
 #pragma GCC unroll 4
-    for (int r = 0; r < rows; r++) {
-        a->v[r][chain] = _mm256_fmadd_ps(to_f32(pairs_u(w, load_x(&x[r], i)), _mm256_set1_epi16(1)),
+    for (int r = 0; r < rows; r++)
+        a->v[r][chain] = _mm256_fmadd_ps(to_f32(pairs_s(w, load_x(&x[r], i)), _mm256_set1_epi16(1)),
                                          _mm256_set1_ps(d * x[r].d[i / 32]), a->v[r][chain]);
-        a->off[r] += d * x[r].s[i / 32];
-    }
 }
 
-#define ROWS_OF_32(name, bytes, offset)                                                            \
+#define ROWS_OF_32(name, bytes)                                                                    \
     LIMN_INLINE void rows_##name(float *out, const uint8_t *b, const limn_q8_row *x,               \
                                  const int rows, size_t k) {                                       \
         sums a;                                                                                    \
@@ -104,11 +98,10 @@ LIMN_INLINE void block_q4_0(sums *a, const uint8_t *b, const limn_q8_row *x, con
             block_##name(&a, b + (bytes), x, rows, i + 32, 1);                                     \
         }                                                                                          \
         if (i < k) block_##name(&a, b, x, rows, i, 0);                                             \
-        for (int r = 0; r < rows; r++)                                                             \
-            out[r] = sum_8(_mm256_add_ps(a.v[r][0], a.v[r][1])) - (offset)*a.off[r];               \
+        for (int r = 0; r < rows; r++) out[r] = sum_8(_mm256_add_ps(a.v[r][0], a.v[r][1]));        \
     }
-ROWS_OF_32(q8_0, 34, 0)
-ROWS_OF_32(q4_0, 18, 8)
+ROWS_OF_32(q8_0, 34)
+ROWS_OF_32(q4_0, 18)
 
 /* ---- blocks of 256 ---- */
 
@@ -190,7 +183,11 @@ LIMN_INLINE void rows_q6_k(float *out, const uint8_t *b, const limn_q8_row *x, c
         ask(b);
         ask(b + 64);
         ask(b + 128);
-        float d = half_at(b + 208);
+        float step[ROWS_MAX][8] __attribute__((aligned(32)));
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++)
+            _mm256_store_ps(step[r], _mm256_mul_ps(_mm256_set1_ps(half_at(b + 208)),
+                                                   _mm256_loadu_ps(x[r].d + i / 32)));
         for (int half = 0; half < 2; half++) {
             __m256i ql[2], qh = _mm256_loadu_si256((const __m256i *)(b + 128 + half * 32));
             ql[0] = _mm256_loadu_si256((const __m256i *)(b + half * 64));
@@ -211,7 +208,7 @@ LIMN_INLINE void rows_q6_k(float *out, const uint8_t *b, const limn_q8_row *x, c
                 for (int r = 0; r < rows; r++)
                     a.v[r][g & 1] =
                         _mm256_fmadd_ps(to_f32(pairs_s(w, load_x(&x[r], at)), factors),
-                                        _mm256_set1_ps(d * x[r].d[at / 32]), a.v[r][g & 1]);
+                                        _mm256_broadcast_ss(&step[r][half * 4 + g]), a.v[r][g & 1]);
             }
         }
     }
