@@ -175,7 +175,7 @@ await suite.test('draw: queue drawer shows places and cancels what waits', page,
     await until('three jobs', async () => (await jobs('&state=queued,running')).length === 3);
     await page.click('[data-testid=queue-button]');
     await until('two waiting', async () => /2 waiting/.test(await page.locator('[data-testid=queue]').innerText()));
-    await page.getByRole('button', { name: 'Cancel all' }).click();
+    await page.getByRole('button', { name: 'Cancel all' }).click({ noWaitAfter: true });
     await until('none waiting', async () => (await jobs('&state=queued')).length === 0);
     await page.locator('[data-testid=job-running]').getByRole('button', { name: 'Cancel' }).click();
     await until('none running', async () => (await jobs('&state=running')).length === 0);
@@ -183,6 +183,7 @@ await suite.test('draw: queue drawer shows places and cancels what waits', page,
 });
 
 await suite.test('draw: compare, vary and enlarge', page, async () => {
+    for (const seed of [11, 12]) await api('/v1/draw?wait=120', { prompt: 'a red apple', steps: 2, seed });
     await to('draw');
     await live();
     await setNumber('steps', 4);
@@ -378,6 +379,7 @@ await suite.test('grid: three by three, filling while it is drawn', page, async 
     check((await jobs('&kind=grid'))[0].state === 'running' || (await page.locator('[data-testid=grid-cell] a').count()) === 9, 'cells came only at the end');
     await until('all nine', async () => (await page.locator('[data-testid=grid-cell] a').count()) === 9, 120000);
     await until('the sheet', () => page.locator('[data-testid=grid-sheet]').isVisible(), 30000);
+    await until('nine real pictures', () => page.evaluate(() => [...document.querySelectorAll('[data-testid=grid-cell] img')].filter((i) => i.complete && i.naturalWidth >= 64 && i.src.includes('/v1/')).length === 9), 10000);
 });
 
 await suite.test('the keyboard reaches everything that matters', page, async () => {

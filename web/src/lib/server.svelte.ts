@@ -18,9 +18,17 @@ export interface Preview {
     url: string;
 }
 
-/* What a job has drawn; what went into it is left out. */
+/*
+ * What a job has drawn; what went into it is left out. The server hands out files when their job has ended, so until then
+ * the last preview stands for a picture that is finished.
+ */
 export const picturesOf = (job: Job): Picture[] => job.artifacts.filter((a) => a.role === 'result' || a.role === 'sheet')
-    .map((a) => ({ ...a, key: `${job.id}/${a.role}/${a.index}`, job: job.id, kind: job.kind, created: job.finished ?? job.created, title: job.title }));
+    .map((a) => (job.finished === null ? { ...a, ...early(job.id, a.index) } : a)).map((a) => ({ ...a, key: `${job.id}/${a.role}/${a.index}`, job: job.id, kind: job.kind, created: job.finished ?? job.created, title: job.title }));
+const BLANK = 'data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7';
+function early(job: string, index: number): { url: string; thumbnail: string } {
+    const url = server.lastPreviews.get(`${job}/${index}`) ?? BLANK;
+    return { url, thumbnail: url };
+}
 export const inputsOf = (job: Job): Artifact[] => job.artifacts.filter((a) => a.role === 'input');
 
 class Server {
@@ -28,6 +36,8 @@ class Server {
     session = $state.raw<Session | null>(null);
     jobs = new SvelteMap<string, Job>();
     previews = new SvelteMap<string, Preview>();
+    /* The last preview of every picture of a job that has not ended, by "job/index". */
+    lastPreviews = new SvelteMap<string, string>();
     /* What a see job has written so far. */
     texts = new SvelteMap<string, string>();
     /* What the engine had to say about a job, for the user. */
@@ -214,7 +224,9 @@ class Server {
         // Pictures of a running job come as events; its record lists them only when it has ended.
         if (job.finished === null && before && next.artifacts.length < before.artifacts.length) next.artifacts = before.artifacts;
         this.jobs.set(job.id, next);
-        if (job.finished !== null) this.previews.delete(job.id);
+        if (job.finished === null) return;
+        this.previews.delete(job.id);
+        for (const key of [...this.lastPreviews.keys()]) if (key.startsWith(job.id)) this.lastPreviews.delete(key);
     }
 
     private take(e: JobEvent): void {
@@ -231,6 +243,7 @@ class Server {
         if (e.type === 'progress' && job && job.finished === null && e.progress) {
             this.jobs.set(e.job, { ...job, state: 'running', progress: e.progress, left_ms: e.progress.left_ms });
         } else if (e.type === 'preview' && e.data) {
+            this.lastPreviews.set(`${e.job}/${e.image ?? 0}`, `data:${e.mime};base64,${e.data}`);
             this.previews.set(e.job, { image: e.image ?? 0, step: e.step ?? 0, url: `data:${e.mime};base64,${e.data}` });
         } else if (e.type === 'token') {
             this.texts.set(e.job, (this.texts.get(e.job) ?? '') + (e.text ?? ''));

@@ -32,6 +32,7 @@ class Ui {
             const [, view = 'draw', ...rest] = decodeURIComponent(location.hash.slice(1)).split('/');
             this.view = (views as readonly string[]).includes(view) ? (view as View) : 'draw';
             this.rest = rest;
+            this.queueOpen = false;
         };
         window.addEventListener('hashchange', read);
         read();
