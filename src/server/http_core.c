@@ -176,7 +176,13 @@ static bool check_body(limn_http_req *rq) {
     rq->body_limit = row->body ? row->body : BODY_IGNORED;
     limn_buf_init(&rq->body, rq->body_limit + 1);
     bool empty = !chunked && (!length || strtoull(length, NULL, 10) == 0);
-    if (length && strtoull(length, NULL, 10) > rq->body_limit) {
+    uint64_t declared = length ? strtoull(length, NULL, 10) : 0;
+    if (declared > rq->body_limit && declared <= 2 * (uint64_t)rq->body_limit &&
+        !limn_http_header(rq, "Expect")) {
+        /* a little too long: read to its end, as closing now might cost the client the answer */
+        rq->refused = true;
+        rq->status = 413;
+    } else if (declared > rq->body_limit) {
         limn_http_fail(rq, LIMN_HTTP_BODY_TOO_LARGE, NULL, "the body may have %zu bytes at most",
                        rq->body_limit);
         return false;
