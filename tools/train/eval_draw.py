@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Measure mini-draw as a user has it: drawn by limn itself (--limn PROGRAM) or by diffusers, 20 steps,
-guidance 2, prompts and seeds that training never used. Prints one table; `make models-eval` runs it.
+guidance 2, noise that training never used. Prints one table; `make models-eval` runs it.
 
     python eval_draw.py --model models/mini-draw --judge RUN/judge.pt --sprites SPRITES [--limn build/limn]
 
