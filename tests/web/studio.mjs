@@ -228,12 +228,12 @@ await suite.test('gallery: browse, search, tag, delete with undo, export', page,
     same(zip.readUInt16LE(zip.length - 12), 2, 'entries');
     await page.getByRole('button', { name: 'Delete' }).click();
     await until('two fewer', async () => (await page.locator('.cell').count()) < count);
-    await page.getByRole('button', { name: 'Undo' }).click();
+    await page.getByRole('button', { name: 'Undo' }).last().click();
     await until('all again', async () => (await page.locator('.cell').count()) === count);
     await page.locator('.cell .tick').nth(0).click({ force: true });
     const first = (await jobs('&state=succeeded'))[0].id;
     await page.getByRole('button', { name: 'Delete' }).click();
-    await page.getByRole('button', { name: 'Close' }).click();
+    await page.getByRole('button', { name: 'Close' }).last().click();
     await until('it to be gone', async () => !(await jobs()).some((j) => j.id === first), 15000);
 });
 
