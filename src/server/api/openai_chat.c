@@ -9,12 +9,11 @@
 /* ---- shapes ---- */
 
 static json_t *usage_json(const json_t *result, int64_t prompt, int64_t written) {
-    return json_pack("{s:I, s:I, s:I, s:{s:I, s:I}, s:{s:I}}", "prompt_tokens", (json_int_t)prompt,
+    return json_pack("{s:I, s:I, s:I, s:{s:I, s:I}}", "prompt_tokens", (json_int_t)prompt,
                      "completion_tokens", (json_int_t)written, "total_tokens",
                      (json_int_t)(prompt + written), "prompt_tokens_details", "cached_tokens",
                      (json_int_t)openai_usage(result, "cached_tokens"), "image_tokens",
-                     (json_int_t)openai_usage(result, "image_tokens"), "completion_tokens_details",
-                     "reasoning_tokens", (json_int_t)0);
+                     (json_int_t)openai_usage(result, "image_tokens"));
 }
 
 static json_t *result_usage(const json_t *result) {

@@ -205,11 +205,6 @@ out:
 
 /* ---- the answer ---- */
 
-static json_t *usage_json(void) {
-    return json_pack("{s:i, s:{s:i, s:i}, s:i, s:i}", "input_tokens", 0, "input_tokens_details",
-                     "text_tokens", 0, "image_tokens", 0, "output_tokens", 0, "total_tokens", 0);
-}
-
 /* base64 of a stored picture; NULL when it cannot be read. */
 static json_t *picture_b64(limn_queue *queue, const char *sha) {
     void *data;
@@ -255,10 +250,10 @@ static void reply_pictures(limn_http_req *rq, limn_job *job, bool ended) {
         snprintf(size, sizeof size, "%dx%d", a->width, a->height);
     }
     limn_http_reply_json(rq, 200,
-                         json_pack("{s:I, s:o, s:s, s:s, s:s, s:s, s:o}", "created",
+                         json_pack("{s:I, s:o, s:s, s:s, s:s, s:s}", "created",
                                    (json_int_t)ask->created, "data", list, "background",
                                    ask->background, "output_format", ask->format, "quality",
-                                   ask->quality, "size", size, "usage", usage_json()));
+                                   ask->quality, "size", size));
 }
 
 /* ---- the stream ---- */
@@ -281,10 +276,7 @@ static void send_picture(const picture_stream *s, limn_buf *out, const char *wha
         json_pack("{s:s, s:o, s:I, s:s, s:s, s:s, s:s}", "type", type, "b64_json", data,
                   "created_at", (json_int_t)s->ask.created, "size", size, "quality", s->ask.quality,
                   "background", s->ask.background, "output_format", s->ask.format);
-    if (index >= 0)
-        json_object_set_new(o, "partial_image_index", json_integer(index));
-    else
-        json_object_set_new(o, "usage", usage_json());
+    if (index >= 0) json_object_set_new(o, "partial_image_index", json_integer(index));
     openai_sse(out, type, o);
 }
 

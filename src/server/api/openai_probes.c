@@ -14,12 +14,13 @@ void openai_health(limn_http_req *rq) {
                        err.text[0] ? err.text : "the server is stopping");
 }
 
-/* Name of the default seeing model, "" when there is none. */
-static json_t *default_seer(limn_http_req *rq) {
+/* Name of the default seeing model, "" when there is none; *sees: it takes pictures. */
+static json_t *default_seer(limn_http_req *rq, bool *sees) {
     limn_shelf_item item = {0};
     json_t *name = NULL;
-    if (limn_shelf_find(rq->server->shelf, &item, LIMN_SHELF_SEE, "", NULL) == LIMN_OK)
-        name = json_string(item.name);
+    bool found = limn_shelf_find(rq->server->shelf, &item, LIMN_SHELF_SEE, "", NULL) == LIMN_OK;
+    if (found) name = json_string(item.name);
+    *sees = found && strncmp(item.family, "qwen3vl", 7) == 0;
     limn_shelf_item_deinit(&item);
     return name ? name : json_string("");
 }
@@ -27,12 +28,13 @@ static json_t *default_seer(limn_http_req *rq) {
 void openai_props(limn_http_req *rq) {
     limn_queue_stats stats;
     limn_queue_get_stats(rq->server->queue, &stats);
-    json_t *name = default_seer(rq);
+    bool sees;
+    json_t *name = default_seer(rq, &sees);
     limn_http_reply_json(rq, 200,
                          json_pack("{s:{s:{}}, s:i, s:O, s:o, s:{s:b, s:b}, s:o, s:b}",
                                    "default_generation_settings", "params", "total_slots",
                                    stats.workers, "model_alias", name, "model_path", name,
-                                   "modalities", "vision", 1, "audio", 0, "build_info",
+                                   "modalities", "vision", sees, "audio", 0, "build_info",
                                    openai_fingerprint(), "is_sleeping", 0));
 }
 
@@ -57,7 +59,7 @@ void openai_tokenize(limn_http_req *rq) {
     limn_err err = {0};
     const json_t *content = json_object_get(rq->json, "content");
     const char *model = openai_text(rq->json, "model");
-    bool pieces = json_is_true(json_object_get(rq->json, "with_pieces"));
+    bool sees, pieces = json_is_true(json_object_get(rq->json, "with_pieces"));
     char *text = NULL;
     json_t *name = NULL, *found = NULL, *ids = json_array(), *t;
     size_t i;
@@ -66,7 +68,7 @@ void openai_tokenize(limn_http_req *rq) {
     } else if (!rq->server->engine) {
         limn_http_fail(rq, LIMN_HTTP_ABSENT, NULL, "tokens are counted by the engine");
     } else {
-        name = model ? json_string(model) : default_seer(rq);
+        name = model ? json_string(model) : default_seer(rq, &sees);
         if (limn_runner_engine_tokens(rq->server->engine, &text, json_string_value(name),
                                       json_string_value(content), &err) != LIMN_OK) {
             openai_fail(rq, &err);

@@ -50,11 +50,10 @@ static json_t *output_items(const json_t *result, const char *job) {
 static json_t *usage_json(const json_t *result) {
     int64_t in = openai_usage(result, "prompt_tokens");
     int64_t out = openai_usage(result, "completion_tokens");
-    return json_pack("{s:I, s:{s:I}, s:I, s:{s:I}, s:I}", "input_tokens", (json_int_t)in,
+    return json_pack("{s:I, s:{s:I}, s:I, s:I}", "input_tokens", (json_int_t)in,
                      "input_tokens_details", "cached_tokens",
                      (json_int_t)openai_usage(result, "cached_tokens"), "output_tokens",
-                     (json_int_t)out, "output_tokens_details", "reasoning_tokens", (json_int_t)0,
-                     "total_tokens", (json_int_t)(in + out));
+                     (json_int_t)out, "total_tokens", (json_int_t)(in + out));
 }
 
 static const char *status_word(const limn_job *job, const json_t *result) {
