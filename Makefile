@@ -3,7 +3,7 @@ B ?= build
 JOBS ?= $(shell nproc)
 MESON_FLAGS ?=
 
-.PHONY: all demo models-eval test torture check bench asan tsan fuzz format docs install install-deps clean web check-web test-web install-web test-clients
+.PHONY: all demo models-eval test torture check bench soak asan tsan fuzz format docs install install-deps clean web check-web test-web install-web test-clients
 
 all: $(B)/build.ninja
 	ninja -C $(B) -j $(JOBS)
@@ -35,6 +35,11 @@ test-clients: all
 check:
 	python3 tools/check_layers.py
 	python3 tools/check_style.py
+
+# Two hours of mixed work on the stub engine; fails when memory, descriptors or files grow.
+SOAK_HOURS ?= 2
+soak: all
+	LIMN=$(CURDIR)/$(B)/limn node bench/soak.mjs --hours $(SOAK_HOURS) --log $(B)/soak.log
 
 bench: all
 	meson test -C $(B) --benchmark --verbose --num-processes 1
