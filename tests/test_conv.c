@@ -273,6 +273,46 @@ static void test_ragged(void **state) {
     }
 }
 
+/* Shapes that a quarter of the multiplications are saved for (winograd.h): several passes, blocks,
+ * tasks and chunks of channels; ragged edges; images whose tiles share a block. */
+static void test_winograd(void **state) {
+    (void)state;
+    static const struct {
+        int n, h, w, ic, oc;
+        bool up;
+    } shapes[] = {
+        {1, 48, 47, 1300, 3, false}, {1, 70, 66, 9, 70, false}, {5, 7, 9, 330, 33, false},
+        {2, 17, 30, 97, 40, true},   {1, 4, 5, 16, 1, false},   {3, 33, 5, 8, 17, false},
+    };
+    for (int t = 0; t < n_tables; t++)
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            if (i == 0 && strstr(tables[t].name, "emulated")) continue; /* seconds */
+            cv_case c = {.s = {.n = shapes[i].n,
+                               .h = shapes[i].h,
+                               .w = shapes[i].w,
+                               .ic = shapes[i].ic,
+                               .oc = shapes[i].oc,
+                               .kh = 3,
+                               .kw = 3,
+                               .stride = 1,
+                               .dilation = 1,
+                               .pad_l = 1,
+                               .pad_r = 1,
+                               .pad_t = i % 2,
+                               .pad_b = 1,
+                               .upsample2 = shapes[i].up,
+                               .groups = 1},
+                         .w_dtype = LIMN_F16,
+                         .compute = LIMN_COMPUTE_HALF,
+                         .bias = true,
+                         .add = i % 2,
+                         .residual = i % 3 == 0,
+                         .act = i % 2 ? LIMN_ACT_SILU : LIMN_ACT_NONE,
+                         .pad = (int)i % 3};
+            run_case(&tables[t], &c, i);
+        }
+}
+
 static void test_grouped(void **state) {
     (void)state;
     static const int groups[] = {1, 2, 4, 12};
@@ -395,9 +435,8 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ragged),
-        cmocka_unit_test(test_grouped),
-        cmocka_unit_test(test_known_values),
+        cmocka_unit_test(test_ragged),  cmocka_unit_test(test_winograd),
+        cmocka_unit_test(test_grouped), cmocka_unit_test(test_known_values),
         cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -114,6 +114,7 @@ static bool make_layout(layout *l, const limn_kernels *k, const limn_conv_args *
 
 size_t limn_conv_scratch_bytes(const limn_kernels *k, const limn_conv_args *a, int threads) {
     layout l;
+    if (limn_winograd_takes(k, a)) return limn_winograd_scratch_bytes(k, a, threads);
     return make_layout(&l, k, a, threads) ? l.total : 0;
 }
 
@@ -226,10 +227,12 @@ limn_status limn_conv(const limn_exec *ex, const limn_conv_args *a, limn_err *er
     limn_status st = check(a, err);
     if (st == LIMN_OK) st = check_weight(a, err);
     if (st != LIMN_OK) return st;
-    make_layout(&l, ex->k, a, limn_pool_threads(ex->pool));
-    if (ex->scratch_bytes < l.total)
+    size_t need = limn_conv_scratch_bytes(ex->k, a, limn_pool_threads(ex->pool));
+    if (ex->scratch_bytes < need)
         return limn_fail(err, LIMN_E_INTERNAL, "a convolution needs %zu bytes of scratch, has %zu",
-                         l.total, ex->scratch_bytes);
+                         need, ex->scratch_bytes);
+    if (limn_winograd_takes(ex->k, a)) return limn_winograd_conv(ex, a, err);
+    make_layout(&l, ex->k, a, limn_pool_threads(ex->pool));
     char *scratch = ex->scratch;
     conv_view v = {.s = a->shape,
                    .oh = l.oh,

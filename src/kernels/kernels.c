@@ -9,6 +9,7 @@ void limn_kernels_init(limn_kernels *k, unsigned cpu_flags) {
     limn_rope_fill_c(&k->rope);
     limn_attention_fill_c(&k->attention);
     limn_gemm_fill_c(&k->gemm);
+    limn_winograd_fill_c(&k->winograd);
 #if defined(__x86_64__)
     limn_kernels_init_x86(k, cpu_flags);
 #endif

@@ -17,6 +17,7 @@
 #include "kernels/gemm.h"
 #include "kernels/norm.h"
 #include "kernels/rope.h"
+#include "kernels/winograd.h"
 
 typedef struct limn_kernels {
     unsigned cpu; /* the flags it was filled for */
@@ -25,6 +26,7 @@ typedef struct limn_kernels {
     limn_norm_kernels norm;
     limn_rope_kernels rope;
     limn_attention_kernels attention;
+    limn_winograd_kernels winograd;
 } limn_kernels;
 
 /* `cpu_flags` must be a subset of limn_cpu_detect() (tests under emulation excepted). */

@@ -51,12 +51,14 @@ void limn_kernels_init_x86(limn_kernels *k, unsigned cpu_flags) {
     limn_norm_fill_avx2(&k->norm);
     limn_rope_fill_avx2(&k->rope);
     limn_attention_fill_avx2(&k->attention);
+    limn_winograd_fill_avx2(&k->winograd);
     if (!(cpu_flags & LIMN_CPU_AVX512)) return;
     limn_gemm_fill_avx512(&k->gemm);
     limn_elementwise_fill_avx512(&k->elementwise);
     limn_norm_fill_avx512(&k->norm);
     limn_rope_fill_avx512(&k->rope);
     limn_attention_fill_avx512(&k->attention);
+    limn_winograd_fill_avx512(&k->winograd);
     if (!(cpu_flags & LIMN_CPU_VNNI)) return;
     limn_gemm_fill_vnni(&k->gemm);
     if (!(cpu_flags & LIMN_CPU_AVX512BF16)) return;

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* The Winograd transforms for AVX-512; the bodies are in winograd_body.h. */
+#include "kernels/x86/vec_avx512.h"
+
+#define LIMN_WG_UNROLL LIMN_UNROLL
+#include "kernels/winograd_body.h"
+
+void LIMN_ISA_FN(limn_winograd_fill_avx512)(limn_winograd_kernels *k) {
+    wg_fill(k);
+}
