@@ -61,7 +61,7 @@ tsan:
 fuzz:
 	test -f build-fuzz/build.ninja || CC=clang-16 meson setup build-fuzz -Dfuzz=true \
 	    --buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -Db_ndebug=false
-	ninja -C build-fuzz -j $(JOBS)
+	ninja -C build-fuzz -j $(JOBS) fuzzers
 
 format:
 	git ls-files '*.c' '*.h' | xargs clang-format-16 -i

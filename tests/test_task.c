@@ -40,8 +40,8 @@ static void test_boxes_are_read(void **state) {
         "{\"bbox_2d\": [100, 200, 500, 1000], \"label\": \"fox\"}",
         "{\"objects\": [{\"bbox\": [100.0, 200, 500, 1013], \"name\": \"fox\"}]}",
         "[{\"bbox_2d\": [100, 200, 500, 1000], \"label\": \"fox\"}, {\"bbox_2d\": [1, 2",
-        "[{\"bbox_2d\": [100, 200, 500, 1000], \"label\": \"fox\"}, {\"bbox_2d\": [1, 2, 3, 4], "
-        "\"lab",
+        ("[{\"bbox_2d\": [100, 200, 500, 1000], \"label\": \"fox\"}, {\"bbox_2d\": [1, 2, 3, 4], "
+         "\"lab"),
         "[{\"label\": \"fox\", \"bbox_2d\": [100, 200, 500, 1000]}, \"and so on, \\\"",
     };
     for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
