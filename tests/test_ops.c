@@ -161,6 +161,39 @@ static void case_cache(fixture *f, int v) {
     limn_g_output(f->g, limn_g_cached_attention(f->g, q, k, w, span, &a), "y");
 }
 
+/* The same numbers in another type. */
+static limn_weight *weight_as(fixture *f, limn_dtype t, limn_shape s, float scale) {
+    limn_err err = {0};
+    limn_weight *w = weight(f, s, scale, 0);
+    limn_tensor narrow;
+    GOLDEN_OK(limn_tensor_new(&narrow, t, &s, &err));
+    assert_true(limn_dtype_from_f32(narrow.data, w->t.data, t, limn_shape_count(&s)));
+    limn_tensor_free(&w->t);
+    w->t = narrow;
+    return w;
+}
+
+/* Router, both products of a block (shared rows, then a part each), the sum; rows that nobody uses
+ * choose nobody. Variants: dtypes, layouts, one expert or all of them, more rows than experts. */
+static void case_experts(fixture *f, int v) {
+    static const limn_dtype types[] = {LIMN_F32, LIMN_BF16, LIMN_Q8_0, LIMN_F16, LIMN_Q4_0};
+    static const int64_t len[] = {5, 1, 3, 40, 70}, ff[] = {6, 34, 64, 18, 32};
+    static const int count[] = {4, 7, 5, 3, 6}, top[] = {2, 1, 5, 2, 3};
+    bool in_major = v % 2 == 1;
+    int64_t e = count[v], k = 64, m = ff[v];
+    limn_node *x = input(f, "x", LIMN_SHAPE(2, len[v], k));
+    limn_node *span = v == 0 ? NULL : limn_g_input(f->g, "span", LIMN_I32, LIMN_SHAPE(2, 2));
+    limn_node *route =
+        limn_g_route(f->g, input(f, "logits", LIMN_SHAPE(2, len[v], e)), span, top[v]);
+    limn_shape up = in_major ? LIMN_SHAPE(e, k, m) : LIMN_SHAPE(e, m, k);
+    limn_shape down = in_major ? LIMN_SHAPE(e, m, k) : LIMN_SHAPE(e, k, m);
+    limn_node *h = limn_g_experts(f->g, x, route, weight_as(f, types[v], up, 0.3f), in_major);
+    h = limn_g_unary(f->g, h, LIMN_ACT_SILU);
+    h = limn_g_experts(f->g, h, route, weight_as(f, types[v], down, 0.3f), in_major);
+    limn_g_output(f->g, limn_g_mix(f->g, h, route), "y");
+    limn_g_output(f->g, limn_g_affine(f->g, route, 1, 0), "route");
+}
+
 typedef struct case_row {
     const char *name;
     op_case *build;
@@ -175,6 +208,7 @@ static const case_row cases[] = {
     {"rest", case_rest},
     {"tile", case_tile},
     {"cache", case_cache},
+    {"experts", case_experts},
 };
 enum { N_CASES = sizeof cases / sizeof cases[0], VARIANTS = 5 };
 

@@ -34,46 +34,6 @@ static void test_stages(void **state) {
     limn_weights_unref(&io);
 }
 
-/* Prefill in chunks, then one token at a time from the same cache; the logits of the last step go
- * to `last` [vocab]. */
-static void generate(int32_t *tokens, float *last, const limn_decoder_config *cfg,
-                     limn_model_weights *w, limn_backend *backend, prompt *pr, limn_dtype type,
-                     int64_t chunk) {
-    limn_err err = {0};
-    enum { ROWS = 96 };
-    limn_kv_cache *cache = NULL;
-    GOLDEN_OK(limn_kv_cache_new(&cache, cfg, type, 1, ROWS, &err));
-    limn_decoder_request r = {.batch = 1,
-                              .len = chunk,
-                              .rows = ROWS,
-                              .cache = type,
-                              .deepstack = cfg->deepstack > 0,
-                              .head = LIMN_HEAD_LAST};
-    limn_program *many = decoder_program(cfg, w, backend, &r), *one;
-    r.len = 1;
-    r.deepstack = false;
-    one = decoder_program(cfg, w, backend, &r);
-    GOLDEN_OK(limn_kv_cache_bind(cache, many, 0, &err));
-    GOLDEN_OK(limn_kv_cache_bind(cache, one, 0, &err));
-    for (int64_t at = 0; at < pr->n; at += chunk) {
-        chunk_fill(many, cfg, pr, at, pr->n - at < chunk ? pr->n - at : chunk, 0, chunk);
-        GOLDEN_OK(limn_program_run(many, NULL, &err));
-    }
-    const float *logits = limn_program_output(many, "logits", NULL);
-    for (int i = 0; i < TOKENS; i++) {
-        tokens[i] = argmax(logits, cfg->vocab);
-        if (i == TOKENS - 1) break;
-        prompt_push(pr, cfg, w, tokens[i]);
-        chunk_fill(one, cfg, pr, pr->n - 1, 1, 0, 1);
-        GOLDEN_OK(limn_program_run(one, NULL, &err));
-        logits = limn_program_output(one, "logits", NULL);
-    }
-    memcpy(last, logits, (size_t)cfg->vocab * sizeof *last);
-    limn_program_free(&many);
-    limn_program_free(&one);
-    limn_kv_cache_free(&cache);
-}
-
 /* 32 tokens from f32 caches on exact backends, prefilled whole and in chunks that cut pictures;
  * the logits of the last step equal those of one uncached run over everything. */
 static void test_greedy(void **state) {

@@ -111,9 +111,35 @@ static void read_at(float *dst, const limn_tensor *t, int64_t at, int64_t n) {
     limn_dtype_to_f32(dst, data + (size_t)(at / info->block) * (size_t)info->bytes, t->dtype, n);
 }
 
+/* Row `row` of a part of experts: where it begins in the source, [experts, all, cols]. */
+static int64_t expert_row(const limn_export_part *p, int64_t row) {
+    int64_t rows = p->shape.dim[1], all = p->from.shape.dim[1];
+    return (row / rows * all + p->slice + row % rows) * p->cols;
+}
+
+/* dst [n, cols] = columns of [experts, cols, all], read in runs of neighbours. */
+static void columns_read(float *dst, const limn_export_part *p, int64_t first, int64_t n) {
+    enum { RUN = 64 };
+    int64_t rows = p->shape.dim[1], all = p->from.shape.dim[2];
+    float run[RUN];
+    for (int64_t i = 0, len; i < n; i += len) {
+        int64_t expert = (first + i) / rows, row = (first + i) % rows;
+        len = rows - row < n - i ? rows - row : n - i;
+        if (len > RUN) len = RUN;
+        for (int64_t c = 0; c < p->cols; c++) {
+            read_at(run, &p->from, (expert * p->cols + c) * all + p->slice + row, len);
+            for (int64_t k = 0; k < len; k++) dst[(i + k) * p->cols + c] = run[k];
+        }
+    }
+}
+
 void limn_export_rows(float *dst, const limn_export_part *p, int64_t first, int64_t n) {
     if (p->order == LIMN_EXPORT_AS_IS) {
         read_at(dst, &p->from, first * p->cols, n * p->cols);
+        return;
+    }
+    if (p->order == LIMN_EXPORT_COLUMNS) {
+        columns_read(dst, p, first, n);
         return;
     }
     /* a slice [width * channels, 2, area]: rows are lines of the area */
@@ -122,6 +148,7 @@ void limn_export_rows(float *dst, const limn_export_part *p, int64_t first, int6
                        : 0;
     for (int64_t i = 0; i < n; i++) {
         int64_t row = first + i, at = source_row(p, row) * p->cols;
+        if (p->order == LIMN_EXPORT_PART) at = expert_row(p, row);
         if (p->order == LIMN_EXPORT_SLICE) {
             int64_t from = row * p->cols, kernel = from / area;
             at = (2 * kernel + p->slice) * area + from % area;
@@ -138,8 +165,10 @@ typedef struct llm_dialect {
 } llm_dialect;
 
 static llm_dialect dialect_of(const limn_vl_config *cfg, const limn_weights *llm) {
+    bool moe = cfg->text.experts > 0;
     if (cfg->text.deepstack > 0 || cfg->text.rope.section[0] > 0)
-        return (llm_dialect){"qwen3vl", false};
+        return (llm_dialect){moe ? "qwen3vlmoe" : "qwen3vl", false};
+    if (moe) return (llm_dialect){"qwen3moe", false};
     if (limn_weights_find(llm, "layers.0.self_attn.q_norm.weight"))
         return (llm_dialect){"qwen3", false};
     if (limn_weights_find(llm, "layers.0.self_attn.q_proj.bias"))
@@ -235,6 +264,11 @@ static limn_status llm_keys(limn_export *x, const limn_vl_config *cfg, const cha
     LIMN_TRY(key_f32(x, arch, "attention.layer_norm_rms_epsilon", (double)c->norm_eps, err));
     LIMN_TRY(key_u32(x, arch, "vocab_size", c->vocab, err));
     if (c->deepstack > 0) LIMN_TRY(key_u32(x, arch, "n_deepstack_layers", c->deepstack, err));
+    if (c->experts > 0) {
+        LIMN_TRY(key_u32(x, arch, "expert_count", c->experts, err));
+        LIMN_TRY(key_u32(x, arch, "expert_used_count", c->experts_used, err));
+        LIMN_TRY(key_u32(x, arch, "expert_feed_forward_length", c->expert_ff, err));
+    }
     LIMN_TRY(rope_keys(x, arch, &c->rope, err));
 out:
     return st;
@@ -245,6 +279,40 @@ static bool ends_with(const char *s, const char *tail) {
     return n >= m && strcmp(s + n - m, tail) == 0;
 }
 
+/* Joined experts of a folder, in either layout (models/decoder.c), as llama.cpp's apart ones. */
+static limn_status experts_add(limn_export *x, const limn_decoder_config *c, const char *name,
+                               const limn_tensor *t, limn_err *err) {
+    bool down = ends_with(name, "down_proj");
+    int64_t out = down ? c->width : 2 * (int64_t)c->expert_ff, in = down ? c->expert_ff : c->width;
+    int64_t each = down ? c->width : c->expert_ff;
+    const limn_shape *s = &t->shape;
+    bool own = s->ndim == 3 && s->dim[1] == out && s->dim[2] == in;
+    bool hub = s->ndim == 3 && s->dim[1] == in && s->dim[2] == out;
+    static const char *const parts[] = {"gate", "up"};
+    const char *layer = name + strlen("layers.");
+    limn_status st = LIMN_OK;
+    if ((!own && !hub) || limn_dtype_get(t->dtype)->quantised)
+        return limn_fail(err, LIMN_E_SHAPE, "'%s' is not [%d, %lld, %lld]", name, c->experts,
+                         (long long)in, (long long)out);
+    for (int i = 0; i < (down ? 1 : 2) && st == LIMN_OK; i++) {
+        char to[NAME_MAX_BYTES];
+        snprintf(to, sizeof to, "blk.%.*s.ffn_%s_exps.weight", (int)strcspn(layer, "."), layer,
+                 down ? "down" : parts[i]);
+        limn_export_part p = {.name = to,
+                              .from = *t,
+                              .shape = LIMN_SHAPE(s->dim[0], each, in),
+                              .order = own ? LIMN_EXPORT_PART : LIMN_EXPORT_COLUMNS,
+                              .slice = (int)(i * each)};
+        st = part_add(x, &p, err);
+    }
+    return st;
+}
+
+static bool is_joined_experts(const char *name) {
+    return ends_with(name, ".mlp.experts.gate_up_proj") ||
+           ends_with(name, ".mlp.experts.down_proj");
+}
+
 static limn_status llm_parts(limn_export *x, const limn_vl_config *cfg, const limn_weights *llm,
                              bool pairs, limn_err *err) {
     for (size_t i = 0; i < limn_weights_count(llm); i++) {
@@ -253,6 +321,11 @@ static limn_status llm_parts(limn_export *x, const limn_vl_config *cfg, const li
         char to[NAME_MAX_BYTES];
         if (cfg->text.tied && strcmp(name, "lm_head.weight") == 0) continue;
         if (ends_with(name, ".rotary_emb.inv_freq")) continue; /* made from the config */
+        if (is_joined_experts(name)) {
+            limn_status st = experts_add(x, &cfg->text, name, t, err);
+            if (st != LIMN_OK) return st;
+            continue;
+        }
         if (!limn_canon_llm_gguf(to, sizeof to, name))
             return limn_fail(err, LIMN_E_UNSUPPORTED,
                              "%s: the tensor '%s' has no place in a GGUF file",

@@ -17,7 +17,9 @@
 typedef enum limn_export_order {
     LIMN_EXPORT_AS_IS,
     LIMN_EXPORT_PAIRS, /* rows of heads, halves -> adjacent pairs (the "llama" architecture) */
-    LIMN_EXPORT_SLICE  /* one of the two temporal slices of the patch kernel */
+    LIMN_EXPORT_SLICE, /* one of the two temporal slices of the patch kernel */
+    LIMN_EXPORT_PART,   /* rows slice .. of each expert of [experts, all, cols] */
+    LIMN_EXPORT_COLUMNS /* the same of [experts, cols, all]: columns become rows */
 } limn_export_order;
 
 /* One tensor of the file to be. Rows are what follows the last dimension: [rows, cols]. */
@@ -27,7 +29,8 @@ typedef struct limn_export_part {
     limn_shape shape; /* in the file, outermost first */
     int64_t rows, cols;
     limn_export_order order;
-    int heads, slice;
+    int heads;
+    int slice; /* which slice; the first row of a part */
 } limn_export_part;
 
 typedef enum limn_export_kind {

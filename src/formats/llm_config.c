@@ -9,7 +9,7 @@
 
 #include "formats/canon_map.h"
 
-enum { MAX_LAYERS = 1024, MAX_WIDTH = 1 << 17, MAX_VOCAB = 1 << 22 };
+enum { MAX_LAYERS = 1024, MAX_WIDTH = 1 << 17, MAX_VOCAB = 1 << 22, MAX_EXPERTS = 4096 };
 
 static double number_get(const json_t *tree, const char *key, double fallback) {
     json_t *v = json_object_get(tree, key);
@@ -39,13 +39,16 @@ static limn_status decoder_check(const limn_decoder_config *c, limn_err *err) {
         ok = ok && sum == half && r->section[0] > 0 && r->section[1] >= 0 && r->section[2] >= 0 &&
              3 * r->section[1] <= half + 1 && 3 * r->section[2] <= half;
     if (r->scaling != LIMN_ROPE_PLAIN) ok = ok && r->factor >= 1 && r->original > 0;
+    if (c->experts != 0)
+        ok = ok && c->experts > 0 && c->experts <= MAX_EXPERTS && c->experts_used > 0 &&
+             c->experts_used <= c->experts && c->expert_ff > 0 && c->expert_ff <= MAX_WIDTH;
     if (r->scaling == LIMN_ROPE_LLAMA3) ok = ok && r->high_freq > r->low_freq && r->low_freq > 0;
     if (ok) return LIMN_OK;
     return limn_fail(err, LIMN_E_FORMAT,
                      "a language model of width %d, %d layers, %d heads (%d for keys) of %d, "
-                     "vocabulary %d, rope sections %d %d %d makes no network",
+                     "vocabulary %d, rope sections %d %d %d, %d of %d experts makes no network",
                      c->width, c->layers, c->heads, c->kv_heads, c->head_dim, c->vocab,
-                     r->section[0], r->section[1], r->section[2]);
+                     r->section[0], r->section[1], r->section[2], c->experts_used, c->experts);
 }
 
 static limn_status vision_check(const limn_vl_config *cfg, limn_err *err) {
@@ -112,18 +115,33 @@ static void stops_parse(limn_decoder_config *c, const json_t *v) {
     }
 }
 
+/* Qwen3-MoE's: softmax over all, the best few divided by their sum. */
+static limn_status experts_parse(limn_decoder_config *c, const json_t *text, limn_err *err) {
+    limn_status st = LIMN_OK;
+    const char *type = word_get(text, "model_type", "");
+    c->experts = int_get(text, "num_experts", int_get(text, "num_local_experts", 0));
+    if (c->experts == 0) return LIMN_OK;
+    c->experts_used = int_get(text, "num_experts_per_tok", 0);
+    c->expert_ff = int_get(text, "moe_intermediate_size", 0);
+    LIMN_CHECK(err, strncmp(type, "qwen3_vl_moe", 12) == 0 || strcmp(type, "qwen3_moe") == 0,
+               LIMN_E_UNSUPPORTED, "config.json: the experts of \"%s\" are not supported", type);
+    LIMN_CHECK(err, !json_is_false(json_object_get(text, "norm_topk_prob")), LIMN_E_UNSUPPORTED,
+               "config.json: \"norm_topk_prob\" = false is not supported");
+out:
+    return st;
+}
+
 static limn_status text_parse(limn_decoder_config *c, const json_t *root, const json_t *text,
                               limn_err *err) {
     limn_status st = LIMN_OK;
     const char *act = word_get(text, "hidden_act", "silu");
-    LIMN_CHECK(err, int_get(text, "num_experts", int_get(text, "num_local_experts", 0)) == 0,
-               LIMN_E_UNSUPPORTED, "config.json: a mixture of experts is not supported");
     LIMN_CHECK(err, strcmp(act, "silu") == 0 || strcmp(act, "swish") == 0, LIMN_E_UNSUPPORTED,
                "config.json: \"hidden_act\" = %s is not supported", act);
     LIMN_CHECK(err,
                !json_is_true(json_object_get(text, "use_sliding_window")) ||
                    !json_is_integer(json_object_get(text, "sliding_window")),
                LIMN_E_UNSUPPORTED, "config.json: a sliding window is not supported");
+    LIMN_TRY(experts_parse(c, text, err));
     c->vocab = int_get(text, "vocab_size", 0);
     c->width = int_get(text, "hidden_size", 0);
     c->layers = int_get(text, "num_hidden_layers", 0);
@@ -269,8 +287,9 @@ typedef struct arch_row {
     bool pairs, sections;
 } arch_row;
 static const arch_row archs[] = {
-    {"llama", true, false},   {"qwen2", false, false},  {"qwen3", false, false},
-    {"qwen3vl", false, true}, {"mistral", true, false},
+    {"llama", true, false},      {"qwen2", false, false},  {"qwen3", false, false},
+    {"qwen3vl", false, true},    {"mistral", true, false}, {"qwen3moe", false, false},
+    {"qwen3vlmoe", false, true},
 };
 
 static limn_status gguf_rope(limn_rope_config *r, const gguf_keys *k, const arch_row *row,
@@ -336,6 +355,10 @@ static limn_status gguf_read(limn_vl_config *cfg, const limn_weights *w, const c
     c->kv_heads = gguf_int(&k, "attention.head_count_kv", c->heads);
     c->head_dim = gguf_int(&k, "attention.key_length", c->heads > 0 ? c->width / c->heads : 0);
     c->ff = gguf_int(&k, "feed_forward_length", 0);
+    c->experts = gguf_int(&k, "expert_count", 0);
+    c->experts_used = gguf_int(&k, "expert_used_count", 0);
+    c->expert_ff = gguf_int(&k, "expert_feed_forward_length", 0);
+    if (c->ff == 0) c->ff = c->expert_ff; /* files of experts only */
     c->context = gguf_int(&k, "context_length", 0);
     c->norm_eps = (float)gguf_number(&k, "attention.layer_norm_rms_epsilon", 1e-6);
     c->tied = !limn_weights_find(w, "output.weight");

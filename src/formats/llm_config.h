@@ -31,10 +31,11 @@ typedef struct limn_rope_config {
     bool pairs; /* adjacent pairs rotate, as llama.cpp stores the "llama" architecture */
 } limn_rope_config;
 
-/* Qwen3, Qwen2, Llama, Mistral, SmolLM. Whether there are QK norms or biases is read off the
+/* Qwen3 (dense and MoE), Qwen2, Llama, Mistral, SmolLM. Whether there are QK norms or biases is read off the
  * tensors when the network is built. */
 typedef struct limn_decoder_config {
     int vocab, width, layers, heads, kv_heads, head_dim, ff;
+    int experts, experts_used, expert_ff; /* layers with a router; 0: every layer is dense */
     int context; /* positions the model was made for */
     float norm_eps;
     limn_rope_config rope;
@@ -62,7 +63,7 @@ typedef struct limn_vl_config {
 } limn_vl_config;
 
 /* E_FORMAT: not a config, or numbers that make no network; E_UNSUPPORTED names what limn does not
- * run (mixture of experts, sliding windows, other rope types). */
+ * run (experts that are chosen otherwise, sliding windows, other rope types). */
 limn_status limn_vl_config_parse(limn_vl_config *cfg, const char *json, limn_err *err);
 /* From a set's own metadata: its config.json, or the keys of a GGUF file with a language model.
  * E_MISSING when there is neither. */

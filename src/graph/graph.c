@@ -308,3 +308,21 @@ limn_node *limn_g_pixel_shuffle(limn_graph *g, limn_node *x, int factor) {
 limn_node *limn_g_pixel_unshuffle(limn_graph *g, limn_node *x, int factor) {
     return shuffle_add(g, LIMN_OP_PIXEL_UNSHUFFLE, x, factor);
 }
+
+limn_node *limn_g_route(limn_graph *g, limn_node *logits, limn_node *span, int top) {
+    limn_node n = {.op = LIMN_OP_ROUTE, .n_src = span ? 2 : 1, .src = {logits, span}};
+    n.attr.top = top;
+    return node_add(g, &n);
+}
+
+limn_node *limn_g_experts(limn_graph *g, limn_node *x, limn_node *route, const limn_weight *w,
+                          bool input_major) {
+    if (!w) return limn_graph_fail(g, LIMN_E_MISSING, "experts: the weight is missing");
+    limn_node n = {.op = LIMN_OP_EXPERTS, .n_src = 2, .src = {x, route}, .w = w};
+    n.attr.input_major = input_major;
+    return node_add(g, &n);
+}
+
+limn_node *limn_g_mix(limn_graph *g, limn_node *y, limn_node *route) {
+    return binary_add(g, LIMN_OP_MIX, y, route);
+}

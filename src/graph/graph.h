@@ -57,6 +57,9 @@ typedef enum limn_op {
     LIMN_OP_STATE,
     LIMN_OP_STORE,
     LIMN_OP_CACHED_ATTENTION,
+    LIMN_OP_ROUTE,
+    LIMN_OP_EXPERTS,
+    LIMN_OP_MIX,
     LIMN_OP_COUNT
 } limn_op;
 
@@ -100,6 +103,8 @@ typedef struct limn_attr {
     bool flip;                  /* TIMESTEP: cosines first */
     float shift, max_period;    /* TIMESTEP */
     bool rope_pairs;            /* ROPE: adjacent pairs instead of rotate-half */
+    int top;                    /* ROUTE: experts of a row */
+    bool input_major;           /* EXPERTS: weights are [experts, inputs, outputs] */
     bool residual, channel_add; /* LINEAR/CONV2D: which optional sources follow, set by fusion */
 } limn_attr;
 
@@ -112,7 +117,7 @@ struct limn_node {
     limn_shape shape;
     int n_src;
     limn_node *src[LIMN_NODE_SRC];
-    const limn_weight *w;    /* LINEAR CONV2D: matrix; norms: scale; may be NULL for norms */
+    const limn_weight *w; /* LINEAR CONV2D EXPERTS: matrix; norms: scale; may be NULL for norms */
     const limn_weight *bias; /* may be NULL */
     limn_attr attr;
     const char *name; /* inputs and outputs; else NULL or a label for printing */
@@ -214,5 +219,18 @@ limn_node *limn_g_store(limn_graph *g, limn_node *state, limn_node *x, limn_node
  * 0 .. first + i; results from used on are 0. */
 limn_node *limn_g_cached_attention(limn_graph *g, limn_node *q, limn_node *k, limn_node *v,
                                    limn_node *span, const limn_attr *a);
+
+/* A mixture of experts. Of each row of logits [n, len, experts] the `top` likeliest experts, best
+ * first, then their probabilities (softmax over all) divided by their sum: f32 [n, len, 2 * top].
+ * With a span (as above; may be NULL) rows that are not used choose nobody: -1 and 0.
+ * transformers models/qwen3_vl_moe, Qwen3VLMoeTextTopKRouter */
+limn_node *limn_g_route(limn_graph *g, limn_node *logits, limn_node *span, int top);
+/* Products with the chosen experts only: x [n, len, k] for every choice of a row, or
+ * [n, len, top * k] with one part for each; w [experts, m, k], or [experts, k, m] when
+ * input_major -> [n, len, top * m], 0 where nobody was chosen. */
+limn_node *limn_g_experts(limn_graph *g, limn_node *x, limn_node *route, const limn_weight *w,
+                          bool input_major);
+/* y [n, len, top * m] -> [n, len, m]: the parts of a row times their probabilities, summed */
+limn_node *limn_g_mix(limn_graph *g, limn_node *y, limn_node *route);
 
 #endif

@@ -269,6 +269,49 @@ static limn_status infer_cached_attention(limn_node *n, limn_err *err) {
     return LIMN_OK;
 }
 
+static limn_status infer_route(limn_node *n, limn_err *err) {
+    const limn_shape *x = &n->src[0]->shape;
+    bool ok = x->ndim == 3 && n->attr.top > 0 && n->attr.top <= x->dim[2] && x->dim[2] < 1 << 20 &&
+              (n->n_src == 1 || is_span(n->src[1], x->dim[0]));
+    if (!ok)
+        return limn_fail(err, LIMN_E_SHAPE, "route: %d experts cannot be chosen from %s",
+                         n->attr.top, shape_text(x).s);
+    n->shape = LIMN_SHAPE(x->dim[0], x->dim[1], 2 * n->attr.top);
+    return LIMN_OK;
+}
+
+/* Rows of a choice: [n, len, 2 * top] beside [n, len, ...]. */
+static bool is_route_of(const limn_node *route, const limn_shape *x) {
+    const limn_shape *r = &route->shape;
+    return route->op == LIMN_OP_ROUTE && x->ndim == 3 && r->dim[0] == x->dim[0] &&
+           r->dim[1] == x->dim[1];
+}
+
+static limn_status infer_experts(limn_node *n, limn_err *err) {
+    const limn_shape *x = &n->src[0]->shape, *w = &n->w->t.shape;
+    bool ok = is_route_of(n->src[1], x) && w->ndim == 3;
+    int64_t top = ok ? last_dim(&n->src[1]->shape) / 2 : 1, k = 0, m = 0;
+    if (ok) {
+        const limn_node *logits = n->src[1]->src[0];
+        k = w->dim[n->attr.input_major ? 1 : 2], m = w->dim[n->attr.input_major ? 2 : 1];
+        ok = w->dim[0] == last_dim(&logits->shape) && (x->dim[2] == k || x->dim[2] == top * k);
+    }
+    if (!ok)
+        return limn_fail(err, LIMN_E_SHAPE, "%s: experts %s do not multiply %s", weight_name(n->w),
+                         shape_text(w).s, shape_text(x).s);
+    n->shape = LIMN_SHAPE(x->dim[0], x->dim[1], top * m);
+    return LIMN_OK;
+}
+
+static limn_status infer_mix(limn_node *n, limn_err *err) {
+    const limn_shape *y = &n->src[0]->shape, *r = &n->src[1]->shape;
+    if (!is_route_of(n->src[1], y) || y->dim[2] % (r->dim[2] / 2) != 0)
+        return limn_fail(err, LIMN_E_SHAPE, "mix: %s does not fit the choices %s", shape_text(y).s,
+                         shape_text(r).s);
+    n->shape = LIMN_SHAPE(y->dim[0], y->dim[1], y->dim[2] / (r->dim[2] / 2));
+    return LIMN_OK;
+}
+
 /* The wanted width is in n->shape's last dimension. */
 static limn_status infer_slice(limn_node *n, limn_err *err) {
     const limn_shape *x = &n->src[0]->shape;
@@ -315,6 +358,11 @@ static double flops_linear(const limn_node *n) {
            (double)last_dim(&n->src[0]->shape);
 }
 
+static double flops_experts(const limn_node *n) {
+    const limn_shape *w = &n->w->t.shape;
+    return 2.0 * (double)limn_shape_count(&n->shape) * (double)w->dim[n->attr.input_major ? 1 : 2];
+}
+
 static double flops_conv(const limn_node *n) {
     const limn_shape *ws = &n->w->t.shape;
     return 2.0 * (double)limn_shape_count(&n->shape) *
@@ -358,6 +406,9 @@ static const limn_op_info rows[LIMN_OP_COUNT] = {
     [LIMN_OP_STORE] = {"store", 3, 3, LIMN_OPF_STATE, infer_store, flops_none},
     [LIMN_OP_CACHED_ATTENTION] = {"cached_attention", 4, 4, LIMN_OPF_NARROW_OUT,
                                   infer_cached_attention, flops_attention},
+    [LIMN_OP_ROUTE] = {"route", 1, 2, 0, infer_route, flops_each},
+    [LIMN_OP_EXPERTS] = {"experts", 2, 2, 0, infer_experts, flops_experts},
+    [LIMN_OP_MIX] = {"mix", 2, 2, 0, infer_mix, flops_each},
     /* clang-format on */
 };
 

@@ -15,7 +15,7 @@ static bool takes_q8(const limn_gemm_kernels *g, const limn_packed *w) {
 }
 
 bool limn_gemm_takes_few(const limn_gemm_kernels *g, const limn_packed *w, int64_t m) {
-    if (w->store != LIMN_STORE_ROWS) return false;
+    if (w->store != LIMN_STORE_ROWS || w->input_major) return false;
     return m <= (takes_q8(g, w) ? LIMN_GEMM_Q8_ROWS : LIMN_GEMM_FEW_ROWS);
 }
 

@@ -47,7 +47,8 @@ static int64_t choose_block(const limn_packed *w, const run_plan *p) {
     if (w->taps > 1) return w->block;
     int64_t unit = p->word_elems * 4, most = (int64_t)BLOCK_WORDS_MAX * p->word_elems;
     if (p->expand) {
-        unit = limn_dtype_get(w->row_dtype)->block;
+        int elems = limn_dtype_get(w->row_dtype)->block;
+        if (elems > 1) unit = elems;
         most = (int64_t)EXPAND_WORDS_MAX * p->word_elems;
     }
     int64_t blocks = ceil_div(w->ic_pad, most);
@@ -154,6 +155,26 @@ void limn_gemm_finish_panel(const limn_gemm_job *job, int64_t row0, int rows, in
     job->ex->k->gemm.finish(&f);
 }
 
+/* The same from rows of outputs, which are in panel order as they lie in the file. */
+static void expand_input_major(const run_state *s, float *out, float *tmp, int64_t panel,
+                               int64_t c0, int64_t n) {
+    const limn_packed *w = s->job->w;
+    const limn_gemm_kernels *g = &s->job->ex->k->gemm;
+    bool pairs = s->plan.words == LIMN_WORDS_BF16X2;
+    int64_t col = panel * w->nr, cols = w->n - col < w->nr ? w->n - col : w->nr;
+    const char *from = (const char *)w->data + (size_t)c0 * w->row_bytes +
+                       (size_t)col * (size_t)limn_dtype_get(w->row_dtype)->bytes;
+    float *to = pairs ? tmp : out;
+    for (int64_t c = 0; c < n; c++, from += w->row_bytes, to += w->nr) {
+        g->expand[w->row_dtype](to, from, (size_t)cols);
+        memset(to + cols, 0, (size_t)(w->nr - cols) * sizeof *to);
+    }
+    uint16_t *half = (uint16_t *)out;
+    for (int64_t c = 0; pairs && c < n; c++)
+        for (int r = 0; r < w->nr; r++)
+            half[(c / 2 * w->nr + r) * 2 + c % 2] = limn_f32_to_bf16(tmp[c * w->nr + r]);
+}
+
 /* Expands [c0, c0 + n) of the nr rows of a panel into panel order, as f32 or as bf16 pairs; `out`
  * and `tmp` hold [nr][block] f32. */
 static void expand_block(const run_state *s, float *out, float *tmp, int64_t panel, int64_t c0,
@@ -215,7 +236,8 @@ static void run_task(void *arg, size_t task, int worker) {
             int64_t panel = t.panel0 + q;
             args.c = tile + (keep ? (size_t)q * tile_floats : 0);
             if (p->expand) {
-                expand_block(s, expanded, expanded + p->block * w->nr, panel, c0, n);
+                (w->input_major ? expand_input_major : expand_block)(
+                    s, expanded, expanded + p->block * w->nr, panel, c0, n);
                 args.b = expanded;
             } else {
                 args.b = (const char *)w->data + (size_t)panel * w->panel_bytes +

@@ -69,7 +69,7 @@ static bool is_narrow(limn_dtype t) {
 static limn_store choose_store(const limn_gemm_kernels *g, const limn_pack_args *a) {
     bool quantised = limn_dtype_get(a->dtype)->quantised, one_tap = a->kh * a->kw <= 1;
     if (a->compute == LIMN_COMPUTE_INT8) return LIMN_STORE_I8X4;
-    if (quantised && !a->delta && !a->expand && one_tap) return LIMN_STORE_ROWS;
+    if ((quantised || a->borrow) && !a->delta && !a->expand && one_tap) return LIMN_STORE_ROWS;
     if (a->compute == LIMN_COMPUTE_HALF && g->half == LIMN_STORE_BF16X2) return LIMN_STORE_BF16X2;
     if (a->dtype == LIMN_BF16 && !a->delta) return LIMN_STORE_BF16;
     if (is_narrow(a->dtype) && !a->delta) return LIMN_STORE_F16;
@@ -275,9 +275,16 @@ static limn_status check_args(const limn_pack_args *a, size_t *row_bytes, limn_e
     if (a->n <= 0 || a->k <= 0 || a->k > INT32_MAX || a->n > INT32_MAX || a->k % taps != 0)
         return limn_fail(err, LIMN_E_VALUE, "cannot pack a weight of %lld x %lld with %lld taps",
                          (long long)a->n, (long long)a->k, (long long)taps);
-    if (!limn_dtype_row_bytes(row_bytes, a->dtype, a->k) ||
-        !limn_mul_size(&all, *row_bytes, (size_t)a->n))
+    int64_t row = a->input_major ? a->n : a->k, count = a->input_major ? a->k : a->n;
+    if (!limn_dtype_row_bytes(row_bytes, a->dtype, row) ||
+        !limn_mul_size(&all, *row_bytes, (size_t)count))
         return limn_fail(err, LIMN_E_SHAPE, "rows of %lld elements are not whole blocks of %s",
+                         (long long)row, limn_dtype_get(a->dtype)->name);
+    if (a->borrow && (a->k % 2 != 0 || a->delta || a->compute == LIMN_COMPUTE_INT8 ||
+                      (a->input_major && limn_dtype_get(a->dtype)->quantised)))
+        return limn_fail(err, LIMN_E_UNSUPPORTED,
+                         "a weight of %lld inputs in %s cannot be read "
+                         "where it is",
                          (long long)a->k, limn_dtype_get(a->dtype)->name);
     /* 32-bit sums of products of 8-bit codes */
     if (a->compute == LIMN_COMPUTE_INT8 && a->k > 65536)
@@ -306,6 +313,7 @@ limn_status limn_packed_new(limn_packed **out, const limn_kernels *k, limn_pool 
         p->data = a->data;
         p->row_dtype = a->dtype;
         p->row_bytes = row_bytes;
+        p->input_major = a->input_major;
         p->panel_bytes = row_bytes * (size_t)p->nr;
     } else {
         LIMN_TRY(pack_all(&job, pool, err));

@@ -52,6 +52,9 @@ typedef struct limn_pack_args {
      * for the life of the packed weight. true expands them instead (more memory, no expansion at
      * run time). */
     bool expand;
+    /* Dense types stay in their file as well (one expert of many: a copy of all would not fit);
+     * k even. `input_major`: data is [k, n], of a dense type. */
+    bool borrow, input_major;
 } limn_pack_args;
 
 typedef struct limn_packed {
@@ -72,6 +75,7 @@ typedef struct limn_packed {
     const void *data;       /* [panels][panel_bytes]; file rows for LIMN_STORE_ROWS */
     limn_dtype row_dtype;   /* LIMN_STORE_ROWS */
     size_t row_bytes;
+    bool input_major;  /* LIMN_STORE_ROWS: rows are of outputs, one for each of k */
     const void *bytes; /* all of it with its header; NULL for LIMN_STORE_ROWS */
     size_t size;
     bool owned;

@@ -55,8 +55,51 @@ static limn_node *attention(const builder *b, limn_node *x, int layer) {
     return limn_nn_linear(nn, y, p);
 }
 
+/* Slots of the chosen experts [n, len, top * 2 ff] -> [n, len, top * ff]: SwiGLU of each. */
+static limn_node *gated(limn_graph *g, limn_node *x, int64_t top) {
+    if (!x) return NULL;
+    limn_shape s = x->shape;
+    x = limn_g_reshape(g, x, LIMN_SHAPE(s.dim[0], s.dim[1] * top, s.dim[2] / top));
+    x = limn_g_glu(g, x, LIMN_GLU_SWIGLU);
+    return limn_g_reshape(g, x, LIMN_SHAPE(s.dim[0], s.dim[1], s.dim[2] / 2));
+}
+
+/* Joined experts come as [experts, in, out] from the hub and as [experts, out, in] from
+ * transformers 5; told apart as it does: what has the shape of its own layout is taken as that. */
+static limn_node *joined(const builder *b, limn_node *x, limn_node *route, const limn_weight *w,
+                         int64_t out, int64_t in) {
+    const limn_shape *s = w ? &w->t.shape : NULL;
+    bool own = s && s->ndim == 3 && s->dim[1] == out && s->dim[2] == in;
+    return limn_g_experts(b->nn->g, x, route, w, !own);
+}
+
+/* A mixture of experts, from files with one tensor for all experts: gate and up apart, as llama.cpp
+ * stores them, or joined. */
+static limn_node *experts(const builder *b, limn_node *x, const limn_weight *router, int layer) {
+    const limn_nn *nn = b->nn;
+    limn_graph *g = nn->g;
+#define EXPERT(part) limn_nn_need(nn, "layers.%d.mlp.experts." part, layer)
+    limn_node *route =
+        limn_g_route(g, limn_g_linear(g, x, router, NULL), b->span, b->cfg->experts_used);
+    if (limn_nn_find(nn, "layers.%d.mlp.experts.gate_proj.weight", layer)) {
+        limn_node *gate = limn_g_experts(g, x, route, EXPERT("gate_proj.weight"), false);
+        limn_node *up = limn_g_experts(g, x, route, EXPERT("up_proj.weight"), false);
+        x = limn_g_mul(g, limn_g_unary(g, gate, LIMN_ACT_SILU), up);
+        x = limn_g_experts(g, x, route, EXPERT("down_proj.weight"), false);
+    } else {
+        const limn_decoder_config *c = b->cfg;
+        x = joined(b, x, route, EXPERT("gate_up_proj"), 2 * c->expert_ff, c->width);
+        x = gated(g, x, c->experts_used);
+        x = joined(b, x, route, EXPERT("down_proj"), c->width, c->expert_ff);
+    }
+#undef EXPERT
+    return limn_g_mix(g, x, route);
+}
+
 static limn_node *mlp(const builder *b, limn_node *x, int layer) {
     const limn_nn *nn = b->nn;
+    const limn_weight *router = limn_nn_find(nn, "layers.%d.mlp.gate.weight", layer);
+    if (router) return experts(b, x, router, layer);
     char p[NAME];
 #define SUB(part) (snprintf(p, sizeof p, "layers.%d.mlp." part, layer), p)
     limn_node *gate = limn_g_unary(nn->g, limn_nn_linear(nn, x, SUB("gate_proj")), LIMN_ACT_SILU);

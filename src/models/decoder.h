@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Decoder-only language models: one block for Qwen3 (norms on q and k), Qwen2 (biases on q, k, v),
- * Llama, Mistral and SmolLM (neither); what a file has decides. Also the text half of Qwen3-VL and
- * the text encoder of image models (transformers models/qwen3, qwen2, llama, qwen3_vl).
+ * Llama, Mistral and SmolLM (neither), dense or with experts; what a file has decides. Also the
+ * text half of Qwen3-VL and the text encoder of image models (transformers models/qwen3, qwen2,
+ * llama, qwen3_vl).
  *
  * Token embeddings are looked up by limn_decoder_embed, outside the graph, so that rows of a vision
  * tower can stand where tokens do; rotary tables are inputs made by models/rope_table.h. One graph

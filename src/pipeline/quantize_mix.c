@@ -98,7 +98,8 @@ static limn_dtype llm_type(const limn_mix *mix, const limn_export *x, const char
     if (sscanf(name, "blk.%d.%63s", &layer, what) != 2) return mix->base;
     int rest = is_important(layer, x->layers) ? 0 : 1;
     if (strncmp(what, "attn_v.", 7) == 0) return mix->value[rest];
-    if (strncmp(what, "ffn_down.", 9) == 0) return mix->down[rest];
+    if (strncmp(what, "ffn_down.", 9) == 0 || strncmp(what, "ffn_down_exps.", 14) == 0)
+        return mix->down[rest];
     if (strncmp(what, "attn_output.", 12) == 0) return mix->joint;
     return mix->base;
 }
@@ -106,6 +107,7 @@ static limn_dtype llm_type(const limn_mix *mix, const limn_export *x, const char
 /* Tensors of few numbers, or whose every number matters. */
 static bool stays_f32(const limn_export *x, const limn_export_part *p) {
     if (p->shape.ndim < 2 || p->rows < 2) return true;
+    if (x->kind == LIMN_EXPORT_LLM && strstr(p->name, ".ffn_gate_inp.")) return true; /* a router */
     return x->kind == LIMN_EXPORT_VISION && strcmp(p->name, "v.position_embd.weight") == 0;
 }
 
@@ -118,7 +120,8 @@ limn_dtype limn_mix_type(const limn_mix *mix, const limn_export *x, const limn_e
     if (stays_f32(x, p) || mix->base == LIMN_F32) return LIMN_F32;
     bool plain = !limn_dtype_get(mix->base)->quantised;
     /* kernels of convolutions: few numbers, and no rows to cut into blocks */
-    if (p->shape.ndim > 2) return plain ? mix->base : LIMN_F16;
+    bool experts = x->kind == LIMN_EXPORT_LLM && strstr(p->name, "_exps.");
+    if (p->shape.ndim > 2 && !experts) return plain ? mix->base : LIMN_F16;
     if (plain) return mix->base;
     if (x->kind == LIMN_EXPORT_VISION) return fitting(LIMN_Q8_0, p->cols); /* small and delicate */
     return fitting(x->kind == LIMN_EXPORT_LLM ? llm_type(mix, x, p->name) : mix->image, p->cols);

@@ -160,11 +160,21 @@ out:
     return st;
 }
 
-limn_status limn_tokenizer_new_gguf(limn_tokenizer **out, const limn_tokenizer_gguf *src,
+/* Rows behind the vocabulary that only fill the embedding up ("[PAD151669]" ...) are no tokens:
+ * nobody may pick them. */
+static size_t count_used(const limn_tokenizer_gguf *src) {
+    size_t n = src->n_tokens;
+    while (n > 0 && type_of(src, n - 1) == LIMN_GGUF_TOKEN_UNUSED) n--;
+    return n;
+}
+
+limn_status limn_tokenizer_new_gguf(limn_tokenizer **out, const limn_tokenizer_gguf *file,
                                     limn_err *err) {
     limn_status st;
     limn_tokenizer *t = NULL;
+    limn_tokenizer_gguf used = *file, *src = &used;
     const char *model = src->model ? src->model : "(none)";
+    used.n_tokens = count_used(file);
     LIMN_TRY(limn_tokenizer_start(&t, err));
     LIMN_CHECK(err, src->n_tokens > 0 && src->n_tokens <= LIMN_VOCAB_MAX, LIMN_E_FORMAT,
                "tokenizer.ggml.tokens has %zu entries", src->n_tokens);

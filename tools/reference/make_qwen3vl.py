@@ -7,16 +7,20 @@ interpolation weights and rotary angles are float32 in transformers in both runs
 """
 
 import ast
+import glob
 import importlib.util
 import math
 import sys
+import tempfile
 
 from common import e4m3, gen_for, rel_err, save_json, save_st, versions
 
 import torch
+from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3VLConfig
 from transformers import Qwen3VLForConditionalGeneration
+from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
 from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as image_pil
 
 IMAGE, VIDEO, START, END = 500, 501, 502, 503
@@ -221,7 +225,7 @@ def run_case(model, name, dtype):
     vis += [f"model.visual.deepstack_merger_list.{i}" for i in range(3)] + ["model.visual.merger"]
     norm = "model.language_model.norm"
     # deepstack rows are added after a layer: its result is what goes into the next one
-    n_layers = TEXT["num_hidden_layers"]
+    n_layers = model.config.text_config.num_hidden_layers
     after = [f"model.language_model.layers.{i}" for i in range(1, n_layers)] + [norm]
     rec = Record(model, vis + [norm], after)
     out = {}
@@ -303,6 +307,93 @@ def make_vl(out_dir):
     save_st(f"{out_dir}/qwen3vl/vl.safetensors", sd, {"format": "pt"})
     save_json(f"{out_dir}/qwen3vl/vl.json", config_json(False))
     save_json(f"{out_dir}/qwen3vl/vl_tied.json", config_json(True))
+
+
+# ---- a mixture of experts ----
+MOE = dict(TEXT, num_hidden_layers=3, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=20,
+           mlp_only_layers=[1], decoder_sparse_step=1)
+MOE_CASES = ("text", "wide", "mixed")
+
+
+def build_moe():
+    cfg = Qwen3VLMoeConfig(
+        text_config=dict(MOE, rope_parameters=dict(ROPE, rope_theta=5000000.0), tie_word_embeddings=False),
+        vision_config=VISION,
+        image_token_id=IMAGE,
+        video_token_id=VIDEO,
+        vision_start_token_id=START,
+        vision_end_token_id=END,
+        tie_word_embeddings=False,
+    )
+    for c in (cfg, cfg.text_config, cfg.vision_config):
+        c._attn_implementation = "eager"
+        c._experts_implementation = "eager"
+    model = Qwen3VLMoeForConditionalGeneration(cfg)
+    fill(model, "qwen3vl moe")
+    for name, p in model.named_parameters():
+        if ".experts." in name:  # the rows of one expert, not all of them, are its fan-in
+            g = gen_for("qwen3vl moe", name)
+            with torch.no_grad():
+                p.copy_(e4m3(torch.randn(p.shape, generator=g) * (1.2 / p.shape[-1] ** 0.5)))
+    return model
+
+
+def hub_state(model):
+    """Names and layout of released checkpoints: experts as [experts, in, out]."""
+    return {k: (v.transpose(1, 2) if ".experts." in k else v).contiguous() for k, v in model.state_dict().items()}
+
+
+def check_hub_state(model):
+    """transformers reads it as the same model (what it writes itself are [experts, out, in])."""
+    with tempfile.TemporaryDirectory() as d:
+        model.save_pretrained(d)
+        (path,) = glob.glob(f"{d}/*.safetensors")
+        save_file(hub_state(model), path, {"format": "pt"})
+        again = Qwen3VLMoeForConditionalGeneration.from_pretrained(d).state_dict()
+    assert all(torch.equal(again[k], v) for k, v in model.state_dict().items())
+
+
+def make_moe(out_dir):
+    model = build_moe()
+    check_hub_state(model)
+    io, worst, least = {}, 0.0, 1e30
+    for name in MOE_CASES:
+        results = {}
+        for dtype in (torch.float32, torch.float64):
+            model.to(dtype)
+            results[dtype] = run_case(model, name, dtype)
+        model.to(torch.float32)
+        (f32, _, _, tok32, _), (f64, pos, delta, tokens, margin) = results[torch.float32], results[torch.float64]
+        assert tok32 == tokens, name
+        worst = max([worst] + [rel_err(f32[k], f64[k]) for k in f64])
+        least = min(least, margin)
+        ids, _, media = make_inputs(name)
+        io[f"{name}/ids"] = ids[0].int()
+        io[f"{name}/position_ids"] = pos.int()
+        io[f"{name}/delta"] = torch.tensor([delta], dtype=torch.int32)
+        io[f"{name}/tokens"] = torch.tensor(tokens, dtype=torch.int32)
+        for i, (kind, frames, grid) in enumerate(media):
+            io[f"{name}/media.{i}/pixels"] = frames
+            io[f"{name}/media.{i}/grid"] = torch.tensor((kind,) + grid, dtype=torch.int32)
+        for k, v in f64.items():
+            if k.startswith("text/"):
+                io[f"{name}/{k}"] = v.float()
+            elif k == "logits":
+                io[f"{name}/{k}"] = (v if name == "text" else v[-1:]).float()
+    assert least > 3e-4, least
+    assert worst < 2e-4, worst
+    meta = dict(versions(), f32_vs_f64=f"{worst:.1e}", least_margin=f"{least:.1e}")
+    save_st(f"{out_dir}/qwen3vl/moe.io.safetensors", io, meta)
+    sd = {k: v.bfloat16() for k, v in hub_state(model).items()}
+    for k, v in hub_state(model).items():
+        assert torch.equal(sd[k].float(), v), k
+    save_st(f"{out_dir}/qwen3vl/moe.safetensors", sd, {"format": "pt"})
+    cfg = config_json(False)
+    cfg.update(architectures=["Qwen3VLMoeForConditionalGeneration"], model_type="qwen3_vl_moe")
+    text = dict(MOE, model_type="qwen3_vl_moe_text", rope_theta=5000000, rope_scaling=ROPE, dtype="bfloat16",
+                norm_topk_prob=True)
+    cfg.update(text_config=text, vision_config=dict(VISION, model_type="qwen3_vl_moe"))
+    save_json(f"{out_dir}/qwen3vl/moe.json", cfg)
 
 
 # ---- text models ----
@@ -446,6 +537,7 @@ def main(out_dir):
     for name in TEXTS:
         make_text(name, out_dir)
     make_vl(out_dir)
+    make_moe(out_dir)
 
 
 if __name__ == "__main__":

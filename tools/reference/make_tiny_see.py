@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes tests/golden/tiny_see: a whole Qwen3-VL folder around the tiny weights of golden/qwen3vl.
+"""Writes tests/golden/tiny_see: a whole Qwen3-VL folder around the tiny weights of golden/qwen3vl,
+and tests/golden/tiny_moe: the same around the tiny mixture of experts.
 
 The tokenizer is byte-level BPE with 256 bytes, a few merges and Qwen's control tokens, so that all
 of it fits the 512 rows of the tiny embedding. Its words mean nothing; tests of pipelines, tasks and
@@ -68,9 +69,14 @@ def main():
     }
     for name, tree in files.items():
         (OUT / name).write_text(json.dumps(tree, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    link = OUT / "model.safetensors"
-    if not link.is_symlink():
-        os.symlink("../qwen3vl/vl.safetensors", link)
+    moe = GOLDEN / "tiny_moe"
+    moe.mkdir(exist_ok=True)
+    links = {OUT / "model.safetensors": "../qwen3vl/vl.safetensors", moe / "model.safetensors": "../qwen3vl/moe.safetensors",
+             moe / "config.json": "../qwen3vl/moe.json"}
+    links.update({moe / name: "../tiny_see/" + name for name in files if name != "config.json"})
+    for link, target in links.items():
+        if not link.is_symlink():
+            os.symlink(target, link)
 
 
 main()

@@ -48,7 +48,8 @@ static limn_status step_bind(cpu_backend *b, limn_program *p, cpu_step *s, const
     s->n = nd;
     s->exact = b->precision == LIMN_PRECISION_EXACT;
     step_point(p, s);
-    if (nd->w) LIMN_TRY(limn_weight_cache_get(&s->w, b->weights, nd->w, op->w_use, err));
+    limn_weight_use use = nd->attr.input_major ? LIMN_USE_EXPERTS_INPUT_MAJOR : op->w_use;
+    if (nd->w) LIMN_TRY(limn_weight_cache_get(&s->w, b->weights, nd->w, use, err));
     if (nd->bias)
         LIMN_TRY(limn_weight_cache_get(&s->bias, b->weights, nd->bias, LIMN_USE_VECTOR, err));
 out:

@@ -4,6 +4,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/conv.h"
+#include "kernels/experts.h"
 #include "kernels/matmul.h"
 #include "kernels/move.h"
 #include "kernels/norm.h"
@@ -534,6 +535,55 @@ static limn_status cached_run(const cpu_step *s, const limn_exec *ex, limn_err *
     return LIMN_OK;
 }
 
+/* ---- mixtures of experts ---- */
+static limn_status route_run(const cpu_step *s, const limn_exec *ex, limn_err *err) {
+    (void)err;
+    limn_route_args a = {.y = s->y,
+                         .logits = s->x[0],
+                         .rows = rows_of(s->n),
+                         .experts = last_of(s->n->src[0]),
+                         .top = s->n->attr.top,
+                         .span = s->n->n_src > 1 ? s->x[1] : NULL,
+                         .len = s->n->shape.dim[1]};
+    limn_route_run(ex, &a);
+    return LIMN_OK;
+}
+
+static limn_experts_args experts_args(const cpu_step *s) {
+    int64_t width = last_of(s->n->src[0]), k = s->w->experts[0]->k;
+    return (limn_experts_args){.y = s->y,
+                               .x = s->x[0],
+                               .x_stride = width,
+                               .x_part = width == k ? 0 : k,
+                               .route = s->x[1],
+                               .rows = rows_of(s->n),
+                               .top = (int)(last_of(s->n->src[1]) / 2),
+                               .w = s->w->experts,
+                               .experts = s->n->w->t.shape.dim[0]};
+}
+
+static size_t experts_scratch(const cpu_step *s, const limn_kernels *k, int threads) {
+    limn_experts_args a = experts_args(s);
+    return limn_experts_scratch_bytes(k, &a, threads);
+}
+
+static limn_status experts_run(const cpu_step *s, const limn_exec *ex, limn_err *err) {
+    limn_experts_args a = experts_args(s);
+    return limn_experts_run(ex, &a, err);
+}
+
+static limn_status mix_run(const cpu_step *s, const limn_exec *ex, limn_err *err) {
+    (void)err;
+    limn_mix_args a = {.y = s->y,
+                       .x = s->x[0],
+                       .route = s->x[1],
+                       .rows = rows_of(s->n),
+                       .n = last_of(s->n),
+                       .top = (int)(last_of(s->n->src[1]) / 2)};
+    limn_mix_run(ex, &a);
+    return LIMN_OK;
+}
+
 /* ---- upscalers: a row of pixels per task ---- */
 static void prelu_task(void *arg, size_t task, int worker) {
     (void)worker;
@@ -609,5 +659,8 @@ const cpu_op limn_cpu_ops[LIMN_OP_COUNT] = {
     [LIMN_OP_PIXEL_UNSHUFFLE] = {true, LIMN_USE_VECTOR, NULL,          shuffle_run},
     [LIMN_OP_STORE]           = {true, LIMN_USE_VECTOR, NULL,          store_run},
     [LIMN_OP_CACHED_ATTENTION] = {true, LIMN_USE_VECTOR, cached_scratch, cached_run},
+    [LIMN_OP_ROUTE]           = {true, LIMN_USE_VECTOR, NULL,          route_run},
+    [LIMN_OP_EXPERTS]         = {true, LIMN_USE_EXPERTS, experts_scratch, experts_run},
+    [LIMN_OP_MIX]             = {true, LIMN_USE_VECTOR, NULL,          mix_run},
     /* clang-format on */
 };

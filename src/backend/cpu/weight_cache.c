@@ -34,6 +34,10 @@ limn_status limn_weight_cache_new(limn_weight_cache **out, const limn_kernels *k
 
 static void entry_clear(limn_weight_cache *c, limn_weight_entry *e) {
     limn_packed_free(&e->packed);
+    for (int64_t i = 0; e->experts && i < limn_weight_rows(e->w); i++)
+        limn_packed_free(&e->experts[i]);
+    limn_mem_free(e->experts);
+    e->experts = NULL;
     limn_mem_free(e->vector);
     e->vector = NULL;
     c->bytes -= e->bytes;
@@ -136,10 +140,49 @@ static limn_status make_packed(limn_weight_cache *c, limn_weight_entry *e, limn_
     return LIMN_OK;
 }
 
+/* Views of the file, made once: nothing is copied, and what nobody chooses is never read. */
+static limn_status make_experts(limn_weight_cache *c, limn_weight_entry *e, limn_err *err) {
+    const limn_weight *w = e->w;
+    const limn_shape *s = &w->t.shape;
+    bool in_major = e->use == LIMN_USE_EXPERTS_INPUT_MAJOR;
+    limn_shape one = LIMN_SHAPE(s->dim[1], s->dim[2]);
+    size_t bytes = 0;
+    limn_status st = LIMN_OK;
+    LIMN_CHECK(err, !w->delta, LIMN_E_UNSUPPORTED, "%s: experts take no adapters", w->name);
+    LIMN_CHECK(err, limn_tensor_bytes(&bytes, w->t.dtype, &one), LIMN_E_SHAPE,
+               "%s: experts are not whole blocks", w->name);
+    e->experts = limn_mem_calloc((size_t)s->dim[0], sizeof *e->experts);
+    LIMN_CHECK(err, e->experts, LIMN_E_NOMEM, "no memory for '%s'", w->name);
+    for (int64_t i = 0; i < s->dim[0]; i++) {
+        limn_pack_args a = {.data = (const char *)w->t.data + (size_t)i * bytes,
+                            .dtype = w->t.dtype,
+                            .n = s->dim[in_major ? 2 : 1],
+                            .k = s->dim[in_major ? 1 : 2],
+                            .compute = c->compute == LIMN_COMPUTE_EXACT ? LIMN_COMPUTE_EXACT
+                                                                        : LIMN_COMPUTE_HALF,
+                            .borrow = true,
+                            .input_major = in_major};
+        st = limn_packed_new(&e->experts[i], c->k, c->pool, &a, err);
+        if (st != LIMN_OK) limn_err_prefix(err, "%s", w->name);
+        if (st != LIMN_OK) goto out;
+    }
+out:
+    return st;
+}
+
+static limn_status make_form(limn_weight_cache *c, limn_weight_entry *e, limn_err *err) {
+    switch (e->use) {
+    case LIMN_USE_VECTOR: return make_vector(c, e, err);
+    case LIMN_USE_EXPERTS:
+    case LIMN_USE_EXPERTS_INPUT_MAJOR: return make_experts(c, e, err);
+    default: return make_packed(c, e, err);
+    }
+}
+
 limn_status limn_weight_cache_refresh(limn_weight_cache *c, limn_weight_entry *e, limn_err *err) {
     if (e->version == e->w->version) return LIMN_OK;
     entry_clear(c, e);
-    limn_status st = e->use == LIMN_USE_VECTOR ? make_vector(c, e, err) : make_packed(c, e, err);
+    limn_status st = make_form(c, e, err);
     if (st == LIMN_OK)
         e->version = e->w->version;
     else

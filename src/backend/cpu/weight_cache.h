@@ -14,9 +14,11 @@
 #include "kernels/pack.h"
 
 typedef enum limn_weight_use {
-    LIMN_USE_MATRIX, /* limn_packed of [n, k] */
-    LIMN_USE_CONV,   /* limn_packed of [oc, ic, kh, kw] */
-    LIMN_USE_VECTOR  /* f32 values */
+    LIMN_USE_MATRIX,             /* limn_packed of [n, k] */
+    LIMN_USE_CONV,               /* limn_packed of [oc, ic, kh, kw] */
+    LIMN_USE_VECTOR,             /* f32 values */
+    LIMN_USE_EXPERTS,            /* [experts, n, k]: a limn_packed each, all in their file */
+    LIMN_USE_EXPERTS_INPUT_MAJOR /* [experts, k, n] */
 } limn_weight_use;
 
 typedef struct limn_weight_entry {
@@ -24,6 +26,7 @@ typedef struct limn_weight_entry {
     limn_weight_use use;
     uint64_t version; /* 0: not made yet */
     limn_packed *packed;
+    limn_packed **experts; /* [shape.dim[0]] */
     float *vector;
     size_t bytes;
     bool stored; /* the store has it */

@@ -480,4 +480,7 @@ ref_op_fn *const limn_ref_ops[LIMN_OP_COUNT] = {
     [LIMN_OP_PIXEL_UNSHUFFLE] = ref_shuffle,
     [LIMN_OP_STORE] = ref_store,
     [LIMN_OP_CACHED_ATTENTION] = ref_cached_attention,
+    [LIMN_OP_ROUTE] = limn_ref_route,
+    [LIMN_OP_EXPERTS] = limn_ref_experts,
+    [LIMN_OP_MIX] = limn_ref_mix,
 };

@@ -13,6 +13,11 @@ typedef struct ref_step {
 
 typedef limn_status ref_op_fn(const ref_step *s, limn_err *err);
 
+/* ref_experts.c */
+limn_status limn_ref_route(const ref_step *s, limn_err *err);
+limn_status limn_ref_experts(const ref_step *s, limn_err *err);
+limn_status limn_ref_mix(const ref_step *s, limn_err *err);
+
 /* NULL where an op never runs (inputs, views). */
 extern ref_op_fn *const limn_ref_ops[LIMN_OP_COUNT];
 
