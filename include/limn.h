@@ -265,6 +265,10 @@ typedef struct limn_watch {
     limn_event_fn *event; /* called on the thread that called limn_draw; NULL: no reports */
     void *user;
     const limn_cancel *cancel; /* polled between and inside operations; NULL: never stops */
+    /* Asked when `cancel` was found set while a picture was in work: true when the flag was meant
+     * for that picture (with all of its batch) only and is clear again. Those have no image. NULL:
+     * the flag stops the whole run. */
+    bool (*skip)(void *user);
     limn_picture_fn *picture; /* on the same thread; NULL: results are handed out at the end only */
     int preview_every;        /* a preview each n steps; 0: none */
 } limn_watch;

@@ -29,6 +29,20 @@ const char *limn_artifact_role_word(limn_artifact_role r) {
     return (unsigned)r < sizeof roles / sizeof roles[0] ? roles[r] : "extra";
 }
 
+static const char *const lane_words[] = {
+#define X(id, word) [LIMN_JOB_LANE_##id] = word,
+    LIMN_JOB_LANE_LIST(X)
+#undef X
+};
+
+const char *limn_job_lane_word(limn_job_lane l) {
+    return (unsigned)l < LIMN_JOB_LANES ? lane_words[l] : "?";
+}
+
+limn_job_lane limn_job_kind_lane(limn_job_kind k) {
+    return k == LIMN_JOB_SEE ? LIMN_JOB_LANE_SEE : LIMN_JOB_LANE_DRAW;
+}
+
 const char *limn_job_state_word(limn_job_state s) {
     return (unsigned)s < LIMN_JOB_STATES ? states[s].word : "unknown";
 }
@@ -88,8 +102,8 @@ limn_status limn_job_new(limn_job **out, limn_err *err) {
     *out = NULL;
     limn_job *j = limn_mem_calloc(1, sizeof *j);
     if (!j) return limn_fail(err, LIMN_E_NOMEM, "no memory for a job");
-    char **texts[] = {&j->owner, &j->source, &j->model,   &j->words,
-                      &j->title, &j->worker, &j->request, &j->error_text};
+    char **texts[] = {&j->owner,  &j->source,  &j->model,      &j->words, &j->title,
+                      &j->worker, &j->request, &j->error_text, &j->trace};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (limn_job_set_text(texts[i], "", err) != LIMN_OK) {
             limn_job_free(&j);
@@ -102,8 +116,8 @@ limn_status limn_job_new(limn_job **out, limn_err *err) {
 void limn_job_free(limn_job **job) {
     limn_job *j = job ? *job : NULL;
     if (!j) return;
-    char *texts[] = {j->owner, j->source,  j->model,      j->words,  j->title, j->worker,
-                     j->key,   j->request, j->error_text, j->parent, j->result};
+    char *texts[] = {j->owner, j->source,  j->model,      j->words,  j->title,  j->worker,
+                     j->key,   j->request, j->error_text, j->parent, j->result, j->trace};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) limn_mem_free(texts[i]);
     for (int i = 0; i < j->n_tags; i++) limn_mem_free(j->tags[i]);
     limn_mem_free(j->tags);

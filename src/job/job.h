@@ -67,6 +67,21 @@ typedef enum limn_job_kind {
         LIMN_JOB_KINDS
 } limn_job_kind;
 
+/* Jobs of different lanes run side by side, those of one lane one after another: a question does
+ * not wait behind a drawing. X(id, word). The numbers are stored: append only. */
+#define LIMN_JOB_LANE_LIST(X)                                                                      \
+    X(DRAW, "draw")                                                                                \
+    X(SEE, "see")
+typedef enum limn_job_lane {
+#define X(id, word) LIMN_JOB_LANE_##id,
+    LIMN_JOB_LANE_LIST(X)
+#undef X
+        LIMN_JOB_LANES
+} limn_job_lane;
+
+const char *limn_job_lane_word(limn_job_lane l);
+/* Where a kind runs; loading and unloading go where the model is used (runner.h, prepare). */
+limn_job_lane limn_job_kind_lane(limn_job_kind k);
 const char *limn_job_state_word(limn_job_state s);
 const char *limn_job_kind_word(limn_job_kind k);
 /* false when there is no such word */
@@ -93,20 +108,24 @@ typedef struct limn_artifact {
     char mime[32];
     int width, height; /* 0: not a picture */
     int64_t bytes;
-    char *recipe; /* JSON object with all values as they were used; NULL: none */
-    char *text;   /* picture text of limn_params_format_text; NULL: none */
+    char *recipe;       /* JSON object with all values as they were used; NULL: none */
+    char *text;         /* picture text of limn_params_format_text; NULL: none */
+    int64_t deleted_ms; /* 0: is not deleted */
 } limn_artifact;
 
 /* Texts are owned and never NULL unless the comment says so. */
 typedef struct limn_job {
     int64_t seq; /* order of acknowledgement, from 1; never used twice */
     char id[LIMN_JOB_ID_LEN + 1];
+    int64_t rank; /* among waiting jobs of a priority, smaller first; `seq` unless it was moved */
     limn_job_kind kind;
+    limn_job_lane lane;
     limn_job_state state;
     char *owner;  /* who may see it; "" when the server has no keys */
     char *source; /* "native", "sdapi", "openai", "cli" */
     char *key;    /* idempotency key; NULL: none */
     char *parent; /* id of the job that this one belongs to; NULL: none */
+    char *trace;  /* W3C trace id of the request that made it, 32 hex digits; "": none */
     int priority; /* -100..100, larger first */
     bool keep;    /* goes on when the client that waits for it goes away */
     int preview_every;
@@ -122,6 +141,7 @@ typedef struct limn_job {
     double work; /* cost in units of the runner, for estimates; 0: not known */
     int images;  /* pictures that it will make, as far as known */
     int64_t created_ms, started_ms, finished_ms; /* Unix time; 0: not yet */
+    int64_t deleted_ms;                          /* 0: is not deleted */
     int attempt, max_attempts;                   /* runs begun, and how many at most */
     int64_t epoch;                               /* see above */
     char *worker;                                /* who holds it; "" when nobody does */

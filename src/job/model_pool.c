@@ -247,12 +247,13 @@ void limn_model_pool_memory(limn_model_pool *p, int64_t *budget, int64_t *used, 
     pthread_mutex_unlock(&p->lock);
 }
 
-void limn_model_pool_last(limn_model_pool *p, char *out, size_t size) {
+void limn_model_pool_last(limn_model_pool *p, unsigned kinds, char *out, size_t size) {
     const slot *newest = NULL;
     pthread_mutex_lock(&p->lock);
     for (int i = 0; i < SLOTS; i++) {
         const slot *s = &p->slots[i];
-        if (s->used && s->name[0] && (!newest || s->last > newest->last)) newest = s;
+        if (s->used && s->name[0] && kinds >> s->kind & 1 && (!newest || s->last > newest->last))
+            newest = s;
     }
     snprintf(out, size, "%s", newest ? newest->name : "");
     pthread_mutex_unlock(&p->lock);

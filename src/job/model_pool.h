@@ -39,7 +39,8 @@ void limn_model_pool_save(limn_model_pool *p);
 /* Bytes that a model holds; -1 when it is not open. */
 int64_t limn_model_pool_memory_of(limn_model_pool *p, limn_shelf_kind kind, const char *name);
 void limn_model_pool_memory(limn_model_pool *p, int64_t *budget, int64_t *used, int *loaded);
-/* The DRAW or SEE model that was used last; "" when none is open. */
-void limn_model_pool_last(limn_model_pool *p, char *out, size_t size);
+/* The model that was used last, of these kinds (bits 1u << limn_shelf_kind); "" when none is open.
+ */
+void limn_model_pool_last(limn_model_pool *p, unsigned kinds, char *out, size_t size);
 
 #endif

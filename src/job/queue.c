@@ -22,9 +22,32 @@ double queue_seconds(const limn_queue *q) {
     return q->opt.clock.seconds ? q->opt.clock.seconds(q->opt.clock.user) : limn_clock_now();
 }
 
-void queue_wake_workers(limn_queue *q) {
-    q->work_count++;
+void queue_wake_lane(limn_queue *q, limn_job_lane lane) {
+    q->work_count[lane]++;
     pthread_cond_broadcast(&q->work);
+}
+
+int queue_count_waiting(const limn_queue *q, const char *owner) {
+    int n = 0;
+    for (int i = 0; i < LIMN_JOB_LANES; i++)
+        n += owner ? line_count_owner(&q->line[i], owner) : q->line[i].count;
+    return n;
+}
+
+line *queue_find_line(limn_queue *q, const char *id, int *at) {
+    for (int i = 0; i < LIMN_JOB_LANES; i++)
+        if ((*at = line_find(&q->line[i], id)) >= 0) return &q->line[i];
+    return NULL;
+}
+
+double queue_start_seconds(const limn_queue *q, limn_job_lane lane, int at) {
+    double before = line_seconds(&q->line[lane], at), running = 0;
+    for (const limn_run *r = q->runs; r; r = r->next) {
+        if (r->job->lane != lane) continue;
+        if (r->left_seconds < 0) running = -1;
+        if (running >= 0 && r->left_seconds > running) running = r->left_seconds;
+    }
+    return before < 0 || running < 0 ? -1 : before + running;
 }
 
 /* ---- opening ---- */
@@ -39,6 +62,7 @@ static void set_defaults(limn_queue_options *o) {
     if (o->keep_jobs <= 0) o->keep_jobs = 10000;
     if (o->keep_days <= 0) o->keep_days = 90;
     if (o->upload_ms <= 0) o->upload_ms = 3600000;
+    if (o->trash_ms == 0) o->trash_ms = 86400000;
     if (o->trim_every_ms <= 0) o->trim_every_ms = 60000;
 }
 
@@ -112,7 +136,7 @@ static limn_status load_line(limn_queue *q, limn_err *err) {
     if (st != LIMN_OK) return st;
     for (int i = page.count - 1; i >= 0; i--) {
         const limn_job *j = page.jobs[i];
-        line_learn(&q->line, j->kind, j->model, j->work,
+        line_learn(&q->line[j->lane], j->kind, j->model, j->work,
                    (double)(j->finished_ms - j->started_ms) / 1000);
     }
     limn_job_page_deinit(&page);
@@ -120,7 +144,7 @@ static limn_status load_line(limn_queue *q, limn_err *err) {
     do {
         st = q->store->ops->list(q->store, &page, &query, err);
         for (int i = 0; i < page.count && st == LIMN_OK; i++)
-            if (!line_add(&q->line, page.jobs[i]))
+            if (!line_add(&q->line[page.jobs[i]->lane], page.jobs[i]))
                 st = limn_fail(err, LIMN_E_NOMEM, "no memory for the queue");
         query.cursor = page.next;
         limn_job_page_deinit(&page);
@@ -132,9 +156,12 @@ static limn_status start_threads(limn_queue *q, limn_err *err) {
     if (pthread_create(&q->writer, NULL, queue_writer_main, q) != 0)
         return limn_fail(err, LIMN_E_UNAVAILABLE, "the queue's thread does not start");
     q->has_writer = true;
-    for (; q->n_workers < q->opt.workers; q->n_workers++)
-        if (pthread_create(&q->worker[q->n_workers], NULL, queue_worker_main, q) != 0)
+    for (; q->n_workers < q->opt.workers * LIMN_JOB_LANES; q->n_workers++) {
+        worker *w = &q->worker[q->n_workers];
+        *w = (worker){.q = q, .lane = (limn_job_lane)(q->n_workers % LIMN_JOB_LANES)};
+        if (pthread_create(&w->thread, NULL, queue_worker_main, w) != 0)
             return limn_fail(err, LIMN_E_UNAVAILABLE, "a worker's thread does not start");
+    }
     return LIMN_OK;
 }
 
@@ -163,7 +190,8 @@ limn_status limn_queue_open(limn_queue **out, limn_store *store, limn_artifacts 
     q->next_trim = q->opened;
     q->stats.healthy = true;
     q->stats.workers = q->opt.workers;
-    q->work_count = 1; /* workers look once by themselves */
+    /* workers look once by themselves */
+    for (int i = 0; i < LIMN_JOB_LANES; i++) q->work_count[i] = 1;
     LIMN_TRY(limn_hub_new(&q->hub, &q->opt.events, err));
     LIMN_TRY(recover(q, err));
     LIMN_TRY(load_line(q, err));
@@ -222,7 +250,7 @@ static void stop_threads(limn_queue *q) {
     stop_runs(q);
     pthread_cond_broadcast(&q->work);
     pthread_mutex_unlock(&q->lock);
-    for (int i = 0; i < q->n_workers; i++) pthread_join(q->worker[i], NULL);
+    for (int i = 0; i < q->n_workers; i++) pthread_join(q->worker[i].thread, NULL);
     pthread_mutex_lock(&q->lock);
     q->stop_writer = true;
     pthread_cond_signal(&q->asked);
@@ -238,7 +266,7 @@ void limn_queue_close(limn_queue **queue) {
     limn_hub_free(&q->hub);
     limn_store_close(&q->store);
     limn_artifacts_close(&q->artifacts);
-    limn_mem_free(q->line.items);
+    for (int i = 0; i < LIMN_JOB_LANES; i++) limn_mem_free(q->line[i].items);
     pthread_cond_destroy(&q->work);
     pthread_cond_destroy(&q->idle);
     pthread_cond_destroy(&q->asked);
@@ -276,7 +304,7 @@ void limn_queue_pause(limn_queue *q) {
 void limn_queue_resume(limn_queue *q) {
     pthread_mutex_lock(&q->lock);
     q->paused = false;
-    queue_wake_workers(q);
+    for (int i = 0; i < LIMN_JOB_LANES; i++) queue_wake_lane(q, (limn_job_lane)i);
     pthread_mutex_unlock(&q->lock);
 }
 

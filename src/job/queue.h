@@ -10,10 +10,10 @@
  * submit, and an end is accepted only from the holder of the present epoch.
  *
  * Threads: one writer thread owns all writes (requests that arrive together share one commit), one
- * thread per worker runs jobs, and every function below may be called from any thread. Calls that
- * write wait for the disk (some milliseconds); calls that read do not wait for writers. What is
- * handed out the caller owns. `owner` is who asks: NULL sees everything, others see their own jobs
- * only and get E_NOT_FOUND for the rest.
+ * thread per worker runs jobs of its lane (job.h), and every function below may be called from any
+ * thread. Calls that write wait for the disk (some milliseconds); calls that read do not wait for
+ * writers. What is handed out the caller owns. `owner` is who asks: NULL sees everything, others
+ * see their own jobs only and get E_NOT_FOUND for the rest.
  *
  * Statuses and what HTTP makes of them (limn_status_http): E_BUSY 429 (too many wait; retry after
  * the seconds given), E_UNAVAILABLE 503 (draining, disk full or failing), E_CONFLICT 409 (has ended
@@ -38,7 +38,7 @@ typedef struct limn_queue_clock {
 
 /* Zero means the default in brackets. */
 typedef struct limn_queue_options {
-    int workers;            /* [1] threads that run jobs; -1: none */
+    int workers;            /* [1] threads that run jobs of one lane; -1: none */
     int max_queued;         /* [256] waiting jobs of all owners */
     int max_queued_owner;   /* [64] ... of one owner that is not "" */
     int max_attempts;       /* [3] */
@@ -46,6 +46,7 @@ typedef struct limn_queue_options {
     int64_t keep_jobs;      /* [10000] finished jobs in the history */
     int keep_days;          /* [90] */
     int64_t upload_ms;      /* [3600000] how long an upload waits for a job */
+    int64_t trash_ms;       /* [86400000] how long deleted jobs can be restored; < 0: not at all */
     int trim_every_ms;      /* [60000] */
     bool no_heartbeat;      /* leases are not renewed (tests of fencing) */
     bool paused;            /* workers take nothing until limn_queue_resume */
@@ -77,7 +78,7 @@ typedef struct limn_submitted {
     char id[LIMN_JOB_ID_LEN + 1];
     bool existing;        /* the key was known: this is the job it belongs to */
     limn_job_state state; /* of an existing job; else QUEUED */
-    int64_t position;     /* 0: next or running */
+    int64_t position;     /* in its lane; 0: next or running */
     double start_seconds; /* estimate until it begins; < 0: not known */
     double retry_seconds; /* with E_BUSY and E_UNAVAILABLE: when to try again */
 } limn_submitted;
@@ -102,7 +103,8 @@ limn_status limn_queue_counts(limn_queue *q, const char *owner, limn_job_counts 
 /* Where a job stands; what its last progress report said. */
 typedef struct limn_standing {
     limn_job_state state;
-    int64_t position;     /* jobs before it; 0 when it runs or is next; -1 when it has ended */
+    int64_t
+        position; /* jobs of its lane before it; 0 when it runs or is next; -1 when it has ended */
     double start_seconds; /* until it begins; 0: it has begun; < 0: not known */
     double left_seconds;  /* until it ends; < 0: not known */
     double progress;      /* 0..1 */
@@ -125,7 +127,8 @@ limn_status limn_queue_subscribe(limn_queue *q, const limn_feed_options *opt, li
  * NULL: none. The caller has made sure that the asker may see the job. */
 const limn_job_event *limn_queue_last_event(limn_queue *q, const char *id,
                                             limn_job_event_kind kind);
-/* An artifact that the owner may see; `out` is released with limn_artifact_deinit. */
+/* An artifact that the owner may see, also of a job that runs; `out` is released with
+ * limn_artifact_deinit. */
 limn_status limn_queue_artifact(limn_queue *q, const char *owner, const char *sha,
                                 limn_artifact *out, limn_err *err);
 limn_artifacts *limn_queue_artifacts(limn_queue *q); /* borrowed */
@@ -139,8 +142,34 @@ limn_status limn_queue_cancel(limn_queue *q, const char *owner, const char *id,
 /* All waiting jobs of the owner; *count of them. */
 limn_status limn_queue_cancel_waiting(limn_queue *q, const char *owner, int64_t *count,
                                       limn_err *err);
-/* Removes a finished job and the files that only it refers to. E_CONFLICT: it has not ended. */
+/* Gives up the picture that a running drawing works on (all of its batch); the job goes on with the
+ * next one, and is cancelled when it ends without any. Other kinds have one result: they are
+ * cancelled. E_CONFLICT: it does not run. */
+limn_status limn_queue_skip(limn_queue *q, const char *owner, const char *id, limn_err *err);
+/* What decides when a waiting job comes on. */
+typedef struct limn_queue_move {
+    const int *priority; /* NULL: as it is */
+    /* New place among the owner's waiting jobs of the lane, 0 first, too large: last; it takes the
+     * priority of that place and no other owner's job changes places with it. NULL: as it is. */
+    const int64_t *position;
+    int max_priority; /* that the asker may give */
+} limn_queue_move;
+/* E_CONFLICT: it does not wait. E_VALUE: the priority is not in -100..max_priority. */
+limn_status limn_queue_move_job(limn_queue *q, const char *owner, const char *id,
+                                const limn_queue_move *move, limn_err *err);
+/* Deletes a finished job so that it can be restored for a while (limn_queue_options.trash_ms).
+ * E_CONFLICT: it has not ended. */
+limn_status limn_queue_delete(limn_queue *q, const char *owner, const char *id, limn_err *err);
+/* E_NOT_FOUND: there is no such deleted job (any more). */
+limn_status limn_queue_restore(limn_queue *q, const char *owner, const char *id, limn_err *err);
+/* Removes a finished job, deleted or not, and the files that only it refers to. E_CONFLICT: it has
+ * not ended. */
 limn_status limn_queue_remove(limn_queue *q, const char *owner, const char *id, limn_err *err);
+/* One file of a finished job that did not go in. `remove`: for good, also when it was deleted. */
+limn_status limn_queue_delete_artifact(limn_queue *q, const char *owner, const char *id,
+                                       const char *sha, bool remove, limn_err *err);
+limn_status limn_queue_restore_artifact(limn_queue *q, const char *owner, const char *id,
+                                        const char *sha, limn_err *err);
 /* Replaces the tags. */
 limn_status limn_queue_set_tags(limn_queue *q, const char *owner, const char *id,
                                 const char *const *tags, int n_tags, limn_err *err);
@@ -157,7 +186,8 @@ void limn_queue_get_limits(limn_queue *q, limn_queue_limits *out);
 limn_status limn_queue_set_limits(limn_queue *q, const limn_queue_limits *limits, limn_err *err);
 typedef struct limn_queue_stats {
     limn_job_counts counts;
-    int workers, busy;
+    int workers; /* of each lane */
+    int busy, lane_busy[LIMN_JOB_LANES];
     bool paused, draining;
     bool healthy;      /* the last write reached the disk */
     char trouble[200]; /* why not */

@@ -3,7 +3,8 @@
  * The inside of the queue, shared by its files and nobody else:
  *   queue.c         opening, recovery, closing, numbers
  *   queue_submit.c  from a request to an acknowledged row; uploads
- *   queue_look.c    reading and changing by clients
+ *   queue_look.c    reading by clients
+ *   queue_change.c  changing by clients
  *   queue_writer.c  the thread that owns all writes, and its housekeeping
  *   queue_worker.c  the threads that run jobs, and what runners may call
  *   queue_line.c    who waits, in order, in memory: positions and estimates
@@ -20,7 +21,7 @@
 
 /* ---- the line ---- */
 typedef struct line_item {
-    int64_t seq;
+    int64_t seq, rank;
     char id[LIMN_JOB_ID_LEN + 1];
     char owner[LIMN_JOB_OWNER_MAX + 1];
     limn_job_kind kind;
@@ -39,9 +40,9 @@ typedef struct rate {
 enum { RATES = 32 };
 
 typedef struct line {
-    line_item *items; /* [count] by priority (falling), then seq */
+    line_item *items; /* [count] by priority (falling), then rank, then seq */
     int count, cap;
-    int reserved; /* places of submits that are being written */
+    bool partial; /* a job waits that found no memory here */
     rate rates[RATES];
     int n_rates, next_rate;
 } line;
@@ -49,6 +50,8 @@ typedef struct line {
 /* false: no memory (the job waits all the same, without a position). */
 bool line_add(line *l, const limn_job *job);
 void line_remove(line *l, const char *id);
+/* After priority or rank of an item have changed. */
+void line_sort(line *l);
 int line_find(const line *l, const char *id); /* -1: not there */
 int line_count_owner(const line *l, const char *owner);
 void line_learn(line *l, limn_job_kind kind, const char *model, double work, double seconds);
@@ -90,14 +93,16 @@ struct limn_run {
     double began;
     bool lost;    /* somebody else has it now */
     bool requeue; /* stopped by us, to go on later */
+    int skipped;  /* pictures */
+    bool skip;    /* `cancel` is meant for the picture in work only */
     /* what it has reported; `q->lock` */
     char stage[24];
     int image, images, step, steps;
     double left_seconds, progress, last_report;
-    /* its results; the running thread */
+    /* its results; changed by the running thread with `q->lock` */
     limn_artifact *outputs;
     int n_outputs;
-    char *result;
+    char *result; /* the running thread's */
 };
 
 void *queue_worker_main(void *queue);
@@ -106,7 +111,12 @@ limn_run *queue_find_run(limn_queue *q, const char *id);
 void queue_post_state(limn_queue *q, const limn_job *job, limn_job_state state, limn_status error,
                       int64_t epoch);
 
-enum { MAX_WORKERS = 16 };
+enum { MAX_WORKERS = 8 }; /* of a lane */
+typedef struct worker {
+    struct limn_queue *q;
+    limn_job_lane lane;
+    pthread_t thread;
+} worker;
 
 struct limn_queue {
     limn_store *store;
@@ -119,18 +129,20 @@ struct limn_queue {
     bool clock_jumped;      /* writer's thread: ages cannot be trusted */
 
     pthread_mutex_t lock;
-    pthread_cond_t work;  /* for workers: something waits, or the end */
-    pthread_cond_t idle;  /* for drain: a run ended */
-    pthread_cond_t asked; /* for the writer: a request, or the end */
-    uint64_t work_count;  /* changes whenever `work` is signalled */
+    pthread_cond_t work;                 /* for workers: something waits, or the end */
+    pthread_cond_t idle;                 /* for drain: a run ended */
+    pthread_cond_t asked;                /* for the writer: a request, or the end */
+    uint64_t work_count[LIMN_JOB_LANES]; /* changes whenever a lane has something to do */
     write_request *first, *last;
     bool stop_workers, stop_writer, paused, draining;
-    line line;
+    line line[LIMN_JOB_LANES];
+    int reserved; /* places of submits that are being written */
     limn_run *runs;
-    int passed_over; /* claims in a row that passed over an older job */
+    int passed_over[LIMN_JOB_LANES]; /* claims in a row that passed over an older job */
     limn_queue_stats stats;
 
-    pthread_t writer, worker[MAX_WORKERS];
+    pthread_t writer;
+    worker worker[MAX_WORKERS * LIMN_JOB_LANES];
     bool has_writer;
     int n_workers;
     double next_trim, next_try; /* monotonic; writer's thread */
@@ -138,10 +150,19 @@ struct limn_queue {
 
 int64_t queue_now_ms(const limn_queue *q);
 double queue_seconds(const limn_queue *q);
+/* As limn_queue_get, also when it was deleted, and with its deleted files. */
+limn_status queue_get_any(limn_queue *q, const char *owner, const char *id, limn_job **out,
+                          limn_err *err);
 /* Case-folded and composed, so that search finds what a person would call the same. */
 limn_status queue_fold_words(char **out, const char *text, limn_err *err);
-/* Workers look again; `lock` held. */
-void queue_wake_workers(limn_queue *q);
+/* Workers of a lane look again; `lock` held. */
+void queue_wake_lane(limn_queue *q, limn_job_lane lane);
+/* Jobs in all lanes, of everybody (owner NULL) or of one owner; `lock` held. */
+int queue_count_waiting(const limn_queue *q, const char *owner);
+/* The lane in which a job waits, and its place there; NULL: it does not wait. `lock` held. */
+line *queue_find_line(limn_queue *q, const char *id, int *at);
+/* Seconds until the job at this place begins; < 0: not known. `lock` held. */
+double queue_start_seconds(const limn_queue *q, limn_job_lane lane, int at);
 /* E_UNAVAILABLE with the reason, when submits are not taken; `lock` held. */
 limn_status queue_refuses(const limn_queue *q, limn_err *err);
 

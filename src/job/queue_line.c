@@ -14,11 +14,13 @@ static void short_copy(char *out, size_t size, const char *text) {
 }
 
 static bool goes_before(const line_item *a, const line_item *b) {
-    return a->priority != b->priority ? a->priority > b->priority : a->seq < b->seq;
+    if (a->priority != b->priority) return a->priority > b->priority;
+    return a->rank != b->rank ? a->rank < b->rank : a->seq < b->seq;
 }
 
 bool line_add(line *l, const limn_job *job) {
     line_item it = {.seq = job->seq,
+                    .rank = job->rank,
                     .kind = job->kind,
                     .priority = job->priority,
                     .work = job->work,
@@ -26,7 +28,10 @@ bool line_add(line *l, const limn_job *job) {
     if (l->count == l->cap) {
         int cap = l->cap ? l->cap * 2 : 64;
         line_item *grown = limn_mem_realloc(l->items, (size_t)cap * sizeof *grown);
-        if (!grown) return false;
+        if (!grown) {
+            l->partial = true;
+            return false;
+        }
         l->items = grown;
         l->cap = cap;
     }
@@ -52,6 +57,15 @@ void line_remove(line *l, const char *id) {
     if (at < 0) return;
     memmove(&l->items[at], &l->items[at + 1], (size_t)(l->count - at - 1) * sizeof *l->items);
     l->count--;
+}
+
+void line_sort(line *l) {
+    for (int i = 1; i < l->count; i++) {
+        line_item it = l->items[i];
+        int at = i;
+        for (; at > 0 && goes_before(&it, &l->items[at - 1]); at--) l->items[at] = l->items[at - 1];
+        l->items[at] = it;
+    }
 }
 
 int line_count_owner(const line *l, const char *owner) {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* What clients read and change: jobs, lists, waiting, feeds, cancel, remove; see queue.h. */
+/* What clients read: jobs, lists, waiting, feeds; see queue.h. */
 #include <stdio.h>
 #include <string.h>
 
 #include "job/queue_impl.h"
 
 /* ---- reading ---- */
-limn_status limn_queue_get(limn_queue *q, const char *owner, const char *id, limn_job **out,
-                           limn_err *err) {
+limn_status queue_get_any(limn_queue *q, const char *owner, const char *id, limn_job **out,
+                          limn_err *err) {
     *out = NULL;
     if (!limn_job_id_is_valid(id)) return limn_fail(err, LIMN_E_NOT_FOUND, "there is no such job");
     limn_status st = q->store->ops->get(q->store, out, id, err);
@@ -15,6 +15,38 @@ limn_status limn_queue_get(limn_queue *q, const char *owner, const char *id, lim
         limn_job_free(out);
         st = limn_fail(err, LIMN_E_NOT_FOUND, "there is no job %s", id);
     }
+    return st;
+}
+
+/* Of a job that runs: what it has finished so far; those rows come with its end. */
+static limn_status add_outputs(limn_queue *q, limn_job *j, limn_err *err) {
+    limn_status st = LIMN_OK;
+    pthread_mutex_lock(&q->lock);
+    const limn_run *r = queue_find_run(q, j->id);
+    for (int i = 0; r && i < r->n_outputs && st == LIMN_OK; i++)
+        st = limn_job_add_artifact(j, &r->outputs[i], err);
+    pthread_mutex_unlock(&q->lock);
+    return st;
+}
+
+static void hide_deleted(limn_job *j) {
+    int n = 0;
+    for (int i = 0; i < j->n_artifacts; i++)
+        if (j->artifacts[i].deleted_ms > 0)
+            limn_artifact_deinit(&j->artifacts[i]);
+        else
+            j->artifacts[n++] = j->artifacts[i];
+    j->n_artifacts = n;
+}
+
+limn_status limn_queue_get(limn_queue *q, const char *owner, const char *id, limn_job **out,
+                           limn_err *err) {
+    limn_status st = queue_get_any(q, owner, id, out, err);
+    if (st == LIMN_OK && (*out)->deleted_ms > 0)
+        st = limn_fail(err, LIMN_E_NOT_FOUND, "there is no job %s", id);
+    if (st == LIMN_OK) hide_deleted(*out);
+    if (st == LIMN_OK && (*out)->state == LIMN_JOB_RUNNING) st = add_outputs(q, *out, err);
+    if (st != LIMN_OK) limn_job_free(out);
     return st;
 }
 
@@ -30,6 +62,9 @@ limn_status limn_queue_list(limn_queue *q, const limn_job_query *query, limn_job
     }
     if (st == LIMN_OK) st = q->store->ops->list(q->store, out, &folded, err);
     limn_mem_free(words);
+    for (int i = 0; i < out->count && st == LIMN_OK && query->with_artifacts; i++)
+        if (out->jobs[i]->state == LIMN_JOB_RUNNING) st = add_outputs(q, out->jobs[i], err);
+    if (st != LIMN_OK) limn_job_page_deinit(out);
     return st;
 }
 
@@ -38,12 +73,36 @@ limn_status limn_queue_counts(limn_queue *q, const char *owner, limn_job_counts 
     return q->store->ops->counts(q->store, out, owner, err);
 }
 
+static limn_status copy_artifact(limn_artifact *out, const limn_artifact *a, limn_err *err) {
+    *out = *a;
+    out->recipe = out->text = NULL;
+    limn_status st = limn_job_set_text(&out->recipe, a->recipe, err);
+    if (st == LIMN_OK) st = limn_job_set_text(&out->text, a->text, err);
+    if (st != LIMN_OK) limn_artifact_deinit(out);
+    return st;
+}
+
+/* A file that a run has finished, before its row is there. */
+static limn_status find_output(limn_queue *q, const char *owner, const char *sha,
+                               limn_artifact *out, limn_err *err) {
+    limn_status st = LIMN_E_NOT_FOUND;
+    pthread_mutex_lock(&q->lock);
+    for (const limn_run *r = q->runs; r && st == LIMN_E_NOT_FOUND; r = r->next)
+        for (int i = 0; i < r->n_outputs && st == LIMN_E_NOT_FOUND; i++)
+            if (!r->lost && (!owner || strcmp(r->job->owner, owner) == 0) &&
+                strcmp(r->outputs[i].sha, sha) == 0)
+                st = copy_artifact(out, &r->outputs[i], err);
+    pthread_mutex_unlock(&q->lock);
+    return st;
+}
+
 limn_status limn_queue_artifact(limn_queue *q, const char *owner, const char *sha,
                                 limn_artifact *out, limn_err *err) {
     *out = (limn_artifact){0};
     if (!limn_sha_is_valid(sha))
         return limn_fail(err, LIMN_E_NOT_FOUND, "there is no such artifact");
-    return q->store->ops->artifact(q->store, out, owner, sha, err);
+    limn_status st = find_output(q, owner, sha, out, err);
+    return st == LIMN_E_NOT_FOUND ? q->store->ops->artifact(q->store, out, owner, sha, err) : st;
 }
 
 /* `lock` held. */
@@ -59,17 +118,12 @@ static void stand_running(const limn_run *r, limn_standing *out) {
 }
 
 /* `lock` held. */
-static void stand_waiting(const limn_queue *q, int at, limn_standing *out) {
-    double before = line_seconds(&q->line, at), running = 0;
-    for (const limn_run *r = q->runs; r; r = r->next) {
-        if (r->left_seconds < 0) running = -1;
-        if (running >= 0 && r->left_seconds > running) running = r->left_seconds;
-    }
+static void stand_waiting(const limn_queue *q, const line *l, int at, limn_standing *out) {
     out->state = LIMN_JOB_QUEUED;
     out->position = at;
-    if (before >= 0 && running >= 0) out->start_seconds = before + running;
-    if (out->start_seconds >= 0 && q->line.items[at].seconds >= 0)
-        out->left_seconds = out->start_seconds + q->line.items[at].seconds;
+    out->start_seconds = queue_start_seconds(q, (limn_job_lane)(l - q->line), at);
+    if (out->start_seconds >= 0 && l->items[at].seconds >= 0)
+        out->left_seconds = out->start_seconds + l->items[at].seconds;
 }
 
 limn_status limn_queue_standing(limn_queue *q, const char *owner, const char *id,
@@ -90,13 +144,14 @@ limn_status limn_queue_standing(limn_queue *q, const char *owner, const char *id
     }
     pthread_mutex_lock(&q->lock);
     const limn_run *r = queue_find_run(q, id);
-    int at = line_find(&q->line, id);
+    int at;
+    const line *l = queue_find_line(q, id, &at);
     if (r) {
         stand_running(r, out);
         out->position = 0;
         out->start_seconds = 0;
-    } else if (at >= 0) {
-        stand_waiting(q, at, out);
+    } else if (l) {
+        stand_waiting(q, l, at, out);
     }
     pthread_mutex_unlock(&q->lock);
     return LIMN_OK;
@@ -105,10 +160,13 @@ limn_status limn_queue_standing(limn_queue *q, const char *owner, const char *id
 bool limn_queue_running(limn_queue *q, const char *owner, char out[LIMN_JOB_ID_LEN + 1]) {
     out[0] = 0;
     pthread_mutex_lock(&q->lock);
-    /* The list has the newest first; who looks at "the" running job means the oldest. */
-    for (const limn_run *r = q->runs; r; r = r->next)
-        if (!r->lost && (!owner || strcmp(r->job->owner, owner) == 0))
-            memcpy(out, r->job->id, LIMN_JOB_ID_LEN + 1);
+    /* The list has the newest first; who looks at "the" running job means the oldest one, and a
+     * drawing before a question. */
+    for (int lane = 0; lane < LIMN_JOB_LANES && !out[0]; lane++)
+        for (const limn_run *r = q->runs; r; r = r->next)
+            if (!r->lost && (int)r->job->lane == lane &&
+                (!owner || strcmp(r->job->owner, owner) == 0))
+                memcpy(out, r->job->id, LIMN_JOB_ID_LEN + 1);
     pthread_mutex_unlock(&q->lock);
     return out[0] != 0;
 }
@@ -182,107 +240,5 @@ limn_status limn_queue_wait(limn_queue *q, const char *owner, const char *id, in
     }
 out:
     limn_feed_close(&feed);
-    return st;
-}
-
-/* ---- changing ---- */
-typedef struct cancelling {
-    limn_job *job;
-    bool waited; /* it was in the line and is cancelled now */
-} cancelling;
-
-static limn_status cancel_job(limn_queue *q, void *arg, limn_err *err) {
-    cancelling *c = arg;
-    limn_job_change change = {.id = c->job->id,
-                              .from = LIMN_JOB_QUEUED,
-                              .to = LIMN_JOB_CANCELLED,
-                              .epoch = -1,
-                              .now_ms = queue_now_ms(q),
-                              .error = LIMN_E_CANCELLED,
-                              .error_text = "cancelled before it began"};
-    limn_status st = q->store->ops->change(q->store, &change, err);
-    c->waited = st == LIMN_OK;
-    return st == LIMN_E_CONFLICT ? q->store->ops->request_cancel(q->store, c->job->id, err) : st;
-}
-
-static void cancelled_job(limn_queue *q, void *arg, limn_status st) {
-    cancelling *c = arg;
-    if (st != LIMN_OK) return;
-    pthread_mutex_lock(&q->lock);
-    limn_run *r = queue_find_run(q, c->job->id);
-    if (c->waited) {
-        line_remove(&q->line, c->job->id);
-        q->stats.ended[LIMN_JOB_CANCELLED]++;
-    } else if (r) {
-        r->job->cancel_requested = true;
-        limn_cancel_set(r->cancel);
-    }
-    pthread_mutex_unlock(&q->lock);
-    if (c->waited)
-        queue_post_state(q, c->job, LIMN_JOB_CANCELLED, LIMN_E_CANCELLED, c->job->epoch + 1);
-}
-
-limn_status limn_queue_cancel(limn_queue *q, const char *owner, const char *id,
-                              limn_job_state *state, limn_err *err) {
-    cancelling c = {0};
-    limn_status st = limn_queue_get(q, owner, id, &c.job, err);
-    if (st == LIMN_OK) st = queue_write(q, cancel_job, cancelled_job, &c, err);
-    if (st == LIMN_OK && state) *state = c.waited ? LIMN_JOB_QUEUED : LIMN_JOB_RUNNING;
-    limn_job_free(&c.job);
-    return st;
-}
-
-limn_status limn_queue_cancel_waiting(limn_queue *q, const char *owner, int64_t *count,
-                                      limn_err *err) {
-    limn_job_query query = {
-        .owner = owner, .states = 1u << LIMN_JOB_QUEUED, .oldest_first = true, .limit = 500};
-    limn_job_page page;
-    limn_status st = LIMN_OK;
-    *count = 0;
-    do {
-        LIMN_TRY(q->store->ops->list(q->store, &page, &query, err));
-        for (int i = 0; i < page.count && st == LIMN_OK; i++) {
-            cancelling c = {.job = page.jobs[i]};
-            st = queue_write(q, cancel_job, cancelled_job, &c, err);
-            if (st == LIMN_OK && c.waited) ++*count;
-            if (st == LIMN_E_CONFLICT || st == LIMN_E_NOT_FOUND) st = LIMN_OK;
-        }
-        query.cursor = page.next;
-        limn_job_page_deinit(&page);
-    } while (st == LIMN_OK && query.cursor);
-out:
-    return st;
-}
-
-static limn_status remove_job(limn_queue *q, void *arg, limn_err *err) {
-    const limn_job *j = arg;
-    return q->store->ops->remove(q->store, j->id, err);
-}
-
-static void removed_job(limn_queue *q, void *arg, limn_status st) {
-    const limn_job *j = arg;
-    if (st == LIMN_OK) queue_collect(q, j->artifacts, j->n_artifacts);
-}
-
-limn_status limn_queue_remove(limn_queue *q, const char *owner, const char *id, limn_err *err) {
-    limn_job *j = NULL;
-    limn_status st = limn_queue_get(q, owner, id, &j, err);
-    if (st == LIMN_OK) st = queue_write(q, remove_job, removed_job, j, err);
-    limn_job_free(&j);
-    return st;
-}
-
-static limn_status write_tags(limn_queue *q, void *arg, limn_err *err) {
-    const limn_job *j = arg;
-    return q->store->ops->set_tags(q->store, j->id, (const char *const *)j->tags, j->n_tags, err);
-}
-
-limn_status limn_queue_set_tags(limn_queue *q, const char *owner, const char *id,
-                                const char *const *tags, int n_tags, limn_err *err) {
-    limn_job *j = NULL;
-    limn_status st = limn_queue_get(q, owner, id, &j, err);
-    if (st == LIMN_OK) st = limn_job_set_tags(j, tags, n_tags, err);
-    if (st == LIMN_OK) st = queue_write(q, write_tags, NULL, j, err);
-    limn_job_free(&j);
     return st;
 }

@@ -21,10 +21,10 @@ limn_status queue_refuses(const limn_queue *q, limn_err *err) {
 
 /* `lock` held. */
 static limn_status has_room(const limn_queue *q, const char *owner, limn_err *err) {
-    const line *l = &q->line;
-    if (l->count + l->reserved >= q->opt.max_queued)
-        return limn_fail(err, LIMN_E_BUSY, "%d jobs wait already, which is the most", l->count);
-    if (owner[0] && line_count_owner(l, owner) >= q->opt.max_queued_owner)
+    int waiting = queue_count_waiting(q, NULL);
+    if (waiting + q->reserved >= q->opt.max_queued)
+        return limn_fail(err, LIMN_E_BUSY, "%d jobs wait already, which is the most", waiting);
+    if (owner[0] && queue_count_waiting(q, owner) >= q->opt.max_queued_owner)
         return limn_fail(err, LIMN_E_BUSY, "%d jobs of yours wait already, which is the most",
                          q->opt.max_queued_owner);
     return LIMN_OK;
@@ -141,6 +141,7 @@ static limn_status make_job(limn_queue *q, limn_job **out, const limn_submit *s,
     if (st != LIMN_OK) return st;
     limn_job *j = *out;
     j->kind = s->kind;
+    j->lane = limn_job_kind_lane(s->kind);
     j->priority = s->priority;
     j->keep = s->keep;
     j->preview_every = s->preview_every;
@@ -151,6 +152,7 @@ static limn_status make_job(limn_queue *q, limn_job **out, const limn_submit *s,
     LIMN_TRY(limn_job_set_text(&j->source, s->source ? s->source : "native", err));
     LIMN_TRY(limn_job_set_text(&j->key, s->key, err));
     LIMN_TRY(limn_job_set_text(&j->parent, s->parent, err));
+    LIMN_TRY(limn_job_set_text(&j->trace, s->trace ? s->trace : "", err));
     LIMN_TRY(limn_job_set_tags(j, s->tags, s->n_tags, err));
     LIMN_TRY(q->runner->ops->prepare(q->runner, j, s, err));
     LIMN_CHECK(err, strlen(j->request) <= LIMN_JOB_REQUEST_MAX, LIMN_E_LIMIT,
@@ -198,7 +200,7 @@ static limn_status insert_job(limn_queue *q, void *arg, limn_err *err) {
     if (st == LIMN_OK && (q->draining || q->stop_writer))
         st = limn_fail(err, LIMN_E_BUSY, "the server is shutting down");
     if (st == LIMN_OK) {
-        q->line.reserved++;
+        q->reserved++;
         s->reserved = true;
     }
     pthread_mutex_unlock(&q->lock);
@@ -208,29 +210,25 @@ static limn_status insert_job(limn_queue *q, void *arg, limn_err *err) {
 static void inserted_job(limn_queue *q, void *arg, limn_status st) {
     submitting *s = arg;
     pthread_mutex_lock(&q->lock);
-    if (s->reserved) q->line.reserved--;
+    if (s->reserved) q->reserved--;
     if (st == LIMN_OK) {
-        line_add(&q->line, s->job);
+        line_add(&q->line[s->job->lane], s->job);
         q->stats.submitted++;
     }
     pthread_mutex_unlock(&q->lock);
     if (st != LIMN_OK) return;
     queue_post_state(q, s->job, LIMN_JOB_QUEUED, LIMN_OK, 0);
     pthread_mutex_lock(&q->lock);
-    queue_wake_workers(q);
+    queue_wake_lane(q, s->job->lane);
     pthread_mutex_unlock(&q->lock);
 }
 
 static void fill_standing(limn_queue *q, limn_submitted *out, const char *id) {
     pthread_mutex_lock(&q->lock);
-    int at = line_find(&q->line, id);
-    double before = at >= 0 ? line_seconds(&q->line, at) : 0, running = 0;
-    for (const limn_run *r = q->runs; r && at >= 0; r = r->next) {
-        if (r->left_seconds < 0) running = -1;
-        if (running >= 0 && r->left_seconds > running) running = r->left_seconds;
-    }
-    out->position = at >= 0 ? at : 0;
-    out->start_seconds = before < 0 || running < 0 ? -1 : before + running;
+    int at;
+    const line *l = queue_find_line(q, id, &at);
+    out->position = l ? at : 0;
+    out->start_seconds = l ? queue_start_seconds(q, (limn_job_lane)(l - q->line), at) : 0;
     pthread_mutex_unlock(&q->lock);
 }
 

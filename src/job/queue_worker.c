@@ -61,17 +61,19 @@ typedef struct taking {
     limn_run *run;
     char worker[40];
     char model[256];
+    limn_job_lane lane;
     bool passed;
 } taking;
 
 static limn_status take_job(limn_queue *q, void *arg, limn_err *err) {
     taking *t = arg;
     limn_job_claim c = {.worker = t->worker,
+                        .lane = t->lane,
                         .now_ms = queue_now_ms(q),
                         .lease_until_ms = queue_now_ms(q) + q->opt.lease_ms,
                         .reach = AFFINITY_REACH};
     pthread_mutex_lock(&q->lock);
-    if (t->model[0] && q->passed_over < AFFINITY_TURNS) c.model = t->model;
+    if (t->model[0] && q->passed_over[t->lane] < AFFINITY_TURNS) c.model = t->model;
     bool stop = q->paused || q->draining || q->stop_workers;
     pthread_mutex_unlock(&q->lock);
     if (stop) return limn_fail(err, LIMN_E_NOT_FOUND, "the queue is paused");
@@ -88,11 +90,12 @@ static void took_job(limn_queue *q, void *arg, limn_status st) {
     r->deadline = r->began + q->opt.lease_ms * 1e-3;
     r->images = r->job->images;
     pthread_mutex_lock(&q->lock);
-    line_remove(&q->line, r->job->id);
-    q->passed_over = t->passed ? q->passed_over + 1 : 0;
+    line_remove(&q->line[t->lane], r->job->id);
+    q->passed_over[t->lane] = t->passed ? q->passed_over[t->lane] + 1 : 0;
     r->next = q->runs;
     q->runs = r;
     q->stats.busy++;
+    q->stats.lane_busy[t->lane]++;
     pthread_mutex_unlock(&q->lock);
     queue_post_state(q, r->job, LIMN_JOB_RUNNING, LIMN_OK, r->job->epoch);
 }
@@ -114,19 +117,20 @@ static void unlink_run(limn_queue *q, limn_run *r) {
     while (*at && *at != r) at = &(*at)->next;
     if (*at) *at = r->next;
     q->stats.busy--;
+    q->stats.lane_busy[r->job->lane]--;
     pthread_cond_broadcast(&q->idle);
 }
 
 static void note_end(limn_queue *q, const ending *e) {
     limn_run *r = e->run;
     if (e->change.to == LIMN_JOB_QUEUED) {
-        line_add(&q->line, r->job);
-        queue_wake_workers(q);
+        line_add(&q->line[r->job->lane], r->job);
+        queue_wake_lane(q, r->job->lane);
         return;
     }
     q->stats.ended[e->change.to]++;
     if (e->change.to == LIMN_JOB_SUCCEEDED)
-        line_learn(&q->line, r->job->kind, r->job->model, r->job->work,
+        line_learn(&q->line[r->job->lane], r->job->kind, r->job->model, r->job->work,
                    queue_seconds(q) - r->began);
 }
 
@@ -207,10 +211,10 @@ static void finish(limn_run *r, limn_status st, limn_err *err) {
 
 /* ---- the thread ---- */
 /* Waits until there may be work; false at the end. */
-static bool wait_for_work(limn_queue *q, uint64_t *seen) {
+static bool wait_for_work(limn_queue *q, limn_job_lane lane, uint64_t *seen) {
     bool idle_called = false;
     pthread_mutex_lock(&q->lock);
-    while (!q->stop_workers && (q->paused || q->draining || q->work_count == *seen)) {
+    while (!q->stop_workers && (q->paused || q->draining || q->work_count[lane] == *seen)) {
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += IDLE_MS / 1000;
@@ -221,7 +225,7 @@ static bool wait_for_work(limn_queue *q, uint64_t *seen) {
         q->runner->ops->idle(q->runner);
         pthread_mutex_lock(&q->lock);
     }
-    *seen = q->work_count;
+    *seen = q->work_count[lane];
     bool go = !q->stop_workers;
     pthread_mutex_unlock(&q->lock);
     return go;
@@ -230,7 +234,14 @@ static bool wait_for_work(limn_queue *q, uint64_t *seen) {
 static void run_one(limn_run *r) {
     limn_queue *q = r->q;
     limn_err err = {0};
-    limn_status st = q->runner->ops->run(q->runner, r, &err);
+    limn_status st;
+    do /* skipped before any picture was in work: from the beginning */
+        st = q->runner->ops->run(q->runner, r, &err);
+    while (st == LIMN_E_CANCELLED && r->n_outputs == 0 && limn_run_skip(r));
+    if (st == LIMN_OK && r->skipped > 0 && r->n_outputs == 0) {
+        limn_cancel_set(r->cancel);
+        st = limn_fail(&err, LIMN_E_CANCELLED, "every picture was skipped");
+    }
     if (st == LIMN_E_CANCELLED && !limn_cancel_is_set(r->cancel))
         st = limn_fail(&err, LIMN_E_INTERNAL, "the run ended itself as cancelled");
     if (st != LIMN_OK && st != LIMN_E_CANCELLED)
@@ -249,7 +260,7 @@ static void run_all(limn_queue *q, taking *t) {
         }
         t->model[0] = 0;
         if (q->runner->ops->ready_model)
-            q->runner->ops->ready_model(q->runner, t->model, sizeof t->model);
+            q->runner->ops->ready_model(q->runner, t->lane, t->model, sizeof t->model);
         limn_status st = queue_write(q, take_job, took_job, t, &err);
         if (st == LIMN_OK) run_one(t->run);
         run_free(&t->run);
@@ -262,14 +273,15 @@ static void run_all(limn_queue *q, taking *t) {
     }
 }
 
-void *queue_worker_main(void *queue) {
-    limn_queue *q = queue;
-    taking t = {0};
+void *queue_worker_main(void *arg) {
+    const worker *self = arg;
+    limn_queue *q = self->q;
+    taking t = {.lane = self->lane};
     uint64_t seen = 0;
     char id[LIMN_JOB_ID_LEN + 1];
     limn_job_id_make(id, 0);
     snprintf(t.worker, sizeof t.worker, "worker-%.12s", id + 24);
-    while (wait_for_work(q, &seen)) run_all(q, &t);
+    while (wait_for_work(q, t.lane, &seen)) run_all(q, &t);
     return NULL;
 }
 
@@ -387,6 +399,19 @@ void limn_run_text(limn_run *run, limn_said_kind said, const char *text, size_t 
     post(run, &e);
 }
 
+bool limn_run_skip(limn_run *run) {
+    limn_queue *q = run->q;
+    pthread_mutex_lock(&q->lock);
+    bool skip = run->skip && !run->lost && !run->requeue && !run->job->cancel_requested;
+    if (skip) {
+        run->skip = false;
+        run->skipped++;
+        limn_cancel_clear(run->cancel);
+    }
+    pthread_mutex_unlock(&q->lock);
+    return skip;
+}
+
 limn_status limn_run_output(limn_run *run, const limn_artifact *a, const void *data, size_t size,
                             const limn_image *image, limn_err *err) {
     limn_artifact made = {.role = a->role, .index = run->job->n_artifacts + run->n_outputs};
@@ -394,11 +419,15 @@ limn_status limn_run_output(limn_run *run, const limn_artifact *a, const void *d
     if (st != LIMN_OK) return st;
     LIMN_TRY(limn_job_set_text(&made.recipe, a->recipe, err));
     LIMN_TRY(limn_job_set_text(&made.text, a->text, err));
+    pthread_mutex_lock(&run->q->lock);
     limn_artifact *grown =
         limn_mem_realloc(run->outputs, ((size_t)run->n_outputs + 1) * sizeof *grown);
+    if (grown) {
+        run->outputs = grown;
+        grown[run->n_outputs++] = made;
+    }
+    pthread_mutex_unlock(&run->q->lock);
     LIMN_CHECK(err, grown, LIMN_E_NOMEM, "no memory for an artifact");
-    run->outputs = grown;
-    grown[run->n_outputs++] = made;
     limn_job_event e = event_for(run, LIMN_JOB_EVENT_OUTPUT);
     e.artifact = &made;
     post(run, &e);

@@ -169,9 +169,9 @@ static void gave_up(limn_queue *q, void *arg, limn_status st) {
     if (st != LIMN_OK) return;
     pthread_mutex_lock(&q->lock);
     if (l->to == LIMN_JOB_QUEUED) {
-        line_add(&q->line, l->job);
+        line_add(&q->line[l->job->lane], l->job);
         q->stats.retries++;
-        queue_wake_workers(q);
+        queue_wake_lane(q, l->job->lane);
     } else {
         q->stats.ended[l->to]++;
     }
@@ -247,13 +247,39 @@ static void trim_history(limn_queue *q) {
     limn_retention how = {.max_jobs = q->opt.keep_jobs, .spare_tag = "keep", .limit = TRIM_ROWS};
     int days = q->opt.keep_days;
     pthread_mutex_unlock(&q->lock);
-    if (clock_is_sane(q)) how.before_ms = queue_now_ms(q) - (int64_t)days * 86400000;
+    if (clock_is_sane(q)) {
+        how.before_ms = queue_now_ms(q) - (int64_t)days * 86400000;
+        how.deleted_ms = queue_now_ms(q) - q->opt.trash_ms;
+    }
     if (q->store->ops->stale(q->store, &page, &how, NULL) != LIMN_OK) return;
     if (page.count > 0 && serve_own(q, remove_page, NULL, &page) == LIMN_OK)
         for (int i = 0; i < page.count; i++)
             queue_collect(q, page.jobs[i]->artifacts, page.jobs[i]->n_artifacts);
     if (page.count == TRIM_ROWS) q->next_trim = 0; /* there is more */
     limn_job_page_deinit(&page);
+}
+
+/* Files that were deleted singly and cannot be restored any more. */
+typedef struct dropping {
+    char sha[TRIM_ROWS][LIMN_SHA_LEN + 1];
+    int n;
+} dropping;
+
+static limn_status drop_deleted(limn_queue *q, void *arg, limn_err *err) {
+    dropping *d = arg;
+    return q->store->ops->drop_deleted(q->store, queue_now_ms(q) - q->opt.trash_ms, d->sha,
+                                       TRIM_ROWS, &d->n, err);
+}
+
+static void trim_deleted(limn_queue *q) {
+    dropping d = {.n = 0};
+    if (!clock_is_sane(q) || serve_own(q, drop_deleted, NULL, &d) != LIMN_OK) return;
+    for (int i = 0; i < d.n; i++) {
+        limn_artifact a = {0};
+        memcpy(a.sha, d.sha[i], sizeof a.sha);
+        queue_collect(q, &a, 1);
+    }
+    if (d.n == TRIM_ROWS) q->next_trim = 0;
 }
 
 static limn_status drop_holds(limn_queue *q, void *arg, limn_err *err) {
@@ -291,6 +317,7 @@ static void keep_house(limn_queue *q) {
     if (clock_is_sane(q) && serve_own(q, drop_holds, NULL, &dropped) == LIMN_OK && dropped > 0)
         limn_artifacts_sweep(q->artifacts, is_used, q, &removed);
     trim_history(q);
+    trim_deleted(q);
 }
 
 /* ---- the thread ---- */

@@ -35,6 +35,7 @@ typedef struct limn_submit {
     const char *source; /* NULL: "native" */
     const char *key;    /* idempotency key; NULL: none */
     const char *parent; /* NULL: none */
+    const char *trace;  /* W3C trace id; NULL: none */
     const char *const *tags;
     int n_tags;
     int priority; /* -100..100 */
@@ -47,16 +48,18 @@ typedef struct limn_runner_ops {
     void (*close)(limn_runner *r);
     /* Any thread, milliseconds: refuses what run would refuse (unknown names, sizes, missing
      * pictures) and fills job->request (canonical, with every random choice made), words, title,
-     * model, seed, work, images, and an artifact of role INPUT for every picture it refers to. */
+     * model, seed, work, images, lane (of LOAD and UNLOAD), and an artifact of role INPUT for every
+     * picture it refers to. */
     limn_status (*prepare)(limn_runner *r, limn_job *job, const limn_submit *submit, limn_err *err);
-    /* A worker's thread: does the job. E_CANCELLED when the run's flag was set. */
+    /* A worker's thread, one per lane at a time: does the job. E_CANCELLED when the run's flag was
+     * set. */
     limn_status (*run)(limn_runner *r, limn_run *run, limn_err *err);
     /* A worker's thread, when nothing has waited for a second: housekeeping that may take time.
      * NULL: none. */
     void (*idle)(limn_runner *r);
-    /* Name of the model that is ready, "" when none: jobs that use it go first among equals. NULL:
-     * always "". `out` has `size` bytes. Any thread. */
-    void (*ready_model)(limn_runner *r, char *out, size_t size);
+    /* Name of the lane's model that is ready, "" when none: jobs that use it go first among equals.
+     * LIMN_JOB_LANES: of any lane. NULL: always "". `out` has `size` bytes. Any thread. */
+    void (*ready_model)(limn_runner *r, limn_job_lane lane, char *out, size_t size);
 } limn_runner_ops;
 
 struct limn_runner {
@@ -68,6 +71,9 @@ void limn_runner_close(limn_runner **r);
 const limn_job *limn_run_job(const limn_run *run);
 limn_artifacts *limn_run_artifacts(limn_run *run);
 const limn_cancel *limn_run_cancel(const limn_run *run);
+/* A drawing asks when the flag was set: true, once, when only the picture in work is to be given
+ * up; the flag is clear then. */
+bool limn_run_skip(limn_run *run);
 /* `e`: stage, image, images, step, steps, times and preview as limn.h has them; the preview is sent
  * as JPEG, and left out when nobody looks. */
 void limn_run_report(limn_run *run, const limn_event *e);

@@ -264,6 +264,7 @@ static limn_status prepare_model(engine_runner *r, limn_job *job, const limn_sub
     if (st == LIMN_OK) st = find_model(r, &item, job->model, err);
     if (st != LIMN_OK) return st;
     st = limn_job_set_text(&job->model, item.name, err);
+    if (item.kind == LIMN_SHELF_SEE) job->lane = LIMN_JOB_LANE_SEE;
     limn_shelf_item_deinit(&item);
     return st;
 }
@@ -345,6 +346,10 @@ out:
     return st;
 }
 
+static bool skip(void *user) {
+    return limn_run_skip(((const drawing_run *)user)->run);
+}
+
 static limn_status draw(engine_runner *r, drawing_run *d, limn_err *err) {
     limn_shelf_item item = {0};
     limn_engine *engine;
@@ -354,6 +359,7 @@ static limn_status draw(engine_runner *r, drawing_run *d, limn_err *err) {
                         .user = d,
                         .cancel = limn_run_cancel(d->run),
                         .picture = picture_done,
+                        .skip = d->picture ? NULL : skip,
                         .preview_every = limn_run_job(d->run)->preview_every};
     limn_status st = LIMN_OK;
     LIMN_TRY(limn_shelf_find(r->shelf, &item, LIMN_SHELF_DRAW,
@@ -496,8 +502,11 @@ static void engine_idle(limn_runner *runner) {
     limn_model_pool_save(((engine_runner *)runner)->pool);
 }
 
-static void engine_ready_model(limn_runner *runner, char *out, size_t size) {
-    limn_model_pool_last(((engine_runner *)runner)->pool, out, size);
+static void engine_ready_model(limn_runner *runner, limn_job_lane lane, char *out, size_t size) {
+    unsigned kinds = 1u << LIMN_SHELF_DRAW | 1u << LIMN_SHELF_SEE;
+    if (lane == LIMN_JOB_LANE_DRAW) kinds = 1u << LIMN_SHELF_DRAW;
+    if (lane == LIMN_JOB_LANE_SEE) kinds = 1u << LIMN_SHELF_SEE;
+    limn_model_pool_last(((engine_runner *)runner)->pool, kinds, out, size);
 }
 
 /* ---- the runner ---- */

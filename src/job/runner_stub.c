@@ -141,8 +141,10 @@ static limn_status run_draw(const stub *s, limn_run *run, limn_err *err) {
     if (st != LIMN_OK) return st;
     const limn_gen *g = limn_gen_of(p);
     int images = (int)(g->count * g->batch_size);
-    for (int i = 0; i < images && st == LIMN_OK; i++)
+    for (int i = 0; i < images && st == LIMN_OK; i++) {
         st = draw_one(s, run, p, g->seed + i, i, images, NULL, err);
+        if (st == LIMN_E_CANCELLED && limn_run_skip(run)) st = LIMN_OK;
+    }
     limn_params_free(&p);
     return st;
 }

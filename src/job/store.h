@@ -33,6 +33,7 @@ typedef struct limn_job_change {
 /* What to hand to a worker. */
 typedef struct limn_job_claim {
     const char *worker;
+    limn_job_lane lane;
     int64_t now_ms, lease_until_ms;
     const char *model; /* that is ready: among jobs of the same priority those that use it go first,
                           as far as `reach` places ahead; NULL: strictly in order */
@@ -54,6 +55,7 @@ typedef struct limn_job_query {
     bool top_level;         /* no job that has a parent */
     int64_t from_ms, to_ms; /* created_ms, inclusive; 0: no bound */
     bool oldest_first;
+    bool deleted;   /* those that were deleted, instead of the others */
     int64_t cursor; /* `next` of the page before; 0: first page */
     int limit;      /* 1..500; 0: 50 */
     bool with_artifacts;
@@ -76,7 +78,8 @@ typedef struct limn_job_counts {
 typedef struct limn_retention {
     int64_t max_jobs;      /* the newest stay */
     int64_t before_ms;     /* finished before this */
-    const char *spare_tag; /* jobs with this tag stay; NULL: none */
+    int64_t deleted_ms;    /* deleted before this */
+    const char *spare_tag; /* jobs with this tag stay, unless they were deleted; NULL: none */
     int limit;             /* rows of one answer, 1..500 */
 } limn_retention;
 
@@ -107,6 +110,18 @@ typedef struct limn_store_ops {
     limn_status (*request_cancel)(limn_store *s, const char *id, limn_err *err);
     limn_status (*set_tags)(limn_store *s, const char *id, const char *const *tags, int n_tags,
                             limn_err *err);
+    /* Where a waiting job stands. E_CONFLICT: it does not wait. */
+    limn_status (*place)(limn_store *s, const char *id, int priority, int64_t rank, limn_err *err);
+    /* A finished job is deleted (at_ms > 0; its key is free then) or restored (0). E_CONFLICT: it
+     * has not ended, or is in that state already. */
+    limn_status (*set_deleted)(limn_store *s, const char *id, int64_t at_ms, limn_err *err);
+    /* The same for a file of a finished job that did not go in; at_ms < 0: its rows are removed.
+     * E_NOT_FOUND: the job has none of this name in the other state. */
+    limn_status (*set_artifact_deleted)(limn_store *s, const char *id, const char *sha,
+                                        int64_t at_ms, limn_err *err);
+    /* Removes up to `room` rows of files that were deleted before this time; sha[*n] of them. */
+    limn_status (*drop_deleted)(limn_store *s, int64_t before_ms, char (*sha)[LIMN_SHA_LEN + 1],
+                                int room, int *n, limn_err *err);
     /* A finished job and its artifact rows. E_CONFLICT: it has not ended. */
     limn_status (*remove)(limn_store *s, const char *id, limn_err *err);
     /* An upload that no job refers to yet, kept until `until_ms`. */
@@ -114,7 +129,8 @@ typedef struct limn_store_ops {
                         limn_err *err);
     limn_status (*drop_holds)(limn_store *s, int64_t now_ms, int *dropped, limn_err *err);
 
-    /* ---- reads: any thread ---- */
+    /* ---- reads: any thread. What was deleted is seen by `get` and `stale` only, deleted jobs also
+     * by a query for them. ---- */
     limn_status (*get)(limn_store *s, limn_job **out, const char *id, limn_err *err);
     limn_status (*find_key)(limn_store *s, limn_job **out, const char *owner, const char *key,
                             limn_err *err);

@@ -58,6 +58,17 @@ static const char *const migrations[] = {
     " job INTEGER NOT NULL REFERENCES job (seq) ON DELETE CASCADE,"
     " at_ms INTEGER NOT NULL, state INTEGER NOT NULL, epoch INTEGER NOT NULL) STRICT;"
     "CREATE INDEX log_job ON log (job);",
+    /* 2: lanes, places that can be changed, deleting that can be undone, traces */
+    "ALTER TABLE job ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN lane INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN trace TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE job ADD COLUMN deleted_ms INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE artifact ADD COLUMN deleted_ms INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE job SET rank = seq, lane = (kind = 2);"
+    "DROP INDEX job_waiting;"
+    "CREATE INDEX job_waiting ON job (lane, priority DESC, rank, seq) WHERE state = 0;"
+    "CREATE INDEX job_deleted ON job (deleted_ms) WHERE deleted_ms > 0;"
+    "CREATE INDEX artifact_deleted ON artifact (deleted_ms) WHERE deleted_ms > 0;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 
@@ -368,19 +379,19 @@ static limn_status insert_row(sqlite_conn *c, const limn_job *j, limn_err *err) 
         "INSERT INTO job (id, kind, state, owner, source, key, parent, priority, keep,"
         " preview_every, model, seed, words, title, request, request_hash, work, images,"
         " created_ms, started_ms, finished_ms, attempt, max_attempts, epoch, worker,"
-        " lease_until_ms, cancel_requested, error, error_text)"
+        " lease_until_ms, cancel_requested, error, error_text, lane, trace)"
         " VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, ?, 0, '', 0,"
-        " 0, 0, '')";
+        " 0, 0, '', ?, ?)";
     sqlite3_stmt *q;
     bool row;
-    limn_status st =
-        limn_sqlite_query(c, &q, err, sql,
-                          "tittttiiititttt"
-                          "diii",
-                          j->id, (int64_t)j->kind, j->owner, j->source, j->key, j->parent,
-                          (int64_t)j->priority, (int64_t)j->keep, (int64_t)j->preview_every,
-                          j->model, j->seed, j->words, j->title, j->request, j->request_hash,
-                          j->work, (int64_t)j->images, j->created_ms, (int64_t)j->max_attempts);
+    limn_status st = limn_sqlite_query(
+        c, &q, err, sql,
+        "tittttiiititttt"
+        "diiiit",
+        j->id, (int64_t)j->kind, j->owner, j->source, j->key, j->parent, (int64_t)j->priority,
+        (int64_t)j->keep, (int64_t)j->preview_every, j->model, j->seed, j->words, j->title,
+        j->request, j->request_hash, j->work, (int64_t)j->images, j->created_ms,
+        (int64_t)j->max_attempts, (int64_t)j->lane, j->trace);
     if (st == LIMN_OK && !j->has_seed) sqlite3_bind_null(q, 11);
     return st == LIMN_OK ? limn_sqlite_step(c, q, &row, err) : st;
 }
@@ -389,7 +400,8 @@ static limn_status sqlite_insert(limn_store *store, limn_job *j, limn_err *err) 
     sqlite_conn *c = &((sqlite_store *)store)->writer;
     limn_status st = LIMN_OK;
     LIMN_TRY(insert_row(c, j, err));
-    j->seq = sqlite3_last_insert_rowid(c->db);
+    j->rank = j->seq = sqlite3_last_insert_rowid(c->db);
+    LIMN_TRY(limn_sqlite_run(c, err, NULL, "UPDATE job SET rank = seq WHERE seq = ?", "i", j->seq));
     LIMN_TRY(write_tags(c, j->seq, (const char *const *)j->tags, j->n_tags, err));
     for (int i = 0; i < j->n_artifacts; i++) {
         LIMN_TRY(add_artifact(c, j->seq, &j->artifacts[i], err));
@@ -420,17 +432,18 @@ static limn_status pick_waiting(sqlite_conn *c, limn_job_claim *claim, int64_t *
     limn_status st = LIMN_OK;
     claim->passed = false;
     LIMN_TRY(limn_sqlite_query(c, &q, err,
-                               "SELECT seq, priority FROM job WHERE state = 0"
-                               " ORDER BY priority DESC, seq LIMIT 1",
-                               ""));
+                               "SELECT seq, priority FROM job WHERE state = 0 AND lane = ?"
+                               " ORDER BY priority DESC, rank, seq LIMIT 1",
+                               "i", (int64_t)claim->lane));
     LIMN_TRY(first_number(c, q, &head, &priority, err));
     *seq = head;
     if (head == 0 || !claim->model) goto out;
-    LIMN_TRY(limn_sqlite_query(c, &q, err,
-                               "SELECT seq, 0 FROM (SELECT seq, model FROM job WHERE state = 0"
-                               " AND priority = ? ORDER BY seq LIMIT ?) WHERE model = ?"
-                               " ORDER BY seq LIMIT 1",
-                               "iit", priority, (int64_t)claim->reach, claim->model));
+    LIMN_TRY(limn_sqlite_query(
+        c, &q, err,
+        "SELECT seq, 0 FROM (SELECT seq, rank, model FROM job WHERE"
+        " state = 0 AND lane = ? AND priority = ? ORDER BY rank, seq LIMIT ?)"
+        " WHERE model = ? ORDER BY rank, seq LIMIT 1",
+        "iiit", (int64_t)claim->lane, priority, (int64_t)claim->reach, claim->model));
     LIMN_TRY(first_number(c, q, &other, NULL, err));
     if (other != 0 && other != head) {
         *seq = other;
@@ -461,7 +474,7 @@ static limn_status sqlite_claim(limn_store *store, limn_job **out, limn_job_clai
     st = limn_sqlite_job(out, q, err);
     sqlite3_reset(q);
     LIMN_TRY(st);
-    LIMN_TRY(limn_sqlite_details(c, *out, true, err));
+    LIMN_TRY(limn_sqlite_details(c, *out, SQLITE_FILES_LIVE, err));
     LIMN_TRY(write_log(c, seq, claim->now_ms, LIMN_JOB_RUNNING, (*out)->epoch, err));
 out:
     if (st != LIMN_OK) limn_job_free(out);
@@ -554,6 +567,67 @@ static limn_status sqlite_remove(limn_store *store, const char *id, limn_err *er
     return st == LIMN_OK && changed == 0 ? why_not(c, id, err) : st;
 }
 
+static limn_status sqlite_place(limn_store *store, const char *id, int priority, int64_t rank,
+                                limn_err *err) {
+    sqlite_conn *c = &((sqlite_store *)store)->writer;
+    int changed = 0;
+    limn_status st = limn_sqlite_run(
+        c, err, &changed, "UPDATE job SET priority = ?, rank = ? WHERE id = ? AND state = 0", "iit",
+        (int64_t)priority, rank, id);
+    return st == LIMN_OK && changed == 0 ? why_not(c, id, err) : st;
+}
+
+static limn_status sqlite_set_deleted(limn_store *store, const char *id, int64_t at_ms,
+                                      limn_err *err) {
+    sqlite_conn *c = &((sqlite_store *)store)->writer;
+    int changed = 0;
+    limn_status st = limn_sqlite_run(
+        c, err, &changed,
+        "UPDATE job SET deleted_ms = ?1, key = CASE WHEN ?1 > 0 THEN NULL ELSE key END"
+        " WHERE id = ?2 AND state >= 2 AND (deleted_ms > 0) = (?1 = 0)",
+        "it", at_ms, id);
+    return st == LIMN_OK && changed == 0 ? why_not(c, id, err) : st;
+}
+
+static limn_status sqlite_set_artifact_deleted(limn_store *store, const char *id, const char *sha,
+                                               int64_t at_ms, limn_err *err) {
+    sqlite_conn *c = &((sqlite_store *)store)->writer;
+    int changed = 0;
+    int64_t seq = 0;
+    limn_status st = seq_of(c, id, &seq, NULL, err);
+    if (st != LIMN_OK) return st;
+    if (at_ms < 0)
+        st = limn_sqlite_run(c, err, &changed,
+                             "DELETE FROM artifact WHERE job = ? AND sha = ? AND role <> ?", "iti",
+                             seq, sha, (int64_t)LIMN_ARTIFACT_INPUT);
+    else
+        st = limn_sqlite_run(c, err, &changed,
+                             "UPDATE artifact SET deleted_ms = ?1 WHERE job = ?2 AND sha = ?3"
+                             " AND role <> ?4 AND (deleted_ms > 0) = (?1 = 0)",
+                             "iiti", at_ms, seq, sha, (int64_t)LIMN_ARTIFACT_INPUT);
+    if (st == LIMN_OK && changed == 0)
+        st = limn_fail(err, LIMN_E_NOT_FOUND, "the job has no such picture");
+    return st;
+}
+
+static limn_status sqlite_drop_deleted(limn_store *store, int64_t before_ms,
+                                       char (*sha)[LIMN_SHA_LEN + 1], int room, int *n,
+                                       limn_err *err) {
+    sqlite_conn *c = &((sqlite_store *)store)->writer;
+    sqlite3_stmt *q;
+    bool row;
+    *n = 0;
+    limn_status st =
+        limn_sqlite_query(c, &q, err,
+                          "DELETE FROM artifact WHERE rowid IN (SELECT rowid FROM artifact WHERE"
+                          " deleted_ms > 0 AND deleted_ms < ? LIMIT ?) RETURNING sha",
+                          "ii", before_ms, (int64_t)room);
+    while (st == LIMN_OK && (st = limn_sqlite_step(c, q, &row, err)) == LIMN_OK && row)
+        if (*n < room)
+            snprintf(sha[(*n)++], LIMN_SHA_LEN + 1, "%s", (const char *)sqlite3_column_text(q, 0));
+    return st;
+}
+
 static limn_status sqlite_hold(limn_store *store, const limn_artifact *a, const char *owner,
                                int64_t until_ms, limn_err *err) {
     return limn_sqlite_run(&((sqlite_store *)store)->writer, err, NULL,
@@ -584,6 +658,10 @@ static const limn_store_ops sqlite_ops = {
     .renew = sqlite_renew,
     .request_cancel = sqlite_request_cancel,
     .set_tags = sqlite_set_tags,
+    .place = sqlite_place,
+    .set_deleted = sqlite_set_deleted,
+    .set_artifact_deleted = sqlite_set_artifact_deleted,
+    .drop_deleted = sqlite_drop_deleted,
     .remove = sqlite_remove,
     .hold = sqlite_hold,
     .drop_holds = sqlite_drop_holds,

@@ -14,7 +14,7 @@
 
 #include "job/store.h"
 
-enum { SQLITE_READERS = 4, SQLITE_STATEMENTS = 48 };
+enum { SQLITE_READERS = 4, SQLITE_STATEMENTS = 64 };
 
 typedef struct sqlite_conn {
     sqlite3 *db;
@@ -50,14 +50,17 @@ limn_status limn_sqlite_run(sqlite_conn *c, limn_err *err, int *changed, const c
                             const char *types, ...);
 /* Columns of a job in the order that limn_sqlite_job reads them. */
 #define SQLITE_JOB_HEAD                                                                            \
-    "seq, id, kind, state, owner, source, key, parent, priority, keep, preview_every, model, "     \
+    "seq, id, rank, kind, lane, state, owner, source, key, parent, trace, priority, keep, "        \
+    "preview_every, model, "                                                                       \
     "seed, words, title, request_hash, work, images, created_ms, started_ms, finished_ms, "        \
-    "attempt, max_attempts, epoch, worker, lease_until_ms, cancel_requested, error, error_text"
+    "deleted_ms, attempt, max_attempts, epoch, worker, lease_until_ms, cancel_requested, error, "  \
+    "error_text"
 #define SQLITE_JOB_FULL SQLITE_JOB_HEAD ", request, result"
 #define SQLITE_JOB_LIGHT SQLITE_JOB_HEAD ", '', NULL"
 limn_status limn_sqlite_job(limn_job **out, sqlite3_stmt *row, limn_err *err);
-/* Tags and (wanted) artifacts of a job. */
-limn_status limn_sqlite_details(sqlite_conn *c, limn_job *job, bool artifacts, limn_err *err);
+/* Tags and artifacts of a job. */
+typedef enum sqlite_files { SQLITE_FILES_NONE, SQLITE_FILES_LIVE, SQLITE_FILES_ALL } sqlite_files;
+limn_status limn_sqlite_details(sqlite_conn *c, limn_job *job, sqlite_files files, limn_err *err);
 
 /* The reading half of the vtable, store_sqlite_read.c. */
 limn_status limn_sqlite_get(limn_store *s, limn_job **out, const char *id, limn_err *err);

@@ -35,12 +35,15 @@ limn_status limn_sqlite_job(limn_job **out, sqlite3_stmt *row, limn_err *err) {
     int c = 0;
     j->seq = sqlite3_column_int64(row, c++);
     copy_column(j->id, sizeof j->id, row, c++);
+    j->rank = sqlite3_column_int64(row, c++);
     j->kind = (limn_job_kind)sqlite3_column_int(row, c++);
+    j->lane = (limn_job_lane)sqlite3_column_int(row, c++);
     j->state = (limn_job_state)sqlite3_column_int(row, c++);
     LIMN_TRY(take_text(&j->owner, row, c++, err));
     LIMN_TRY(take_text(&j->source, row, c++, err));
     LIMN_TRY(take_text(&j->key, row, c++, err));
     LIMN_TRY(take_text(&j->parent, row, c++, err));
+    LIMN_TRY(take_text(&j->trace, row, c++, err));
     j->priority = sqlite3_column_int(row, c++);
     j->keep = sqlite3_column_int(row, c++);
     j->preview_every = sqlite3_column_int(row, c++);
@@ -55,6 +58,7 @@ limn_status limn_sqlite_job(limn_job **out, sqlite3_stmt *row, limn_err *err) {
     j->created_ms = sqlite3_column_int64(row, c++);
     j->started_ms = sqlite3_column_int64(row, c++);
     j->finished_ms = sqlite3_column_int64(row, c++);
+    j->deleted_ms = sqlite3_column_int64(row, c++);
     j->attempt = sqlite3_column_int(row, c++);
     j->max_attempts = sqlite3_column_int(row, c++);
     j->epoch = sqlite3_column_int64(row, c++);
@@ -71,7 +75,8 @@ out:
     return st;
 }
 
-/* idx, role, sha, mime, width, height, bytes, recipe, text; texts are borrowed from the row. */
+/* idx, role, sha, mime, width, height, bytes, recipe, text, deleted_ms; texts are borrowed from the
+ * row. */
 static limn_artifact artifact_of(sqlite3_stmt *row) {
     limn_artifact a = {
         .index = sqlite3_column_int(row, 0),
@@ -81,6 +86,7 @@ static limn_artifact artifact_of(sqlite3_stmt *row) {
         .bytes = sqlite3_column_int64(row, 6),
         .recipe = (char *)(uintptr_t)sqlite3_column_text(row, 7),
         .text = (char *)(uintptr_t)sqlite3_column_text(row, 8),
+        .deleted_ms = sqlite3_column_int64(row, 9),
     };
     copy_column(a.sha, sizeof a.sha, row, 2);
     copy_column(a.mime, sizeof a.mime, row, 3);
@@ -105,15 +111,16 @@ static limn_status read_tags(sqlite_conn *c, limn_job *j, limn_err *err) {
     return st;
 }
 
-limn_status limn_sqlite_details(sqlite_conn *c, limn_job *j, bool artifacts, limn_err *err) {
+limn_status limn_sqlite_details(sqlite_conn *c, limn_job *j, sqlite_files files, limn_err *err) {
     sqlite3_stmt *q;
     bool row;
     limn_status st = read_tags(c, j, err);
-    if (st != LIMN_OK || !artifacts) return st;
-    st = limn_sqlite_query(c, &q, err,
-                           "SELECT idx, role, sha, mime, width, height, bytes, recipe, text"
-                           " FROM artifact WHERE job = ? ORDER BY idx",
-                           "i", j->seq);
+    if (st != LIMN_OK || files == SQLITE_FILES_NONE) return st;
+    st = limn_sqlite_query(
+        c, &q, err,
+        "SELECT idx, role, sha, mime, width, height, bytes, recipe, text,"
+        " deleted_ms FROM artifact WHERE job = ? AND (deleted_ms = 0 OR ?) ORDER BY idx",
+        "ii", j->seq, (int64_t)(files == SQLITE_FILES_ALL));
     while (st == LIMN_OK && (st = limn_sqlite_step(c, q, &row, err)) == LIMN_OK && row) {
         limn_artifact a = artifact_of(q);
         st = limn_job_add_artifact(j, &a, err);
@@ -130,7 +137,7 @@ static limn_status read_one(sqlite_conn *c, sqlite3_stmt *q, limn_job **out, con
     if (!row) return limn_fail(err, LIMN_E_NOT_FOUND, "there is no job %s", what);
     st = limn_sqlite_job(out, q, err);
     sqlite3_reset(q);
-    if (st == LIMN_OK) st = limn_sqlite_details(c, *out, true, err);
+    if (st == LIMN_OK) st = limn_sqlite_details(c, *out, SQLITE_FILES_ALL, err);
     if (st != LIMN_OK) limn_job_free(out);
     return st;
 }
@@ -222,7 +229,8 @@ static void filter_words(filter *f, const char *words) {
 }
 
 static void filter_build(filter *f, const limn_job_query *q, int limit) {
-    limn_buf_adds(&f->sql, "SELECT " SQLITE_JOB_LIGHT " FROM job WHERE 1");
+    limn_buf_adds(&f->sql, "SELECT " SQLITE_JOB_LIGHT " FROM job WHERE deleted_ms ");
+    limn_buf_adds(&f->sql, q->deleted ? "> 0" : "= 0");
     if (q->owner) filter_text(f, " AND owner = ?", q->owner, strlen(q->owner));
     if (q->states) filter_set(f, "state", q->states, LIMN_JOB_STATES);
     if (q->kinds) filter_set(f, "kind", q->kinds, LIMN_JOB_KINDS);
@@ -258,7 +266,7 @@ static limn_status filter_prepare(sqlite_conn *c, sqlite3_stmt **out, filter *f,
 
 /* Up to `limit` rows into the page; one more sets its cursor. */
 static limn_status fill_page(sqlite_conn *c, sqlite3_stmt *q, limn_job_page *out, int limit,
-                             bool artifacts, limn_err *err) {
+                             sqlite_files files, limn_err *err) {
     bool row;
     limn_status st = LIMN_OK;
     out->jobs = limn_mem_calloc((size_t)limit, sizeof(limn_job *));
@@ -274,7 +282,7 @@ static limn_status fill_page(sqlite_conn *c, sqlite3_stmt *q, limn_job_page *out
         out->count++;
     }
     for (int i = 0; i < out->count && st == LIMN_OK; i++)
-        st = limn_sqlite_details(c, out->jobs[i], artifacts, err);
+        st = limn_sqlite_details(c, out->jobs[i], files, err);
     return st;
 }
 
@@ -289,7 +297,8 @@ limn_status limn_sqlite_list(limn_store *store, limn_job_page *out, const limn_j
     filter_build(&f, query, limit + 1);
     int r = reader_take(s);
     limn_status st = filter_prepare(&s->reader[r], &q, &f, err);
-    if (st == LIMN_OK) st = fill_page(&s->reader[r], q, out, limit, query->with_artifacts, err);
+    sqlite_files files = query->with_artifacts ? SQLITE_FILES_LIVE : SQLITE_FILES_NONE;
+    if (st == LIMN_OK) st = fill_page(&s->reader[r], q, out, limit, files, err);
     sqlite3_finalize(q);
     reader_give(s, r);
     limn_buf_deinit(&f.sql);
@@ -301,9 +310,10 @@ limn_status limn_sqlite_stale(limn_store *store, limn_job_page *out, const limn_
                               limn_err *err) {
     static const char sql[] =
         "SELECT " SQLITE_JOB_LIGHT " FROM job WHERE state >= 2"
-        " AND (finished_ms < ?1 OR (?2 > 0 AND seq <= (SELECT seq FROM job WHERE state >= 2"
+        " AND ((deleted_ms > 0 AND deleted_ms < ?5)"
+        " OR ((finished_ms < ?1 OR (?2 > 0 AND seq <= (SELECT seq FROM job WHERE state >= 2"
         " ORDER BY seq DESC LIMIT 1 OFFSET ?2)))"
-        " AND (?3 IS NULL OR NOT EXISTS (SELECT 1 FROM tag WHERE job = seq AND tag = ?3))"
+        " AND (?3 IS NULL OR NOT EXISTS (SELECT 1 FROM tag WHERE job = seq AND tag = ?3))))"
         " ORDER BY seq LIMIT ?4";
     sqlite_store *s = (sqlite_store *)store;
     *out = (limn_job_page){0};
@@ -311,9 +321,9 @@ limn_status limn_sqlite_stale(limn_store *store, limn_job_page *out, const limn_
     sqlite3_stmt *q;
     int r = reader_take(s);
     sqlite_conn *c = &s->reader[r];
-    limn_status st = limn_sqlite_query(c, &q, err, sql, "iiti", how->before_ms, how->max_jobs,
-                                       how->spare_tag, (int64_t)limit);
-    if (st == LIMN_OK) st = fill_page(c, q, out, limit, true, err);
+    limn_status st = limn_sqlite_query(c, &q, err, sql, "iitii", how->before_ms, how->max_jobs,
+                                       how->spare_tag, (int64_t)limit, how->deleted_ms);
+    if (st == LIMN_OK) st = fill_page(c, q, out, limit, SQLITE_FILES_ALL, err);
     reader_give(s, r);
     if (st != LIMN_OK) limn_job_page_deinit(out);
     return st;
@@ -326,7 +336,8 @@ static limn_status count_rows(sqlite_conn *c, limn_job_counts *out, const char *
     bool row;
     limn_status st = limn_sqlite_query(c, &q, err,
                                        "SELECT state, count(*) FROM job"
-                                       " WHERE (?1 IS NULL OR owner = ?1) GROUP BY state",
+                                       " WHERE deleted_ms = 0 AND (?1 IS NULL OR owner = ?1)"
+                                       " GROUP BY state",
                                        "t", owner);
     while (st == LIMN_OK && (st = limn_sqlite_step(c, q, &row, err)) == LIMN_OK && row) {
         int state = sqlite3_column_int(q, 0);
@@ -363,11 +374,13 @@ limn_status limn_sqlite_artifact(limn_store *store, limn_artifact *out, const ch
                                  const char *sha, limn_err *err) {
     /* What a job drew knows more (its recipe) than what a job was given, or what was uploaded. */
     static const char sql[] =
-        "SELECT idx, role, sha, mime, artifact.width, artifact.height, bytes, recipe, text"
+        "SELECT idx, role, sha, mime, artifact.width, artifact.height, bytes, recipe, text, 0"
         " FROM artifact JOIN job ON job.seq = artifact.job"
         " WHERE sha = ?1 AND (?2 IS NULL OR owner = ?2)"
+        " AND artifact.deleted_ms = 0 AND job.deleted_ms = 0"
         " ORDER BY recipe IS NULL, job.seq LIMIT 1";
-    static const char held[] = "SELECT 0, 1, sha, mime, width, height, bytes, NULL, NULL FROM hold"
+    static const char held[] = "SELECT 0, 1, sha, mime, width, height, bytes, NULL, NULL, 0"
+                               " FROM hold"
                                " WHERE sha = ?1 AND (?2 IS NULL OR owner = ?2) LIMIT 1";
     sqlite_store *s = (sqlite_store *)store;
     sqlite3_stmt *q;

@@ -34,7 +34,7 @@ typedef struct limn_serve_settings {
     int64_t rate_limit; /* cost units per minute; 0: none */
     /* keeping */
     char *data_dir;
-    int64_t queue_depth, history_days, history_jobs;
+    int64_t queue_depth, history_days, history_jobs, trash_hours;
     /* interfaces */
     int compat; /* limn_compat */
     char *default_model;

@@ -403,7 +403,12 @@ limn_status limn_draw(limn_drawing **out, limn_engine *engine, const limn_params
         r.progress.total_work += r.plan.batches * work_of(&r.plan.hires, r.ckpt->latent_scale);
     LIMN_TRY(limn_drawing_new(&d, r.plan.batches * r.plan.images, err));
     LIMN_TRY(limn_init_make(&r.init, &r.plan, r.ckpt, &r.vae, err));
-    for (int b = 0; b < r.plan.batches; b++) LIMN_TRY(draw_batch(d, &r, b, err));
+    for (int b = 0; b < r.plan.batches; b++) {
+        st = draw_batch(d, &r, b, err);
+        if (st == LIMN_E_CANCELLED && watch && watch->skip && watch->skip(watch->user))
+            st = LIMN_OK;
+        LIMN_TRY(st);
+    }
     *out = d;
     d = NULL;
 out:

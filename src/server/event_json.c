@@ -86,6 +86,9 @@ json_t *limn_job_to_json(limn_server *s, const limn_job *job, bool with_params) 
     json_object_set_new(o, "source", json_string(job->source));
     json_object_set_new(o, "parent", text_or_null(job->parent));
     json_object_set_new(o, "priority", json_integer(job->priority));
+    json_object_set_new(o, "lane", json_string(limn_job_lane_word(job->lane)));
+    json_object_set_new(o, "trace", text_or_null(job->trace));
+    json_object_set_new(o, "deleted", time_or_null(job->deleted_ms));
     json_object_set_new(o, "attempt", json_integer(job->attempt));
     json_object_set_new(o, "model", json_string(job->model));
     json_object_set_new(o, "seed", job->has_seed ? json_integer(job->seed) : json_null());

@@ -117,7 +117,7 @@ static void add_queue(limn_buf *out, limn_server *s) {
                         : 0;
     one(out, "limn_queue_oldest_seconds", "gauge", "Age of the job that waits longest.", oldest);
     one(out, "limn_jobs_running", "gauge", "Jobs that run.", q.busy);
-    one(out, "limn_workers", "gauge", "Threads that run jobs.", q.workers);
+    one(out, "limn_workers", "gauge", "Threads that run jobs.", q.workers * LIMN_JOB_LANES);
     one(out, "limn_jobs_submitted_total", "counter", "Jobs accepted.", (double)q.submitted);
     one(out, "limn_jobs_refused_total", "counter", "Jobs refused for want of room.",
         (double)q.refused);

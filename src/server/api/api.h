@@ -66,8 +66,9 @@ json_t *limn_api_styles(limn_http_req *rq);
 limn_http_handler native_draw, native_edit, native_upscale, native_grid, native_see, native_load,
     native_unload;
 /* native_jobs.c */
-limn_http_handler native_jobs, native_job, native_job_tags, native_job_cancel, native_jobs_cancel,
-    native_job_remove, native_job_events, native_events, native_socket;
+limn_http_handler native_jobs, native_job, native_job_change, native_job_cancel, native_job_skip,
+    native_jobs_cancel, native_job_remove, native_job_restore, native_job_artifact_remove,
+    native_job_artifact_restore, native_job_events, native_events, native_socket;
 /* native_files.c */
 limn_http_handler native_artifact, native_artifact_file, native_artifact_thumb, native_upload,
     native_recipe;

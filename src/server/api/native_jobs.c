@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Native routes about jobs and their events (docs/API.md, 3 and 4). */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,35 +60,152 @@ void native_jobs_cancel(limn_http_req *rq) {
         limn_api_fail(rq, &err);
 }
 
+/* ---- deleting and undoing ---- */
+
+static bool wants_forever(limn_http_req *rq) {
+    const char *text = limn_http_query(rq, "forever");
+    return text && (strcmp(text, "1") == 0 || strcmp(text, "true") == 0);
+}
+
 void native_job_remove(limn_http_req *rq) {
     limn_err err = {0};
-    const char *id = job_id(rq);
+    limn_queue *q = rq->server->queue;
+    const char *id = job_id(rq), *owner = limn_http_owner(rq);
     if (!id) return;
-    if (limn_queue_remove(rq->server->queue, limn_http_owner(rq), id, &err) == LIMN_OK)
+    limn_status st = wants_forever(rq) ? limn_queue_remove(q, owner, id, &err)
+                                       : limn_queue_delete(q, owner, id, &err);
+    if (st == LIMN_OK)
         limn_http_reply_empty(rq, 204);
     else
         fail_job(rq, &err);
 }
 
-void native_job_tags(limn_http_req *rq) {
+void native_job_restore(limn_http_req *rq) {
     limn_err err = {0};
-    limn_submit read = {0};
     const char *id = job_id(rq);
     if (!id) return;
-    const json_t *tags = json_object_get(rq->json, "tags");
-    if (!tags || json_object_size(rq->json) != 1) {
-        limn_http_fail(rq, LIMN_HTTP_UNKNOWN_FIELD, NULL, "only {\"tags\": [...]} can be changed");
-        return;
+    if (limn_queue_restore(rq->server->queue, limn_http_owner(rq), id, &err) == LIMN_OK)
+        reply_one(rq, id);
+    else
+        fail_job(rq, &err);
+}
+
+/* The job may be there without such a picture: then that is what is missing. */
+static void fail_artifact(limn_http_req *rq, const char *id, const limn_err *err) {
+    limn_job *job = NULL;
+    bool there = err->status == LIMN_E_NOT_FOUND &&
+                 limn_queue_get(rq->server->queue, limn_http_owner(rq), id, &job, NULL) == LIMN_OK;
+    limn_job_free(&job);
+    if (there)
+        limn_http_fail(rq, LIMN_HTTP_NO_ARTIFACT, NULL, "the job has no such picture");
+    else
+        fail_job(rq, err);
+}
+
+void native_job_artifact_remove(limn_http_req *rq) {
+    limn_err err = {0};
+    const char *id = job_id(rq);
+    if (!id) return;
+    if (limn_queue_delete_artifact(rq->server->queue, limn_http_owner(rq), id, rq->args[1],
+                                   wants_forever(rq), &err) == LIMN_OK)
+        limn_http_reply_empty(rq, 204);
+    else
+        fail_artifact(rq, id, &err);
+}
+
+void native_job_artifact_restore(limn_http_req *rq) {
+    limn_err err = {0};
+    const char *id = job_id(rq);
+    if (!id) return;
+    if (limn_queue_restore_artifact(rq->server->queue, limn_http_owner(rq), id, rq->args[1],
+                                    &err) == LIMN_OK)
+        reply_one(rq, id);
+    else
+        fail_artifact(rq, id, &err);
+}
+
+/* ---- changing ---- */
+
+void native_job_skip(limn_http_req *rq) {
+    limn_err err = {0};
+    const char *id = job_id(rq);
+    if (!id) return;
+    if (limn_queue_skip(rq->server->queue, limn_http_owner(rq), id, &err) == LIMN_OK)
+        reply_one(rq, id);
+    else if (err.status == LIMN_E_CONFLICT)
+        limn_http_fail(rq, LIMN_HTTP_CONFLICT, NULL, "%s", err.text);
+    else
+        fail_job(rq, &err);
+}
+
+/* The members of a change; the rest of the work is one call per kind of change. */
+typedef struct job_change {
+    bool tags, place;
+    int priority;
+    int64_t position;
+    limn_queue_move move;
+    limn_submit read; /* tags */
+} job_change;
+
+static limn_status read_place(job_change *c, const char *name, const json_t *v, limn_err *err) {
+    bool position = strcmp(name, "position") == 0;
+    if (!json_is_integer(v) || (position && json_integer_value(v) < 0))
+        return limn_fail(err, LIMN_E_VALUE, "/%s: must be a whole number%s", name,
+                         position ? ", 0 or more" : "");
+    json_int_t n = json_integer_value(v);
+    c->place = true;
+    if (position) {
+        c->position = n;
+        c->move.position = &c->position;
+        return LIMN_OK;
     }
-    json_t *wrapped = json_pack("{s:{s:O}}", "job", "tags", tags);
-    json_decref(rq->json);
-    rq->json = wrapped;
-    limn_status st = limn_api_read_job(rq, &read, &err);
-    if (st == LIMN_OK)
-        st = limn_queue_set_tags(rq->server->queue, limn_http_owner(rq), id, read.tags, read.n_tags,
-                                 &err);
+    c->priority = n < INT_MIN ? INT_MIN : n > INT_MAX ? INT_MAX : (int)n;
+    c->move.priority = &c->priority;
+    return LIMN_OK;
+}
+
+static limn_status read_tag_list(limn_http_req *rq, job_change *c, const json_t *tags,
+                                 limn_err *err) {
+    json_t *wrapped = json_pack("{s:{s:O}}", "job", "tags", tags), *whole = rq->json;
+    if (!wrapped) return limn_fail(err, LIMN_E_NOMEM, "no memory for tags");
+    rq->json = wrapped; /* lives as long as the request: the tags are borrowed from it */
+    json_object_set_new(wrapped, "body", whole);
+    c->tags = true;
+    return limn_api_read_job(rq, &c->read, err);
+}
+
+static limn_status read_change(limn_http_req *rq, job_change *c, limn_err *err) {
+    const json_t *tags = json_object_get(rq->json, "tags");
+    json_t *v;
+    const char *key;
+    limn_status st = LIMN_OK;
+    c->move.max_priority = rq->who.scope == LIMN_SCOPE_ADMIN ? LIMN_JOB_PRIORITY_MAX : 0;
+    json_object_foreach(rq->json, key, v) {
+        if (strcmp(key, "tags") == 0) continue;
+        if (strcmp(key, "priority") != 0 && strcmp(key, "position") != 0)
+            return limn_fail(err, LIMN_E_USAGE, "/%.60s: cannot be changed", key);
+        st = read_place(c, key, v, err);
+        if (st != LIMN_OK) return st;
+    }
+    if (!c->place && !tags)
+        return limn_fail(err, LIMN_E_USAGE, "one of tags, priority and position is needed");
+    return tags ? read_tag_list(rq, c, tags, err) : LIMN_OK;
+}
+
+void native_job_change(limn_http_req *rq) {
+    limn_err err = {0};
+    limn_queue *q = rq->server->queue;
+    job_change c = {0};
+    const char *id = job_id(rq), *owner = limn_http_owner(rq);
+    if (!id) return;
+    limn_status st = read_change(rq, &c, &err);
+    if (st == LIMN_OK && c.place) st = limn_queue_move_job(q, owner, id, &c.move, &err);
+    if (st == LIMN_OK && c.tags)
+        st = limn_queue_set_tags(q, owner, id, c.read.tags, c.read.n_tags, &err);
     if (st == LIMN_OK)
         reply_one(rq, id);
+    else if (st == LIMN_E_CONFLICT)
+        limn_http_fail(rq, LIMN_HTTP_CONFLICT, NULL, "%s", err.text);
     else
         fail_job(rq, &err);
 }
@@ -128,6 +246,8 @@ static bool read_query(limn_http_req *rq, limn_job_query *q, int64_t *seed) {
     q->model = limn_http_query(rq, "model");
     q->parent = limn_http_query(rq, "parent");
     q->with_artifacts = true;
+    const char *deleted = limn_http_query(rq, "deleted");
+    q->deleted = deleted && strcmp(deleted, "1") == 0;
     q->oldest_first = order && strcmp(order, "oldest") == 0;
     for (int i = 0; tags && i < rq->n_query && q->n_tags < LIMN_JOB_TAGS_MAX; i++)
         if (strcmp(rq->query[i].name, tag_name) == 0) tags[q->n_tags++] = rq->query[i].value;

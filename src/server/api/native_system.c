@@ -79,7 +79,7 @@ static json_t *isa_json(void) {
 static json_t *model_json(limn_server *s) {
     limn_runner *r = limn_queue_runner(s->queue);
     char name[512] = "";
-    if (r->ops->ready_model) r->ops->ready_model(r, name, sizeof name);
+    if (r->ops->ready_model) r->ops->ready_model(r, LIMN_JOB_LANES, name, sizeof name);
     return *name ? json_pack("{s:s}", "id", name) : json_null();
 }
 

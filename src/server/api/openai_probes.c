@@ -43,14 +43,14 @@ void openai_slots(limn_http_req *rq) {
     json_t *list = json_array();
     const char *strict = limn_http_query(rq, "fail_on_no_slot");
     limn_queue_get_stats(rq->server->queue, &stats);
-    if (strict && strcmp(strict, "1") == 0 && stats.busy >= stats.workers) {
+    if (strict && strcmp(strict, "1") == 0 && stats.lane_busy[LIMN_JOB_LANE_SEE] >= stats.workers) {
         json_decref(list);
         limn_http_fail(rq, LIMN_HTTP_UNAVAILABLE, NULL, "no slot is free");
         return;
     }
     for (int i = 0; i < stats.workers; i++)
-        json_array_append_new(list,
-                              json_pack("{s:i, s:b}", "id", i, "is_processing", i < stats.busy));
+        json_array_append_new(list, json_pack("{s:i, s:b}", "id", i, "is_processing",
+                                              i < stats.lane_busy[LIMN_JOB_LANE_SEE]));
     limn_http_reply_json(rq, 200, list);
 }
 

@@ -47,7 +47,8 @@ const limn_openapi_schema limn_openapi_schemas[] = {
         "\"upscale\", \"see\", \"grid\", \"load\", \"unload\"]}, \"state\": {\"enum\": "
         "[\"queued\", \"running\", \"succeeded\", \"failed\", \"cancelled\"]}, \"title\": " TEXT
         ", \"tags\": " LIST(TEXT) ", \"owner\": " TEXT ", \"source\": " TEXT ", \"parent\": "
-        MAYBE_TEXT ", \"priority\": " INT ", \"attempt\": " INT ", \"model\": " TEXT
+        MAYBE_TEXT ", \"priority\": " INT ", \"lane\": {\"enum\": [\"draw\", \"see\"]}, \"trace\": "
+        MAYBE_TEXT ", \"deleted\": " MAYBE_INT ", \"attempt\": " INT ", \"model\": " TEXT
         ", \"seed\": " MAYBE_INT ", \"images\": " INT ", \"created\": " INT ", \"started\": "
         MAYBE_INT ", \"finished\": " MAYBE_INT ", \"position\": " MAYBE_INT ", \"left_ms\": "
         MAYBE_INT ", \"progress\": {\"anyOf\": [" REF("Progress") ", {\"type\": \"null\"}]}, "
@@ -67,7 +68,11 @@ const limn_openapi_schema limn_openapi_schemas[] = {
         "\"maxItems\": 3, \"items\": " OBJECT("\"parameter\", \"values\"",
         "\"parameter\": " TEXT ", \"values\": {\"type\": \"array\"}") "}, \"sheet\": " BOOL
         ", \"job\": " REF("JobOptions"))},
-    {"Tags", OBJECT("\"tags\"", "\"tags\": " LIST(TEXT))},
+    {"JobChange", "{\"type\": \"object\", \"additionalProperties\": false, \"minProperties\": 1, "
+        "\"properties\": {\"tags\": {\"type\": \"array\", \"maxItems\": 16, \"items\": "
+        "{\"type\": \"string\", \"maxLength\": 64}}, \"priority\": {\"type\": \"integer\", "
+        "\"minimum\": -100, \"maximum\": 100}, \"position\": {\"type\": \"integer\", "
+        "\"minimum\": 0}}}"},
     {"Text", OBJECT("\"text\"", "\"text\": " TEXT ", \"model\": " TEXT)},
     {"Key", OBJECT("\"key\"", "\"key\": " TEXT)},
     {"ModelName", OBJECT("", "\"model\": " TEXT)},

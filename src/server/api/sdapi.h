@@ -20,7 +20,7 @@ json_t *sdapi_info(limn_http_req *rq, const limn_job *job);
 
 limn_http_handler sdapi_txt2img, sdapi_img2img, sdapi_extra_single, sdapi_extra_batch,
     sdapi_png_info, sdapi_interrogate, sdapi_caption, sdapi_vqa, sdapi_progress, sdapi_interrupt,
-    sdapi_options, sdapi_options_set, sdapi_samplers, sdapi_schedulers, sdapi_upscalers,
+    sdapi_skip, sdapi_options, sdapi_options_set, sdapi_samplers, sdapi_schedulers, sdapi_upscalers,
     sdapi_latent_modes, sdapi_models, sdapi_vaes, sdapi_loras, sdapi_embeddings, sdapi_styles,
     sdapi_scripts, sdapi_script_info, sdapi_empty_list, sdapi_empty_object, sdapi_memory,
     sdapi_refresh, sdapi_reload, sdapi_unload, sdapi_status, sdapi_history, sdapi_version,

@@ -81,7 +81,20 @@ void sdapi_internal_progress(limn_http_req *rq) {
                   "live_preview", "id_live_preview", -1, "textinfo", runs ? at.stage : NULL));
 }
 
-/* Also for skip: one job is what a client has in work. */
+/* The picture in work is given up, the rest of the batch goes on. */
+void sdapi_skip(limn_http_req *rq) {
+    char id[LIMN_JOB_ID_LEN + 1];
+    limn_standing at;
+    limn_err err = {0};
+    if (find_running(rq, id, &at) &&
+        limn_queue_skip(rq->server->queue, limn_http_owner(rq), id, &err) != LIMN_OK &&
+        err.status != LIMN_E_CONFLICT) {
+        limn_api_fail(rq, &err);
+        return;
+    }
+    limn_http_reply_json(rq, 200, json_object());
+}
+
 void sdapi_interrupt(limn_http_req *rq) {
     char id[LIMN_JOB_ID_LEN + 1];
     limn_standing at;

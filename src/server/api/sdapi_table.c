@@ -46,7 +46,7 @@ static const limn_route rows[] = {
     {.method = "GET", .path = V1 "/progress", .scope = LIMN_SCOPE_READ, .flags = LIMN_ROUTE_QUIET,
      .handler = sdapi_progress, .summary = "how far the running job is"},
     DO("/interrupt", INFER, 1, sdapi_interrupt, "stop the running job"),
-    DO("/skip", INFER, 1, sdapi_interrupt, "stop the running job"),
+    DO("/skip", INFER, 1, sdapi_skip, "give up the picture in work, go on with the next"),
     GET("/options", sdapi_options, "settings"),
     DO("/options", INFER, 2, sdapi_options_set, "change settings"),
     GET("/samplers", sdapi_samplers, "solvers"),
