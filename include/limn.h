@@ -611,6 +611,12 @@ limn_status limn_serve(const limn_params *serve, const limn_params *app,
 /* The OpenAPI 3.1 document of the server. */
 limn_status limn_serve_openapi(char **out, limn_err *err);
 
+/* What a server starts to decode strangers' pictures in (media/decoders.h): reads from descriptors
+ * 3 and 4, forks, and returns in every process with the code to end it with, at once and without
+ * any handler of exit. Only of use to a program that serves with `decode_apart`: it must answer
+ * `PROGRAM decode-host` with it, before it makes a thread. */
+int limn_decode_host(void);
+
 /* Jobs of the data folder that `serve` names, whether a server is using it or not; changes nothing.
  * what: NULL or "": counts and the newest jobs; a state ("queued"); an id: that job with its
  * request and results; else jobs with all of these words. Lines, or one JSON object. E_NOT_FOUND.

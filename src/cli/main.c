@@ -201,6 +201,8 @@ int main(int argc, char **argv) {
         print_usage(stdout);
         return 0;
     }
+    /* Not for people: what `limn serve` starts to decode pictures in. */
+    if (strcmp(argv[1], "decode-host") == 0 && argc == 2) _exit(limn_decode_host());
     const cli_command *cmd = find_command(strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
     if (!cmd) {
         cli_fail(&err, LIMN_E_USAGE, "there is no command \"%.60s\"; limn --help lists them",

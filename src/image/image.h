@@ -67,6 +67,18 @@ limn_status limn_image_annotate(limn_image *image, const limn_mark *marks, size_
 
 /* What libvips left in its error buffer, as one line into err. Used by image_*.c only. */
 limn_status limn_vips_failed(limn_err *err, limn_status st, const char *what);
+/* Who decodes instead of this process; see media/decoders.h. Copied; set once at program start, as
+ * the log is (base/log.h). NULL: decode here. */
+typedef struct limn_image_decoder {
+    limn_status (*decode)(limn_image **out, void *user, const void *data, size_t size,
+                          limn_err *err);
+    limn_status (*text)(char **out, void *user, const void *data, size_t size, limn_err *err);
+    void *user;
+} limn_image_decoder;
+void limn_image_set_decoder(const limn_image_decoder *decoder);
+/* The one that is set; its calls are NULL when none is. */
+const limn_image_decoder *limn_image_decoder_get(void);
+
 /* Starts libvips on the first call. E_INTERNAL when it cannot start. */
 limn_status limn_vips_start(limn_err *err);
 

@@ -61,6 +61,8 @@ limn_status limn_image_load(limn_image **out, const char *path, limn_err *err) {
 }
 
 limn_status limn_image_decode_text(char **out, const void *data, size_t size, limn_err *err) {
+    const limn_image_decoder *other = limn_image_decoder_get();
+    if (other->text) return other->text(out, other->user, data, size, err);
     return limn_picture_text_get(out, data, size, err);
 }
 
@@ -69,7 +71,7 @@ limn_status limn_image_load_text(char **out, const char *path, limn_err *err) {
     *out = NULL;
     limn_status st = read_file(&file, path, err);
     if (st == LIMN_OK) {
-        st = limn_picture_text_get(out, (const uint8_t *)limn_buf_text(&file), file.len, err);
+        st = limn_image_decode_text(out, limn_buf_text(&file), file.len, err);
         if (st != LIMN_OK) limn_err_prefix(err, "%s", path);
     }
     limn_buf_deinit(&file);

@@ -162,8 +162,20 @@ limn_status limn_vips_refuse(const void *data, size_t size, limn_err *err) {
                      known ? "the picture is damaged" : "not a picture of a known format");
 }
 
+/* Set once at program start (image.h); read-only afterwards. */
+static limn_image_decoder another;
+
+void limn_image_set_decoder(const limn_image_decoder *decoder) {
+    another = decoder ? *decoder : (limn_image_decoder){0};
+}
+
+const limn_image_decoder *limn_image_decoder_get(void) {
+    return &another;
+}
+
 limn_status limn_image_decode(limn_image **out, const void *data, size_t size, limn_err *err) {
     *out = NULL;
+    if (another.decode) return another.decode(out, another.user, data, size, err);
     limn_status st = limn_vips_start(err);
     if (st != LIMN_OK) return st;
     st = limn_vips_check_file(data, size, err);

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "image/image.h"
 #include "image/image_stack.h"
+#include "media/decoders_impl.h"
 #include "media/media_impl.h"
 #include "media/sampling.h"
 
@@ -113,11 +114,18 @@ static bool is_pdf(const uint8_t *data, size_t size) {
     return n >= 5 && memmem(data, n, "%PDF-", 5) != NULL;
 }
 
-static limn_status open_reader(limn_media *m, const limn_media_input *in, limn_err *err) {
+limn_status limn_media_open_reader(limn_media_reader *out, const limn_media_input *in,
+                                   limn_err *err) {
     if (in->size == 0) return limn_fail(err, LIMN_E_FORMAT, "the file is empty");
-    if (is_pdf(in->data, in->size)) return limn_media_open_pdf(&m->reader, in, err);
-    if (limn_image_is_known(in->data, in->size)) return limn_media_open_stack(&m->reader, in, err);
-    return limn_media_open_video(&m->reader, in, err);
+    if (is_pdf(in->data, in->size)) return limn_media_open_pdf(out, in, err);
+    if (limn_image_is_known(in->data, in->size)) return limn_media_open_stack(out, in, err);
+    return limn_media_open_video(out, in, err);
+}
+
+static limn_status open_reader(limn_media *m, const limn_media_input *in, limn_err *err) {
+    limn_decoders *away = limn_decoders_used();
+    return away ? limn_media_open_away(&m->reader, away, in, err)
+                : limn_media_open_reader(&m->reader, in, err);
 }
 
 static limn_status fill(limn_media *m, const limn_media_options *o, limn_err *err) {

@@ -33,7 +33,9 @@ typedef struct limn_media_reader {
     void (*close)(void *self);
 } limn_media_reader;
 
-/* Each fills *out only on LIMN_OK. */
+/* Each fills *out only on LIMN_OK. The first asks the content which of the others it is. */
+limn_status limn_media_open_reader(limn_media_reader *out, const limn_media_input *in,
+                                   limn_err *err);
 limn_status limn_media_open_pdf(limn_media_reader *out, const limn_media_input *in, limn_err *err);
 limn_status limn_media_open_stack(limn_media_reader *out, const limn_media_input *in,
                                   limn_err *err);

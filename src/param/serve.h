@@ -32,6 +32,8 @@ typedef struct limn_serve_settings {
     bool insecure_no_auth, trust_proxy;
     limn_texts allow_hosts;
     int64_t rate_limit; /* cost units per minute; 0: none */
+    bool decode_apart;  /* in locked processes (media/decoders.h) */
+    int64_t decode_files, decode_seconds, decode_memory; /* memory in MB */
     /* keeping */
     char *data_dir;
     int64_t queue_depth, history_days, history_jobs, trash_hours;

@@ -120,10 +120,26 @@ static limn_status open_guard(limn_server *s, limn_err *err) {
     return st == LIMN_OK ? check_guard(s, err) : st;
 }
 
+/* Before anything may decode: pictures of strangers are opened by other processes. */
+static limn_status open_decoders(limn_server *s, limn_err *err) {
+    limn_decoders_options o = {.most = (int)s->set->decode_files,
+                               .seconds = (int)s->set->decode_seconds,
+                               .memory = s->set->decode_memory << 20};
+    if (!s->set->decode_apart) {
+        limn_server_log(s, LIMN_LOG_WARN, "strangers' pictures are decoded in the server itself",
+                        "decode_apart", "off", NULL);
+        return LIMN_OK;
+    }
+    limn_status st = limn_decoders_start(&s->decoders, &o, err);
+    if (st == LIMN_OK) limn_decoders_use(s->decoders);
+    return st;
+}
+
 static limn_status start(limn_server *s, limn_err *err) {
     limn_status st = limn_metrics_new(&s->metrics, err);
     if (st == LIMN_OK) st = limn_state_cache_new(&s->states, err);
     if (st == LIMN_OK) st = open_guard(s, err);
+    if (st == LIMN_OK) st = open_decoders(s, err);
     if (st == LIMN_OK) st = open_queue(s, err);
     if (st == LIMN_OK) st = limn_prefs_open(&s->prefs, s, err);
     if (st == LIMN_OK && s->set->default_model[0])
@@ -157,6 +173,7 @@ static void stop(limn_server *s) {
     limn_listener_free(&s->listener);
     limn_prefs_free(&s->prefs);
     limn_queue_close(&s->queue);
+    limn_decoders_stop(&s->decoders);
     limn_shelf_free(&s->own_shelf);
     limn_buckets_free(&s->rates);
     limn_buckets_free(&s->bad_keys);

@@ -7,6 +7,7 @@
  *     socket thread     all WebSockets
  *     watcher thread    parked requests: time limits, clients that went away, signs of life
  *     worker threads    src/job
+ *     other processes   decode what strangers send (media/decoders.h)
  *
  * The struct is filled before any thread starts and torn down after all have ended; members that
  * change later are atomic or say which lock they have.
@@ -19,6 +20,7 @@
 
 #include "base/log.h"
 #include "job/runner_engine.h"
+#include "media/decoders.h"
 #include "param/serve.h"
 #include "server/http.h"
 #include "server/limits.h"
@@ -41,9 +43,10 @@ struct limn_server {
     limn_keyring *keys;
     limn_buckets *rates, *bad_keys;
     limn_metrics *metrics;
-    limn_shelf *shelf;     /* of the engine runner, or own_shelf */
-    limn_shelf *own_shelf; /* with the stub */
-    limn_runner *engine;   /* the engine runner; NULL with the stub */
+    limn_decoders *decoders; /* NULL: pictures are decoded here */
+    limn_shelf *shelf;       /* of the engine runner, or own_shelf */
+    limn_shelf *own_shelf;   /* with the stub */
+    limn_runner *engine;     /* the engine runner; NULL with the stub */
     limn_prefs *prefs;
     limn_state_cache *states; /* event_json.h */
     limn_watcher *watcher;

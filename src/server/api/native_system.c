@@ -83,6 +83,18 @@ static json_t *model_json(limn_server *s) {
     return *name ? json_pack("{s:s}", "id", name) : json_null();
 }
 
+/* Who decodes what strangers send. */
+static json_t *decoding_json(limn_server *s) {
+    static const char *const words[] = {"starting", "ready", "partly", "refused"};
+    limn_decoders_info info = {0};
+    if (s->decoders) limn_decoders_look(s->decoders, &info);
+    return json_pack("{s:b, s:s, s:o, s:I, s:I, s:I, s:i}", "apart", s->decoders != NULL, "state",
+                     s->decoders ? words[info.state] : "off", "why",
+                     info.why[0] ? json_string(info.why) : json_null(), "files",
+                     (json_int_t)info.files, "crashed", (json_int_t)info.crashed, "late",
+                     (json_int_t)info.late, "busy", info.busy);
+}
+
 void native_system(limn_http_req *rq) {
     limn_server *s = rq->server;
     limn_err err = {0};
@@ -101,6 +113,7 @@ void native_system(limn_http_req *rq) {
     json_object_set_new(o, "clients",
                         json_pack("{s:i, s:i}", "sse", atomic_load(&s->sse_clients), "ws",
                                   atomic_load(&s->ws_clients)));
+    json_object_set_new(o, "decoding", decoding_json(s));
     json_object_set_new(o, "limits", limits_json(s));
     limn_http_reply_json(rq, 200, o);
 }

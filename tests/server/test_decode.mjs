@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+// Pictures are decoded in processes of their own: they are locked in, what happens to them is an
+// answer and not the end of the server, and without them nothing is decoded.
+import { readFileSync, readdirSync } from 'node:fs';
+import { Server, check, equal, png, run, sleep } from './harness.mjs';
+
+const upload = (s, data) => s.call('POST', '/v1/uploads', data, { 'Content-Type': 'image/png' });
+const decoding = async (s) => (await s.get('/v1/system')).json.decoding;
+
+function children(pid) {
+  try {
+    // Each thread has its own; any may have started the host.
+    return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+      readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number));
+  } catch { return []; }
+}
+
+// Ended, also when nobody has asked for its end yet.
+function isGone(pid) {
+  try { return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1][0] === 'Z'; } catch { return true; }
+}
+
+const host = (s) => children(s.process.pid)[0];
+
+async function ready(s) {
+  for (let i = 0; i < 200; i++) {
+    const d = await decoding(s);
+    if (d.state !== 'starting') return d;
+    await sleep(20);
+  }
+  throw new Error('no decoder starts');
+}
+
+async function locks(s) {
+  const first = await ready(s);
+  equal('ready', [first.apart, first.state, first.why], [true, 'ready', null]);
+  equal('a picture comes in', (await upload(s, png(40, 30))).status, 201);
+  const idle = children(host(s))[0];
+  const status = readFileSync(`/proc/${idle}/status`, 'utf8');
+  equal('a filter holds a decoder', /Seccomp:\s+(\d)/.exec(status)[1], '2');
+  equal('no new rights', /NoNewPrivs:\s+(\d)/.exec(status)[1], '1');
+  equal('no capabilities', /CapEff:\s+(\w+)/.exec(status)[1], '0000000000000000');
+  const limits = readFileSync(`/proc/${idle}/limits`, 'utf8');
+  check('no core', /Max core file size\s+0 /.test(limits), limits);
+  check('no files', /Max file size\s+0 /.test(limits));
+  check('memory', /Max address space\s+2147483648 /.test(limits) || /asan/i.test(process.env.LIMN_SANITIZED ?? ''));
+  check('it has none of the server\'s files', readdirSync(`/proc/${host(s)}/fd`).length < 12);
+  const environment = readFileSync(`/proc/${host(s)}/environ`, 'utf8');
+  check('nor its environment', !environment.includes('A_SECRET'), environment);
+}
+
+// A large picture takes long enough to hit its process.
+async function killed(s) {
+  const before = await decoding(s);
+  const large = png(4000, 4000);
+  let hit = null;
+  for (let i = 0; i < 20 && !hit; i++) {
+    const answer = upload(s, large);
+    for (let n = 0; n < 500 && !hit; n++) {
+      const busy = (await decoding(s)).busy > 0 ? children(host(s)) : [];
+      const worked = busy.find((pid) => {
+        try { return Number(readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ')[11]) >= 5; } catch { return false; }
+      });
+      if (worked) { process.kill(worked, 'SIGKILL'); hit = true; break; }
+      await sleep(2);
+    }
+    const r = await answer;
+    if (hit) equal('its picture is refused', [r.status, r.json?.error?.code], [400, 'bad_image']);
+  }
+  check('a decoder was hit at work', hit);
+  equal('counted', (await decoding(s)).crashed - before.crashed, 1);
+  check('in the log', s.log.some((l) => l.includes('by signal 9')));
+  equal('the next one is fine', (await upload(s, png(41, 31))).status, 201);
+}
+
+async function hostKilled(s) {
+  await sleep(1100);
+  process.kill(host(s), 'SIGKILL');
+  await sleep(100);
+  equal('a new host', (await upload(s, png(42, 32))).status, 201);
+  // A second death at once is not answered by a start at once, and is said as what it is.
+  process.kill(host(s), 'SIGKILL');
+  await sleep(50);
+  const r = await upload(s, png(43, 33));
+  equal('later', [r.status, r.json.error.code, r.headers.get('retry-after') !== null], [503, 'unavailable', true]);
+  await sleep(1100);
+  equal('and then', (await upload(s, png(43, 33))).status, 201);
+}
+
+async function damaged(s) {
+  const whole = png(300, 200);
+  for (const cut of [10, 33, 60, whole.length >> 1, whole.length - 1]) {
+    const r = await upload(s, whole.subarray(0, cut));
+    equal(`cut at ${cut}`, [r.status, r.json.error.code], [400, 'bad_image']);
+  }
+  const crashed = (await decoding(s)).crashed;
+  equal('damage is no crash', crashed, (await decoding(s)).crashed);
+}
+
+run(async () => {
+  const s = await Server.start({ env: { A_SECRET: 'yes' } });
+  await locks(s);
+  await damaged(s);
+  await killed(s);
+  await hostKilled(s);
+  const pids = [host(s), ...children(host(s))];
+  equal('stops', (await s.stop()).code, 0);
+  for (let i = 0; i < 100 && !pids.every(isGone); i++) await sleep(50);
+  check('nothing is left', pids.every(isGone));
+  s.remove();
+
+  const here = await Server.start({ args: ['--no-decode-apart'] });
+  equal('off', [(await decoding(here)).apart, (await decoding(here)).state], [false, 'off']);
+  equal('decodes here', (await upload(here, png(40, 30))).status, 201);
+  equal('without a process', children(here.process.pid), []);
+  check('the log says so', here.log.some((l) => l.includes('in the server itself')));
+  await here.stop();
+  here.remove();
+
+  const gone = await Server.start();
+  await ready(gone);
+  const left = [host(gone), ...children(host(gone))];
+  await gone.stop('SIGKILL');
+  for (let i = 0; i < 100 && !left.every(isGone); i++) await sleep(50);
+  check('a killed server leaves no process', left.every(isGone));
+  gone.remove();
+});
