@@ -27,7 +27,7 @@ for file in src/base/*.c src/param/*.c src/image/*.c src/job/*.c; do
     esac
 done
 shared=$objects
-for test in events queue queue_change store; do
+for test in events queue queue_change store turns; do
     objects=$shared
     compile "tests/test_$test.c"
     ${CC:-cc} -fsanitize=thread $objects -o "$out/test_$test" $(pkg-config --libs $deps) -lm -lpthread

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/turns.h"
 #include "graph/plan.h"
 
 /* How exact the arithmetic is. */
@@ -44,6 +45,7 @@ typedef struct limn_backend_vtable {
 
 struct limn_backend {
     const limn_backend_vtable *v;
+    limn_turn turn; /* runs take it and offer it between ops */
 };
 
 struct limn_program {
@@ -74,6 +76,9 @@ limn_status limn_backend_new_cpu(limn_backend **out, const limn_cpu_options *opt
  */
 limn_status limn_backend_new_ref(limn_backend **out, limn_err *err);
 void limn_backend_free(limn_backend **b);
+/* Shares the cores with other backends that have the same turns, which must outlive it. Between
+ * runs. NULL: no more. */
+void limn_backend_share(limn_backend *b, limn_turns *turns);
 void limn_backend_forget(limn_backend *b, const limn_weight *w);
 size_t limn_backend_packed_bytes(const limn_backend *b);
 /* Writes packed weights that are not on disk yet, if the backend keeps them there; a matter of

@@ -5,8 +5,13 @@
 
 void limn_backend_free(limn_backend **b) {
     if (!b || !*b) return;
+    limn_turn_join(&(*b)->turn, NULL);
     (*b)->v->free(*b);
     *b = NULL;
+}
+
+void limn_backend_share(limn_backend *b, limn_turns *turns) {
+    if (b->turn.turns != turns) limn_turn_join(&b->turn, turns);
 }
 
 void limn_backend_forget(limn_backend *b, const limn_weight *w) {
@@ -98,7 +103,10 @@ static limn_status states_check(const limn_program *p, limn_err *err) {
 limn_status limn_program_run(limn_program *p, const atomic_bool *cancel, limn_err *err) {
     limn_status st = states_check(p, err);
     if (st != LIMN_OK) return st;
-    return p->backend->v->run(p->backend, p, cancel, err);
+    limn_turn_begin(&p->backend->turn);
+    st = p->backend->v->run(p->backend, p, cancel, err);
+    limn_turn_end(&p->backend->turn);
+    return st;
 }
 
 limn_status limn_program_profile(limn_program *p, limn_err *err) {

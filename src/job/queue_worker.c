@@ -350,8 +350,9 @@ static void post_preview(limn_run *run, const limn_event *e) {
 
 /* Stages are constants of whoever reports them; the ring keeps the pointer. */
 static const char *stage_word(const char *stage) {
-    static const char *const known[] = {"load",    "encode", "denoise", "decode", "hires", "save",
-                                        "upscale", "image",  "read",    "write",  "plan",  "sheet"};
+    static const char *const known[] = {"load", "encode",  "denoise", "decode", "hires",
+                                        "save", "upscale", "image",   "read",   "write",
+                                        "plan", "sheet",   "memory"};
     for (size_t i = 0; stage && i < sizeof known / sizeof known[0]; i++)
         if (strcmp(stage, known[i]) == 0) return known[i];
     return "work";
@@ -378,6 +379,10 @@ void limn_run_report(limn_run *run, const limn_event *e) {
     if (!skip) post(run, &p);
     if (e->preview) post_preview(run, e);
     if (e->note) limn_run_note(run, e->note);
+}
+
+void limn_run_wait_memory(limn_run *run) {
+    limn_run_report(run, &(limn_event){.stage = "memory", .left_seconds = -1});
 }
 
 void limn_run_note(limn_run *run, const char *text) {

@@ -77,6 +77,8 @@ bool limn_run_skip(limn_run *run);
 /* `e`: stage, image, images, step, steps, times and preview as limn.h has them; the preview is sent
  * as JPEG, and left out when nobody looks. */
 void limn_run_report(limn_run *run, const limn_event *e);
+/* "Waits for memory": the stage until something else is reported. */
+void limn_run_wait_memory(limn_run *run);
 void limn_run_note(limn_run *run, const char *text);
 /* A piece of text as it is written; `logprobs` is JSON or NULL. */
 void limn_run_text(limn_run *run, limn_said_kind said, const char *text, size_t len,

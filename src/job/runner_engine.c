@@ -284,6 +284,17 @@ static limn_status engine_prepare(limn_runner *runner, limn_job *job, const limn
 }
 
 /* ---- drawing ---- */
+static void waits(void *user) {
+    limn_run_wait_memory(user);
+}
+
+static limn_model_user user_of(limn_run *run) {
+    return (limn_model_user){.lane = limn_run_job(run)->lane,
+                             .cancel = limn_run_cancel(run),
+                             .waits = waits,
+                             .user = run};
+}
+
 typedef struct drawing_run {
     limn_run *run;
     const limn_params *request; /* with references */
@@ -352,6 +363,7 @@ static bool skip(void *user) {
 
 static limn_status draw(engine_runner *r, drawing_run *d, limn_err *err) {
     limn_shelf_item item = {0};
+    limn_model_user who = user_of(d->run);
     limn_engine *engine;
     limn_params *files = NULL;
     limn_drawing *drawing = NULL;
@@ -364,7 +376,7 @@ static limn_status draw(engine_runner *r, drawing_run *d, limn_err *err) {
     limn_status st = LIMN_OK;
     LIMN_TRY(limn_shelf_find(r->shelf, &item, LIMN_SHELF_DRAW,
                              limn_params_text(d->request, "model"), err));
-    LIMN_TRY(limn_model_pool_draw(r->pool, &engine, &item, err));
+    LIMN_TRY(limn_model_pool_draw(r->pool, &engine, &item, &who, err));
     LIMN_TRY(use_files(r, &files, d->request, err));
     LIMN_TRY(settle_names(r, files, err)); /* axes of grids come as they were written */
     LIMN_TRY(limn_draw(&drawing, engine, files, &watch, err));
@@ -394,6 +406,7 @@ static limn_status draw_cell(void *user, limn_run *run, const limn_params *cell,
 
 static limn_status run_upscale(engine_runner *r, limn_run *run, limn_err *err) {
     limn_params *p = NULL;
+    limn_model_user who = user_of(run);
     limn_engine *engine;
     void *data = NULL;
     size_t size;
@@ -407,7 +420,7 @@ static limn_status run_upscale(engine_runner *r, limn_run *run, limn_err *err) {
     limn_run_report(run, &(limn_event){.stage = "upscale", .images = 1, .left_seconds = -1});
     LIMN_TRY(limn_artifacts_read(r->artifacts, &data, &size, sha, err));
     LIMN_TRY(limn_image_decode(&image, data, size, err));
-    LIMN_TRY(limn_model_pool_draw(r->pool, &engine, NULL, err));
+    LIMN_TRY(limn_model_pool_draw(r->pool, &engine, NULL, &who, err));
     LIMN_TRY(limn_upscale(&large, engine, image, p, &watch, err));
     /* the recipe inside the picture stays with it */
     if (limn_image_decode_text(&text, data, size, NULL) != LIMN_OK) text = NULL;
@@ -422,13 +435,14 @@ out:
 }
 
 /* ---- seeing and models ---- */
-static limn_status open_seer(engine_runner *r, limn_seer **out, const limn_shelf_item *item,
-                             limn_err *err) {
+static limn_status open_seer(engine_runner *r, limn_run *run, limn_seer **out,
+                             const limn_shelf_item *item, limn_err *err) {
     limn_params *how = NULL;
+    limn_model_user who = user_of(run);
     limn_status st = LIMN_OK;
     LIMN_TRY(limn_params_new(&how, LIMN_PARAMS_SEE, err));
     LIMN_TRY(limn_params_set(how, "model", item->path, LIMN_FROM_SCRIPT, err));
-    LIMN_TRY(limn_model_pool_see(r->pool, out, item, how, err));
+    LIMN_TRY(limn_model_pool_see(r->pool, out, item, how, &who, err));
 out:
     limn_params_free(&how);
     return st;
@@ -442,7 +456,7 @@ static limn_status run_see(engine_runner *r, limn_run *run, limn_err *err) {
     limn_run_report(run, &(limn_event){.stage = "load", .left_seconds = -1});
     LIMN_TRY(limn_request_params(&p, limn_run_job(run), err));
     LIMN_TRY(limn_shelf_find(r->shelf, &item, LIMN_SHELF_SEE, limn_seeing_of(p)->model, err));
-    LIMN_TRY(open_seer(r, &seer, &item, err));
+    LIMN_TRY(open_seer(r, run, &seer, &item, err));
     LIMN_TRY(limn_run_see(run, seer, p, err));
 out:
     limn_shelf_item_deinit(&item);
@@ -452,6 +466,7 @@ out:
 
 static limn_status run_load(engine_runner *r, limn_run *run, limn_err *err) {
     limn_shelf_item item = {0};
+    limn_model_user who = user_of(run);
     limn_engine *engine;
     limn_seer *seer;
     limn_checkpoint *ckpt;
@@ -461,12 +476,12 @@ static limn_status run_load(engine_runner *r, limn_run *run, limn_err *err) {
     limn_run_report(run, &(limn_event){.stage = "load", .left_seconds = -1});
     LIMN_TRY(find_model(r, &item, limn_run_job(run)->model, err));
     if (item.kind == LIMN_SHELF_SEE) {
-        st = open_seer(r, &seer, &item, err);
+        st = open_seer(r, run, &seer, &item, err);
         goto out;
     }
     LIMN_TRY(limn_params_new(&p, LIMN_PARAMS_GEN, err));
     LIMN_TRY(limn_params_set(p, "model", item.name, LIMN_FROM_SCRIPT, err));
-    LIMN_TRY(limn_model_pool_draw(r->pool, &engine, &item, err));
+    LIMN_TRY(limn_model_pool_draw(r->pool, &engine, &item, &who, err));
     LIMN_TRY(limn_engine_checkpoint(&ckpt, engine, limn_gen_of(p), note, err));
 out:
     limn_params_free(&p);
@@ -494,7 +509,7 @@ static limn_status engine_run(limn_runner *runner, limn_run *run, limn_err *err)
     case LIMN_JOB_UNLOAD: st = run_unload(r, run, err); break;
     default: st = limn_fail(err, LIMN_E_UNSUPPORTED, "the engine does not know this kind of job");
     }
-    limn_model_pool_settle(r->pool);
+    limn_model_pool_settle(r->pool, limn_run_job(run)->lane);
     return hide_paths(r, st, err);
 }
 

@@ -100,6 +100,7 @@ limn_status limn_engine_backend(limn_backend **out, limn_engine *e, limn_gen_pre
         limn_status st = limn_backend_new_cpu(&e->backend, &o, err);
         if (st != LIMN_OK) return st;
         e->precision = of[precision];
+        limn_backend_share(e->backend, e->turns);
     }
     *out = e->backend;
     return LIMN_OK;

@@ -14,10 +14,11 @@
 struct limn_engine {
     int threads;
     unsigned cpu_flags;
-    size_t memory;    /* bytes; 0: no limit */
-    char *models_dir; /* NULL: none */
-    bool names_only;  /* requests name models, never paths: set by who serves others */
-    char *pack_dir;   /* packed weights on disk; NULL: none */
+    size_t memory;     /* bytes; 0: no limit */
+    char *models_dir;  /* NULL: none */
+    bool names_only;   /* requests name models, never paths: set by who serves others */
+    char *pack_dir;    /* packed weights on disk; NULL: none */
+    limn_turns *turns; /* shares the cores with others; NULL: has them for itself. Borrowed */
     limn_backend *backend;
     limn_precision precision; /* of `backend` */
     limn_checkpoint *ckpt;

@@ -124,6 +124,11 @@ void limn_seer_free(limn_seer **seer) {
     *seer = NULL;
 }
 
+void limn_seer_share(limn_seer *s, limn_turns *turns) {
+    s->engine->turns = turns;
+    limn_backend_share(s->backend, turns);
+}
+
 void limn_seer_get_info(limn_seer_info *out, const limn_seer *s) {
     const char *slash = strrchr(s->model->path, '/');
     *out = (limn_seer_info){

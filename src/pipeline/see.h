@@ -50,6 +50,8 @@ struct limn_seer {
     char note[256];
 };
 
+/* Shares the cores with others that have the same turns; between looks. */
+void limn_seer_share(limn_seer *s, limn_turns *turns);
 /* Takes a free slot for the prompt, with as much of its beginning as some slot holds: *cached
  * tokens. NULL when all are in use. */
 limn_seer_slot *limn_seer_slot_take(limn_seer *s, const limn_talk_prompt *p, int64_t *cached);

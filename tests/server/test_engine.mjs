@@ -74,11 +74,29 @@ async function seeing(s, first) {
   check('interrogate', [200, 404].includes(words.status), [words.status, words.text]); // 404: no model is the default
 }
 
+// A question is answered while a long drawing goes on, and neither changes the other.
+async function lanes(s, first) {
+  const long = { ...fox, steps: 300, seed: 11 };
+  const question = { prompt: 'What is it?', images: [`artifact:${first.id}`], model: 'tiny-see', max_tokens: 6, temperature: 0, seed: 1 };
+  const state = async (id) => (await s.get(`/v1/jobs/${id}`)).json.job;
+  const alone = [(await s.post('/v1/draw?wait=60', long)).json.job.artifacts[0].id, (await s.post('/v1/see?wait=60', question)).json.job.result.text];
+  const drawing = (await s.post('/v1/draw', long)).json.job;
+  let before = await state(drawing.id);
+  while (before.state === 'queued' || !(before.progress?.step > 0)) before = await state(drawing.id);
+  const answer = (await s.post('/v1/see?wait=60', question)).json.job;
+  const after = await state(drawing.id);
+  check('the drawing had not ended when the answer came', after.state === 'running', [before.progress, after.state]);
+  check('... and went on meanwhile', after.state !== 'running' || after.progress.step > before.progress.step, [before.progress, after.progress]);
+  const { state: end, artifacts: [picture] } = (await (async () => { let j; do j = await state(drawing.id); while (j.state === 'running'); return j; })());
+  equal('both say the same as alone', [end, picture.id, answer.result?.text], ['succeeded', ...alone]);
+}
+
 run(async () => {
   const s = await Server.start({ engine: true, args: ['--models-dir', models] });
   const first = await native(s);
   await sdapi(s, first);
   await seeing(s, first);
+  await lanes(s, first);
   equal('clean end', (await s.stop()).code, 0);
   s.remove();
   rmSync(models, { recursive: true });

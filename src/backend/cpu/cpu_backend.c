@@ -85,6 +85,7 @@ static limn_status steps_refresh(cpu_backend *b, cpu_step *steps, int n, limn_er
     for (int i = 0; i < n; i++) {
         if (steps[i].w) LIMN_TRY(limn_weight_cache_refresh(b->weights, steps[i].w, err));
         if (steps[i].bias) LIMN_TRY(limn_weight_cache_refresh(b->weights, steps[i].bias, err));
+        limn_turn_offer(&b->base.turn);
     }
 out:
     return st;
@@ -108,6 +109,7 @@ static limn_status cpu_run(limn_backend *backend, limn_program *p, const atomic_
         double t = p->seconds ? limn_clock_now() : 0;
         LIMN_TRY(limn_cpu_ops[steps[i].n->op].run(&steps[i], &ex, err));
         if (p->seconds) p->seconds[i] += limn_clock_now() - t;
+        limn_turn_offer(&b->base.turn);
     }
     p->runs++;
 out:
