@@ -15,8 +15,9 @@
 
 #include "image/image.h"
 #include "image/resample.h"
+#include "media/media.h"
 
-enum { PATH_BYTES = 4096 + 128, THUMB_QUALITY = 80 };
+enum { PATH_BYTES = 4096 + 128, THUMB_QUALITY = 80, THUMB_DPI = 72, EBML_HEAD = 64 };
 #define THUMB_PIXELS_MAX ((int64_t)128 << 20)
 
 typedef struct pin {
@@ -205,11 +206,57 @@ static limn_status write_file(limn_artifacts *a, const char *path, const void *d
 }
 
 /* ---- pictures ---- */
+#define EBML "\x1a\x45\xdf\xa3"
+
+/* By the bytes that a format begins with. */
 static const char *sniff(const unsigned char *d, size_t n) {
-    if (n >= 8 && memcmp(d, "\x89PNG\r\n\x1a\n", 8) == 0) return "image/png";
-    if (n >= 3 && memcmp(d, "\xff\xd8\xff", 3) == 0) return "image/jpeg";
-    if (n >= 12 && memcmp(d, "RIFF", 4) == 0 && memcmp(d + 8, "WEBP", 4) == 0) return "image/webp";
+    static const struct {
+        size_t at, len;
+        const char *bytes, *mime;
+    } known[] = {
+        {0, 8, "\x89PNG\r\n\x1a\n", "image/png"},
+        {0, 3, "\xff\xd8\xff", "image/jpeg"},
+        {8, 4, "WEBP", "image/webp"}, /* after RIFF and a size, as AVI */
+        {0, 4, "GIF8", "image/gif"},
+        {0, 4, "II*\0", "image/tiff"},
+        {0, 4, "MM\0*", "image/tiff"},
+        {0, 5, "%PDF-", "application/pdf"},
+        {4, 6, "ftypqt", "video/quicktime"},
+        {4, 4, "ftyp", "video/mp4"},
+        {0, 4, EBML, "video/webm"}, /* says so in its head, else it is Matroska */
+        {8, 4, "AVI ", "video/x-msvideo"},
+        {0, 4, "\0\0\1\xba", "video/mpeg"},
+        {0, 4, "FLV\1", "video/x-flv"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (n >= known[i].at + known[i].len &&
+            memcmp(d + known[i].at, known[i].bytes, known[i].len) == 0 &&
+            (known[i].at != 8 || memcmp(d, "RIFF", 4) == 0)) {
+            bool matroska = strcmp(known[i].bytes, EBML) == 0 &&
+                            !memmem(d, n < EBML_HEAD ? n : EBML_HEAD, "webm", 4);
+            return matroska ? "video/x-matroska" : known[i].mime;
+        }
     return "application/octet-stream";
+}
+
+/* A picture, a clip or a document: something of it can be shown. */
+static bool is_media(const char *mime) {
+    return strcmp(mime, "application/octet-stream") != 0;
+}
+
+/* The picture, or the first of a clip or a document. */
+static limn_status first_picture(limn_image **out, const char *mime, const void *data, size_t size,
+                                 limn_err *err) {
+    limn_media *media = NULL;
+    limn_media_options o = {.frames = 1, .first = 1, .last = 1, .dpi = THUMB_DPI};
+    *out = NULL;
+    if (strcmp(mime, "image/png") == 0 || strcmp(mime, "image/jpeg") == 0 ||
+        strcmp(mime, "image/webp") == 0)
+        return limn_image_decode(out, data, size, err);
+    limn_status st = limn_media_open_memory(&media, "the file", data, size, &o, err);
+    if (st == LIMN_OK) st = limn_media_next(out, media, err);
+    limn_media_close(&media);
+    return st;
 }
 
 static limn_status make_thumb(void **data, size_t *size, const limn_image *image, limn_err *err) {
@@ -254,7 +301,7 @@ static limn_status describe_picture(limn_artifacts *a, limn_artifact *out, const
     limn_image *own = NULL;
     limn_status st = LIMN_OK;
     if (!image) {
-        LIMN_TRY(limn_image_decode(&own, data, size, err));
+        LIMN_TRY(first_picture(&own, out->mime, data, size, err));
         image = own;
     }
     LIMN_CHECK(err, (int64_t)image->width * image->height <= THUMB_PIXELS_MAX, LIMN_E_LIMIT,
@@ -280,8 +327,7 @@ limn_status limn_artifacts_put(limn_artifacts *a, limn_artifact *out, const void
     snprintf(made.mime, sizeof made.mime, "%s", sniff(data, size));
     if (!limn_artifacts_pin(a, made.sha))
         return limn_fail(err, LIMN_E_NOMEM, "no memory for an artifact");
-    if (strncmp(made.mime, "image/", 6) == 0)
-        LIMN_TRY(describe_picture(a, &made, data, size, image, err));
+    if (is_media(made.mime)) LIMN_TRY(describe_picture(a, &made, data, size, image, err));
     blob_path(a, path, made.sha);
     if (stat(path, &sb) != 0 || sb.st_size != (off_t)size) {
         LIMN_TRY(write_file(a, path, data, size, true, err));
@@ -370,9 +416,9 @@ limn_status limn_artifacts_thumb(limn_artifacts *a, void **data, size_t *size, c
         if (st == LIMN_OK) return LIMN_OK;
     }
     LIMN_TRY(limn_artifacts_read(a, &bytes, &n, sha, err));
-    LIMN_CHECK(err, strncmp(sniff(bytes, n), "image/", 6) == 0, LIMN_E_UNSUPPORTED,
-               "the artifact is not a picture");
-    LIMN_TRY(limn_image_decode(&image, bytes, n, err));
+    const char *mime = sniff(bytes, n);
+    LIMN_CHECK(err, is_media(mime), LIMN_E_UNSUPPORTED, "the artifact is not a picture");
+    LIMN_TRY(first_picture(&image, mime, bytes, n, err));
     LIMN_TRY(make_thumb(data, size, image, err));
     (void)write_file(a, path, *data, *size, false, NULL);
 out:

@@ -23,11 +23,11 @@ typedef struct limn_artifacts limn_artifacts;
 limn_status limn_artifacts_open(limn_artifacts **out, const char *dir, limn_err *err);
 void limn_artifacts_close(limn_artifacts **a);
 
-/* Keeps bytes; fills sha, bytes, mime (sniffed: image/png, image/jpeg, image/webp, else
- * application/octet-stream) and, of a picture, width and height. The file is pinned once more until
- * limn_artifacts_unpin. Makes the thumbnail of a picture. `image` is the decoded picture when the
- * caller has it, else NULL. E_FORMAT: a picture that cannot be read; E_LIMIT; E_UNAVAILABLE when
- * the disk is full or failing. */
+/* Keeps bytes; fills sha, bytes, mime (sniffed: pictures, clips and documents that media/ reads,
+ * else application/octet-stream) and, of these, width and height of the first picture (of a PDF in
+ * points). The file is pinned once more until limn_artifacts_unpin. Makes their thumbnail. `image`
+ * is the decoded picture when the caller has it, else NULL. E_FORMAT: a picture that cannot be
+ * read; E_LIMIT; E_UNAVAILABLE when the disk is full or failing. */
 limn_status limn_artifacts_put(limn_artifacts *a, limn_artifact *out, const void *data, size_t size,
                                const limn_image *image, limn_err *err);
 /* false: malformed, or no memory. */
@@ -42,7 +42,8 @@ limn_status limn_artifacts_open_fd(limn_artifacts *a, int *fd, int64_t *bytes, c
 /* The bytes; freed with limn_mem_free. */
 limn_status limn_artifacts_read(limn_artifacts *a, void **data, size_t *size, const char *sha,
                                 limn_err *err);
-/* WebP bytes of the thumbnail, made now if it was lost. E_UNSUPPORTED: not a picture. */
+/* WebP bytes of the thumbnail, made now if it was lost. E_UNSUPPORTED: nothing that can be
+ * shown. */
 limn_status limn_artifacts_thumb(limn_artifacts *a, void **data, size_t *size, const char *sha,
                                  limn_err *err);
 

@@ -6,13 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "image/image.h"
+#include "base/fsmap.h"
 #include "job/request.h"
-#include "media/media.h"
 #include "param/param_json.h"
 #include "param/seeing.h"
 
-enum { PARTS_MAX = 512, FRAMES_MAX = 768, MESSAGES_MAX = 512, CALLS_MAX = 64 };
+enum { PARTS_MAX = 512, FILES_MAX = 512, MESSAGES_MAX = 512, CALLS_MAX = 64 };
 
 /* A conversation under construction; texts belong to the request's document or to the arena. */
 typedef struct talk {
@@ -21,15 +20,14 @@ typedef struct talk {
     json_t *root;
     limn_message *messages;
     int n_messages;
-    limn_image **images; /* [n_images] owned */
-    int n_images, cap_images;
+    limn_fsmap *maps[FILES_MAX]; /* [n_maps] files that parts show */
+    int n_maps;
     const char **tools; /* [n_tools] */
     size_t n_tools;
 } talk;
 
 static void talk_deinit(talk *t) {
-    for (int i = 0; i < t->n_images; i++) limn_image_free(&t->images[i]);
-    limn_mem_free(t->images);
+    for (int i = 0; i < t->n_maps; i++) limn_fsmap_unref(&t->maps[i]);
     json_decref(t->root);
     limn_arena_deinit(&t->arena);
 }
@@ -42,77 +40,23 @@ static const char *member(const json_t *o, const char *name) {
     return json_string_value(json_object_get(o, name));
 }
 
-/* Takes the image, also on failure. */
-static limn_status keep_image(talk *t, limn_image *image, limn_err *err) {
-    if (t->n_images == t->cap_images) {
-        int cap = t->cap_images ? t->cap_images * 2 : 16;
-        limn_image **grown = limn_mem_realloc(t->images, (size_t)cap * sizeof *grown);
-        if (!grown) {
-            limn_image_free(&image);
-            return no_memory(err);
-        }
-        t->images = grown;
-        t->cap_images = cap;
-    }
-    t->images[t->n_images++] = image;
-    return LIMN_OK;
-}
-
 /* ---- pictures, clips, documents ---- */
-/* All pictures of an artifact into t->images, from `first` on. */
-static limn_status load_media(talk *t, const char *sha, const json_t *part, limn_media_kind *kind,
-                              double **seconds, int *count, limn_err *err) {
-    limn_media *m = NULL;
-    limn_image *image = NULL;
-    char path[4200];
-    limn_status st = LIMN_OK;
-    limn_media_options o = {.fps = json_number_value(json_object_get(part, "fps")),
-                            .max_frames = FRAMES_MAX,
-                            .cancel = limn_run_cancel(t->run)};
-    limn_artifacts_path(limn_run_artifacts(t->run), path, sizeof path, sha);
-    st = limn_media_open(&m, path, &o, err);
-    if (st != LIMN_OK) return st;
-    const limn_media_info *info = limn_media_info_of(m);
-    *kind = info->kind;
-    *count = 0;
-    *seconds = limn_arena_alloc(&t->arena, (size_t)(info->count + 1) * sizeof **seconds);
-    LIMN_CHECK(err, *seconds, LIMN_E_NOMEM, "no memory for a conversation");
-    while ((st = limn_media_next(&image, m, err)) == LIMN_OK && image && *count < info->count) {
-        (*seconds)[*count] = limn_media_time(m, *count);
-        ++*count;
-        LIMN_TRY(keep_image(t, image, err));
-        image = NULL;
-    }
-out:
-    limn_media_close(&m);
-    return st;
-}
 
-static limn_status add_pictures(talk *t, limn_message_part *parts, int *n, const json_t *part,
-                                const char *reference, limn_err *err) {
+/* The file of an artifact, mapped until the talk ends. Which frames and pages are seen is the
+ * request's (rows "clips and pages"); the file has no name that a client should read. */
+static limn_status add_file(talk *t, limn_message_part *part, const char *reference,
+                            limn_err *err) {
     const char *sha = limn_request_reference(reference);
-    limn_media_kind kind = LIMN_MEDIA_PICTURE;
-    double *seconds = NULL;
-    int count = 0, first = t->n_images;
+    char path[4200];
     if (!sha) return limn_fail(err, LIMN_E_VALUE, "the stored request has a bad reference");
-    limn_status st = load_media(t, sha, part, &kind, &seconds, &count, err);
-    if (st != LIMN_OK) return st;
-    if (kind == LIMN_MEDIA_VIDEO && count > 1) {
-        const limn_image **frames = limn_arena_alloc(&t->arena, (size_t)count * sizeof *frames);
-        if (!frames) return no_memory(err);
-        for (int i = 0; i < count; i++) frames[i] = t->images[first + i];
-        parts[(*n)++] = (limn_message_part){.kind = LIMN_MESSAGE_VIDEO,
-                                            .frames = frames,
-                                            .n_frames = (size_t)count,
-                                            .seconds = seconds};
-        return LIMN_OK;
-    }
-    for (int i = 0; i < count; i++) {
-        if (*n == PARTS_MAX)
-            return limn_fail(err, LIMN_E_LIMIT, "a message has at most %d parts", PARTS_MAX);
-        parts[(*n)++] =
-            (limn_message_part){.kind = LIMN_MESSAGE_IMAGE, .image = t->images[first + i]};
-    }
+    if (t->n_maps == FILES_MAX)
+        return limn_fail(err, LIMN_E_LIMIT, "a conversation has at most %d files", FILES_MAX);
+    limn_artifacts_path(limn_run_artifacts(t->run), path, sizeof path, sha);
+    limn_fsmap *map;
+    if (limn_fsmap_open(&map, path, NULL) != LIMN_OK)
+        return limn_fail(err, LIMN_E_NOT_FOUND, "artifact %s is gone", sha);
+    t->maps[t->n_maps++] = map;
+    *part = (limn_message_part){.kind = LIMN_MESSAGE_FILE, .data = map->data, .size = map->size};
     return LIMN_OK;
 }
 
@@ -129,7 +73,9 @@ static limn_status add_part(talk *t, limn_message_part *parts, int *n, const jso
                                 .len = json_string_length(json_object_get(part, "text"))};
         return LIMN_OK;
     }
-    return add_pictures(t, parts, n, part, type ? member(part, type) : NULL, err);
+    const char *reference = type ? member(part, type) : NULL;
+    if (!reference) return limn_fail(err, LIMN_E_VALUE, "the stored request has a bad part");
+    return add_file(t, &parts[(*n)++], reference, err);
 }
 
 static limn_status add_content(talk *t, limn_message *m, const json_t *content, limn_err *err) {

@@ -2,7 +2,7 @@
 // The server with the real engine and tiny models of random weights (tests/golden): a drawing, the
 // same again, a picture from a picture, all of it through every interface, and an answer.
 import { Server, check, equal, follow, run } from './harness.mjs';
-import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -70,6 +70,22 @@ async function sdapi(s, first) {
 async function seeing(s, first) {
   const answer = (await s.post('/v1/see?wait=60', { prompt: 'What is it?', images: [`artifact:${first.id}`], model: 'tiny-see', max_tokens: 4, seed: 1 })).json;
   equal('an answer', [answer.job?.state, typeof answer.job?.result?.text], ['succeeded', 'string']);
+  // A clip, a document and a picture; and the turn after it, whose beginning is known.
+  const upload = async (name, type) => `artifact:${(await s.call('POST', '/v1/uploads',
+    readFileSync(new URL(`../../fuzz/corpus/media/${name}`, import.meta.url)), { 'Content-Type': type })).json.artifact.id}`;
+  const files = [await upload('a.mp4', 'video/mp4'), await upload('s.pdf', 'application/pdf'), `artifact:${first.id}`];
+  const ask = { files, frames: 2, pages: '1', dpi: 20, image_max_tokens: 16, model: 'tiny-see', max_tokens: 4, seed: 1 };
+  const mixed = (await s.post('/v1/see?wait=60', { ...ask, prompt: 'What is it?' })).json.job;
+  equal('a clip, a document, a picture', [mixed.state, mixed.error], ['succeeded', null]);
+  check('all were seen', mixed.result.usage.image_tokens > answer.job.result.usage.image_tokens, mixed.result.usage);
+  const { files: none, ...rest } = ask;
+  const next = (await s.post('/v1/see?wait=60', { ...rest, prompt: 'And now?', messages: [
+    ...mixed.params.messages, { role: 'assistant', content: mixed.result.text }] })).json.job;
+  equal('the next turn', [next.state, next.error], ['succeeded', null]);
+  check('it is longer', next.result.usage.prompt_tokens > mixed.result.usage.prompt_tokens, next.result.usage);
+  const late = (await s.post('/v1/see?wait=60', { ...ask, pages: '7', prompt: 'What is it?' })).json.job;
+  equal('a page that is not there', [late.state, late.error.code], ['failed', 'value_out_of_range']);
+  check('without a path', !late.error.message.includes('/'), late.error.message);
   const words = await s.post('/sdapi/v1/interrogate', { image: Buffer.from(await (await s.fetch(first.url)).arrayBuffer()).toString('base64'), model: 'clip' });
   check('interrogate', [200, 404].includes(words.status), [words.status, words.text]); // 404: no model is the default
 }

@@ -34,6 +34,31 @@ limn_status limn_base64_read(void **out, size_t *size, const char *text, size_t 
 /* From limn_mem_*; NULL when out of memory. */
 char *limn_base64_write(const void *data, size_t size);
 
+/* ---- media_in.c: pictures, clips, documents ---- */
+
+/* What is inside a file. */
+typedef struct limn_media_facts {
+    const char *kind; /* "picture", "clip", "document" */
+    char format[16];
+    int64_t total; /* frames, pages */
+    int width, height;
+    double fps, seconds; /* of a clip */
+} limn_media_facts;
+json_t *limn_media_facts_json(const limn_media_facts *f);
+/* Stores bytes as an upload of the request's owner after a look inside. E_FORMAT, E_LIMIT,
+ * E_UNSUPPORTED (a codec, a password). */
+limn_status limn_media_keep(limn_http_req *rq, limn_artifact *out, limn_media_facts *facts,
+                            const void *data, size_t size, limn_err *err);
+
+/* A file of a request: its reference, and the word of a part of the queue's messages for it. */
+typedef struct limn_media_ref {
+    char text[LIMN_PICTURE_REF_MAX];
+    const char *part; /* "image", "video", "document" */
+} limn_media_ref;
+/* As limn_picture_take, for files of any kind. */
+limn_status limn_media_take(limn_http_req *rq, limn_media_ref *out, const char *ref, bool raw,
+                            const char *where, limn_err *err);
+
 /* ---- submit.c ---- */
 
 /* Generation values from a JSON object: pictures are taken in, names are checked to be names. The
@@ -56,6 +81,8 @@ limn_status limn_api_load_artifact(limn_http_req *rq, const limn_artifact *a, vo
 bool limn_api_query_int(limn_http_req *rq, const char *name, int64_t lo, int64_t hi,
                         int64_t fallback, int64_t *out);
 
+/* native_make.c: submits, and answers as a job-making route does, now or when the job has ended. */
+void limn_api_make(limn_http_req *rq, limn_submit *submit);
 /* native_system.c: {"total", "available", "rss", "limit", "models"} in bytes. */
 json_t *limn_api_memory(limn_server *s);
 /* native_lists.c: the styles of the models folder. */
@@ -63,8 +90,9 @@ json_t *limn_api_styles(limn_http_req *rq);
 
 /* ---- handlers, by file ---- */
 /* native_make.c */
-limn_http_handler native_draw, native_edit, native_upscale, native_grid, native_see, native_load,
-    native_unload;
+limn_http_handler native_draw, native_edit, native_upscale, native_grid, native_load, native_unload;
+/* native_see.c */
+limn_http_handler native_see;
 /* native_jobs.c */
 limn_http_handler native_jobs, native_job, native_job_change, native_job_cancel, native_job_skip,
     native_jobs_cancel, native_job_remove, native_job_restore, native_job_artifact_remove,

@@ -45,17 +45,37 @@ static bool answer_unchanged(limn_http_req *rq, const char *etag) {
     return true;
 }
 
+/* What browsers may show in a page; anything else is offered to be saved. */
+typedef struct file_type {
+    const char *mime, *ending;
+    bool shown;
+} file_type;
+
+static const file_type *type_of(const char *mime) {
+    static const file_type types[] = {
+        {"image/png", "png", true},        {"image/jpeg", "jpg", true},
+        {"image/webp", "webp", true},      {"image/gif", "gif", false},
+        {"image/tiff", "tif", false},      {"application/pdf", "pdf", false},
+        {"video/mp4", "mp4", false},       {"video/quicktime", "mov", false},
+        {"video/webm", "webm", false},     {"video/x-matroska", "mkv", false},
+        {"video/x-msvideo", "avi", false}, {"video/mpeg", "mpg", false},
+        {"video/x-flv", "flv", false},     {"", "bin", false},
+    };
+    const file_type *t = types;
+    while (t->mime[0] && strcmp(t->mime, mime) != 0) t++;
+    return t;
+}
+
 static void add_file_headers(limn_http_req *rq, const char *etag, bool download,
                              const limn_artifact *a) {
     limn_http_add_header(rq, "ETag", etag);
     limn_http_add_header(rq, "Cache-Control", "private, max-age=31536000, immutable");
     limn_http_add_header(rq, "Content-Security-Policy", "default-src 'none'; sandbox");
-    bool picture = strncmp(a->mime, "image/", 6) == 0;
-    if (!download && picture) return;
-    const char *ending = picture ? a->mime + 6 : "bin";
-    limn_http_add_header(rq, "Content-Disposition",
-                         limn_http_printf(rq, "attachment; filename=\"limn-%.12s.%s\"", a->sha,
-                                          strcmp(ending, "jpeg") == 0 ? "jpg" : ending));
+    const file_type *type = type_of(a->mime);
+    if (!download && type->shown) return;
+    limn_http_add_header(
+        rq, "Content-Disposition",
+        limn_http_printf(rq, "attachment; filename=\"limn-%.12s.%s\"", a->sha, type->ending));
 }
 
 void native_artifact_file(limn_http_req *rq) {
@@ -70,8 +90,7 @@ void native_artifact_file(limn_http_req *rq) {
         add_file_headers(rq, etag, false, &a);
     } else if (limn_artifacts_open_fd(limn_queue_artifacts(rq->server->queue), &fd, &bytes, a.sha,
                                       &err) == LIMN_OK) {
-        bool known = strcmp(a.mime, "image/png") == 0 || strcmp(a.mime, "image/jpeg") == 0 ||
-                     strcmp(a.mime, "image/webp") == 0;
+        bool known = type_of(a.mime)->shown;
         limn_http_reply_fd(rq, 200, known ? a.mime : "application/octet-stream", fd, bytes);
         add_file_headers(rq, etag, download && strcmp(download, "1") == 0, &a);
     } else {
@@ -124,11 +143,16 @@ static void add_recipe(json_t *o, const void *data, size_t size) {
     limn_text_free(&json);
 }
 
-static bool is_picture_type(limn_http_req *rq) {
-    if (strncasecmp(rq->content_type, "image/", 6) == 0 ||
-        strncasecmp(rq->content_type, "application/octet-stream", 24) == 0)
-        return true;
-    limn_http_fail(rq, LIMN_HTTP_MEDIA_TYPE, NULL, "Content-Type must be image/...");
+/* files: clips and documents too. */
+static bool is_picture_type(limn_http_req *rq, bool files) {
+    static const char *const types[] = {"image/", "application/octet-stream", "video/",
+                                        "application/pdf"};
+    size_t n = files ? 4 : 2;
+    for (size_t i = 0; i < n; i++)
+        if (strncasecmp(rq->content_type, types[i], strlen(types[i])) == 0) return true;
+    limn_http_fail(rq, LIMN_HTTP_MEDIA_TYPE, NULL,
+                   files ? "Content-Type must be image/..., video/... or application/pdf"
+                         : "Content-Type must be image/...");
     return false;
 }
 
@@ -141,13 +165,22 @@ static void fail_picture(limn_http_req *rq, const limn_err *err) {
 
 void native_upload(limn_http_req *rq) {
     limn_artifact a;
+    limn_media_facts facts;
     limn_err err = {0};
-    if (!is_picture_type(rq)) return;
-    if (limn_picture_keep(rq, &a, rq->body.data, rq->body.len, &err) != LIMN_OK) {
+    limn_picture_head head;
+    if (!is_picture_type(rq, true)) return;
+    if (rq->body.len > LIMN_LIMIT_UPLOAD_BYTES &&
+        limn_picture_sniff(&head, rq->body.data, rq->body.len, NULL) == LIMN_OK) {
+        limn_http_fail(rq, LIMN_HTTP_BODY_TOO_LARGE, NULL, "a picture has at most %d bytes",
+                       LIMN_LIMIT_UPLOAD_BYTES);
+        return;
+    }
+    if (limn_media_keep(rq, &a, &facts, rq->body.data, rq->body.len, &err) != LIMN_OK) {
         fail_picture(rq, &err);
         return;
     }
-    json_t *o = json_pack("{s:o}", "artifact", limn_artifact_to_json(&a));
+    json_t *o = json_pack("{s:o, s:o}", "artifact", limn_artifact_to_json(&a), "media",
+                          limn_media_facts_json(&facts));
     add_recipe(o, rq->body.data, rq->body.len);
     limn_http_reply_json(rq, 201, o);
     limn_artifact_deinit(&a);
@@ -156,7 +189,7 @@ void native_upload(limn_http_req *rq) {
 void native_recipe(limn_http_req *rq) {
     limn_picture_head head;
     limn_err err = {0};
-    if (!is_picture_type(rq)) return;
+    if (!is_picture_type(rq, false)) return;
     if (limn_picture_sniff(&head, rq->body.data, rq->body.len, &err) != LIMN_OK) {
         fail_picture(rq, &err);
         return;

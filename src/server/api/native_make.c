@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Native routes that make jobs: draw, edit, upscale, grid, see, load, unload (docs/API.md, 2). */
+/* Native routes that make jobs: draw, edit, upscale, grid, load, unload (docs/API.md, 2). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +21,7 @@ static void waited(limn_http_req *rq, limn_job *job, bool ended) {
         limn_http_fail(rq, LIMN_HTTP_NO_JOB, NULL, "the job is gone");
 }
 
-/* Submits, and answers now or when the job has ended. */
-static void make(limn_http_req *rq, limn_submit *submit) {
+void limn_api_make(limn_http_req *rq, limn_submit *submit) {
     limn_submitted made;
     limn_err err = {0};
     limn_job *job = NULL;
@@ -51,7 +50,7 @@ static void make_drawing(limn_http_req *rq, limn_job_kind kind, bool needs_image
         st = limn_fail(&err, LIMN_E_VALUE, "/init_image: is needed here");
     submit.params = gen;
     if (st == LIMN_OK)
-        make(rq, &submit);
+        limn_api_make(rq, &submit);
     else
         limn_api_fail(rq, &err);
     limn_params_free(&gen);
@@ -109,90 +108,10 @@ void native_grid(limn_http_req *rq) {
     submit.params = gen;
     submit.json = text;
     submit.json_len = strlen(text);
-    make(rq, &submit);
+    limn_api_make(rq, &submit);
 out:
     if (st != LIMN_OK) limn_api_fail(rq, &err);
     limn_params_free(&gen);
-    free(text);
-}
-
-/* ---- seeing ---- */
-
-/* Does the request name a task whose words are not a question in the conversation? */
-static bool names_task(const limn_http_req *rq) {
-    const char *task = json_string_value(json_object_get(rq->json, "task"));
-    return task && *task && strcmp(task, "ask") != 0;
-}
-
-/* {"role": "user", "content": [images..., {"type": "text"}]} from the simple form; the text is left
- * out for a task. */
-static limn_status simple_messages(limn_http_req *rq, json_t **out, limn_err *err) {
-    const char *prompt = json_string_value(json_object_get(rq->json, "prompt"));
-    const json_t *images = json_object_get(rq->json, "images");
-    json_t *content = json_array();
-    char ref[LIMN_PICTURE_REF_MAX], where[32];
-    limn_status st = LIMN_OK;
-    *out = NULL;
-    bool task = names_task(rq);
-    LIMN_CHECK(err, task || (prompt && *prompt), LIMN_E_VALUE, "/prompt: is needed here");
-    LIMN_CHECK(
-        err, !images || (json_is_array(images) && json_array_size(images) <= LIMN_LIMIT_IMAGES_IN),
-        LIMN_E_VALUE, "/images: a list of at most %d", LIMN_LIMIT_IMAGES_IN);
-    for (size_t i = 0; i < json_array_size(images); i++) {
-        const char *text = json_string_value(json_array_get(images, i));
-        snprintf(where, sizeof where, "/images/%zu", i);
-        LIMN_CHECK(err, text, LIMN_E_VALUE, "%s: must be a string", where);
-        LIMN_TRY(limn_picture_take(rq, ref, text, false, where, err));
-        json_array_append_new(content, json_pack("{s:s, s:s}", "type", "image", "image", ref));
-    }
-    if (!task)
-        json_array_append_new(content, json_pack("{s:s, s:s}", "type", "text", "text", prompt));
-    *out = json_pack("{s:[{s:s, s:O}]}", "messages", "role", "user", "content", content);
-    LIMN_CHECK(err, *out, LIMN_E_NOMEM, "no memory for the request");
-out:
-    json_decref(content);
-    return st;
-}
-
-/* The object "json_schema" becomes the text "schema" of the table. */
-static limn_status take_schema(limn_http_req *rq, limn_err *err) {
-    json_t *schema = json_object_get(rq->json, "json_schema");
-    if (json_is_object(schema)) {
-        char *text = json_dumps(schema, JSON_COMPACT);
-        if (!text) return limn_fail(err, LIMN_E_NOMEM, "no memory for the schema");
-        json_object_set_new(rq->json, "schema", json_string(text));
-        free(text);
-    } else if (schema && !json_is_null(schema)) {
-        return limn_fail(err, LIMN_E_VALUE, "/json_schema: must be an object");
-    }
-    json_object_del(rq->json, "json_schema");
-    return LIMN_OK;
-}
-
-void native_see(limn_http_req *rq) {
-    limn_err err = {0};
-    limn_params *see = NULL;
-    limn_submit submit = {.kind = LIMN_JOB_SEE};
-    json_t *messages = NULL;
-    char *text = NULL;
-    limn_status st = LIMN_OK;
-    LIMN_TRY(limn_params_new(&see, LIMN_PARAMS_SEE, &err));
-    LIMN_TRY(limn_api_read_job(rq, &submit, &err));
-    LIMN_TRY(simple_messages(rq, &messages, &err));
-    json_object_del(rq->json, "images");
-    if (!names_task(rq)) json_object_del(rq->json, "prompt"); /* it is in the message */
-    LIMN_TRY(take_schema(rq, &err));
-    LIMN_TRY(limn_api_read_params(rq, see, rq->json, &err));
-    text = json_dumps(messages, JSON_COMPACT);
-    LIMN_CHECK(&err, text, LIMN_E_NOMEM, "no memory for the request");
-    submit.params = see;
-    submit.json = text;
-    submit.json_len = strlen(text);
-    make(rq, &submit);
-out:
-    if (st != LIMN_OK) limn_api_fail(rq, &err);
-    limn_params_free(&see);
-    json_decref(messages);
     free(text);
 }
 
@@ -214,7 +133,7 @@ static void make_model_job(limn_http_req *rq, limn_job_kind kind) {
     }
     submit.json = text;
     submit.json_len = strlen(text);
-    make(rq, &submit);
+    limn_api_make(rq, &submit);
     free(text);
 }
 

@@ -36,7 +36,7 @@ static const limn_route rows[] = {
      .example = "{\"params\": {\"prompt\": \"a fox\", \"width\": 64, \"height\": 64, \"seed\": 7}, "
                 "\"axes\": [{\"parameter\": \"steps\", \"values\": [1, 2]}], \"sheet\": true}"},
     {POST, .path = "/v1/see", INFER, MEDIA, .cost = 5, .handler = native_see,
-     .summary = "ask about pictures", .request = "See", .response = "JobAnswer",
+     .summary = "ask about pictures, clips and documents", .request = "See", .response = "JobAnswer",
      .example = "{\"prompt\": \"What is here?\", \"max_tokens\": 8, \"seed\": 7}"},
     /* jobs */
     {GET, .path = "/v1/jobs", READ, .cost = 1, .handler = native_jobs,
@@ -74,8 +74,9 @@ static const limn_route rows[] = {
      .summary = "a picture's bytes"},
     {GET, .path = "/v1/artifacts/{id}/thumbnail", READ, .cost = 0,
      .handler = native_artifact_thumb, .summary = "a small WebP of a picture"},
-    {POST, .path = "/v1/uploads", INFER, .flags = LIMN_ROUTE_RAW, .body = LIMN_LIMIT_UPLOAD_BYTES,
-     .cost = 2, .handler = native_upload, .summary = "keep a picture for a coming job",
+    {POST, .path = "/v1/uploads", INFER, .flags = LIMN_ROUTE_RAW, .body = LIMN_LIMIT_MEDIA_BYTES,
+     .cost = 2, .handler = native_upload,
+     .summary = "keep a picture, a clip or a document for a coming job",
      .response = "ArtifactAnswer"},
     {POST, .path = "/v1/recipe", READ, .flags = LIMN_ROUTE_RAW, .body = LIMN_LIMIT_UPLOAD_BYTES,
      .cost = 2, .handler = native_recipe, .summary = "read the recipe inside a picture"},

@@ -17,52 +17,6 @@ typedef struct reading {
 
 /* ---- parts ---- */
 
-/* "document" or "video" for containers that the engine's intake reads, by their first bytes; NULL
- * for anything else. */
-static const char *file_type(const unsigned char *p, size_t n) {
-    static const struct {
-        size_t at;
-        const char *bytes;
-        size_t len;
-        const char *type;
-    } known[] = {
-        {0, "%PDF-", 5, "document"}, {0, "II*\0", 4, "document"},
-        {0, "MM\0*", 4, "document"}, {0, "GIF8", 4, "video"},
-        {4, "ftyp", 4, "video"},     {0, "\x1a\x45\xdf\xa3", 4, "video"},
-        {0, "RIFF", 4, "video"},     {0, "\0\0\1\xba", 4, "video"},
-        {0, "FLV\1", 4, "video"},
-    };
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (n >= known[i].at + known[i].len &&
-            memcmp(p + known[i].at, known[i].bytes, known[i].len) == 0)
-            return known[i].type;
-    return NULL;
-}
-
-/* A document or clip as data: URI or bare base64 into "artifact:<sha>"; *type as file_type. */
-static limn_status keep_file(reading *r, char out[LIMN_PICTURE_REF_MAX], const char **type,
-                             const char *ref, const char *where) {
-    const char *comma = strncasecmp(ref, "data:", 5) == 0 ? strchr(ref, ',') : NULL;
-    limn_artifact a = {0};
-    void *data = NULL;
-    size_t size = 0;
-    limn_status st = LIMN_OK;
-    limn_err *err = r->err;
-    LIMN_CHECK(err, !strstr(ref, "://") || comma, LIMN_E_VALUE, "%s: remote files are disabled",
-               where);
-    if (comma) ref = comma + 1;
-    st = limn_base64_read(&data, &size, ref, strlen(ref), err);
-    LIMN_CHECK(err, st == LIMN_OK, LIMN_E_VALUE, "%s: not valid base64", where);
-    *type = file_type(data, size);
-    LIMN_CHECK(err, *type, LIMN_E_VALUE, "%s: neither a PDF, a TIFF, a GIF nor a video", where);
-    LIMN_TRY(limn_queue_upload(r->rq->server->queue, r->rq->who.owner, data, size, &a, err));
-    snprintf(out, LIMN_PICTURE_REF_MAX, "artifact:%s", a.sha);
-out:
-    limn_mem_free(data);
-    limn_artifact_deinit(&a);
-    return st;
-}
-
 /* The picture or file of a part: {"url": ...} or the string itself. */
 static const char *part_ref(const json_t *part, const char *name, const char *member) {
     const json_t *v = json_object_get(part, name);
@@ -79,15 +33,11 @@ static limn_status add_image(reading *r, json_t *parts, const char *ref, const c
 }
 
 static limn_status add_file(reading *r, json_t *parts, const char *ref, const char *where) {
-    char kept[LIMN_PICTURE_REF_MAX];
+    limn_media_ref kept;
     if (!ref) return limn_fail(r->err, LIMN_E_VALUE, "%s: there are no file data", where);
-    if (strncasecmp(ref, "data:image/", 11) == 0 && strncasecmp(ref, "data:image/gif", 14) != 0 &&
-        strncasecmp(ref, "data:image/tiff", 15) != 0)
-        return add_image(r, parts, ref, where);
-    const char *type = NULL;
-    limn_status st = keep_file(r, kept, &type, ref, where);
+    limn_status st = limn_media_take(r->rq, &kept, ref, true, where, r->err);
     if (st != LIMN_OK) return st;
-    json_array_append_new(parts, json_pack("{s:s, s:s}", "type", type, type, kept));
+    json_array_append_new(parts, json_pack("{s:s, s:s}", "type", kept.part, kept.part, kept.text));
     return LIMN_OK;
 }
 

@@ -36,6 +36,12 @@ static json_t *schemas(void) {
     json_object_set_new(members, "images",
                         json_pack("{s:s, s:{s:s}, s:i}", "type", "array", "items", "type", "string",
                                   "maxItems", LIMN_LIMIT_IMAGES_IN));
+    json_object_set_new(members, "files",
+                        json_pack("{s:s, s:{s:s}, s:i}", "type", "array", "items", "type", "string",
+                                  "maxItems", LIMN_LIMIT_IMAGES_IN));
+    json_object_set_new(
+        members, "messages",
+        json_pack("{s:s, s:o, s:i}", "type", "array", "items", ref("Turn"), "maxItems", 256));
     json_object_set_new(members, "json_schema", json_pack("{s:[s, s]}", "type", "object", "null"));
     json_object_set_new(all, "See", see);
     return all;

@@ -34,7 +34,18 @@ const limn_openapi_schema limn_openapi_schemas[] = {
         ", \"url\": " TEXT ", \"thumbnail\": " TEXT)},
     {"ArtifactAnswer", OBJECT("\"artifact\", \"recipe\", \"text\"",
         "\"artifact\": " REF("Artifact") ", \"recipe\": {\"type\": [\"object\", \"null\"]}, "
-        "\"text\": " MAYBE_TEXT ", \"unknown\": " MAYBE_TEXT)},
+        "\"text\": " MAYBE_TEXT ", \"unknown\": " MAYBE_TEXT ", \"media\": " REF("Media"))},
+    {"Media", OBJECT("\"kind\", \"format\", \"total\", \"width\", \"height\", \"fps\", "
+                     "\"seconds\"",
+        "\"kind\": {\"enum\": [\"picture\", \"clip\", \"document\"]}, \"format\": " TEXT
+        ", \"total\": " INT ", \"width\": " INT ", \"height\": " INT
+        ", \"fps\": {\"type\": [\"number\", \"null\"]}, "
+        "\"seconds\": {\"type\": [\"number\", \"null\"]}")},
+    {"Turn", OBJECT("\"role\", \"content\"",
+        "\"role\": {\"enum\": [\"system\", \"user\", \"assistant\"]}, \"content\": "
+        "{\"anyOf\": [" TEXT ", " LIST(OBJECT("\"type\"",
+            "\"type\": {\"enum\": [\"text\", \"image\", \"file\"]}, \"text\": " TEXT
+            ", \"image\": " TEXT ", \"file\": " TEXT)) "]}")},
     {"Progress", OBJECT("\"stage\", \"image\", \"images\", \"step\", \"steps\", \"fraction\", "
                         "\"left_ms\"",
         "\"stage\": " TEXT ", \"image\": " INT ", \"images\": " INT ", \"step\": " INT
