@@ -70,7 +70,10 @@ static void bench_one(const bench_options *o, const int *s, limn_dtype dtype,
     limn_packed *p = NULL;
     limn_err err = {0};
     limn_pack_args pa = {.data = w, .dtype = dtype, .n = n, .k = k, .compute = compute};
-    if (!limn_dtype_from_f32(w, wf, dtype, (int64_t)n * k) ||
+    bool filled = limn_dtype_from_f32(w, wf, dtype, (int64_t)n * k);
+    /* any bytes are a block; these have scales below 2 */
+    for (size_t i = 0; !filled && i < file_bytes; i++) ((uint8_t *)w)[i] = (uint8_t)(i * 7 % 64);
+    if ((!filled && !limn_dtype_get(dtype)->quantised) ||
         limn_packed_new(&p, &o->k, o->pool, &pa, &err) != LIMN_OK) {
         fprintf(stderr, "bench: %s: %s\n", text, err.text);
         exit(1);
@@ -121,6 +124,11 @@ int main(int argc, char **argv) {
         if (shapes[i][0] <= 512 && shapes[i][2] % 32 == 0) {
             bench_one(&o, shapes[i], LIMN_Q8_0, LIMN_COMPUTE_HALF);
             bench_one(&o, shapes[i], LIMN_Q4_0, LIMN_COMPUTE_HALF);
+        }
+        if (shapes[i][0] <= 512 && shapes[i][2] % 256 == 0) {
+            bench_one(&o, shapes[i], LIMN_Q4_K, LIMN_COMPUTE_HALF);
+            bench_one(&o, shapes[i], LIMN_Q5_K, LIMN_COMPUTE_HALF);
+            bench_one(&o, shapes[i], LIMN_Q6_K, LIMN_COMPUTE_HALF);
         }
     }
     bench_close(&o);

@@ -33,7 +33,8 @@ bool bench_wanted(const bench_options *o, const char *text);
 /* The instruction that bounds a packed weight's kernel on this table. */
 bench_unit bench_unit_of(const limn_kernels *k, const limn_packed *w);
 
-/* Median seconds of one call: one warm-up, then at least three calls and o->seconds in all. */
+/* Median seconds of one call: one warm-up, then at least three calls and o->seconds in all. With
+ * LIMN_BENCH_CPU_TIME, for machines that are not quiet, the least. */
 double bench_median(const bench_options *o, void (*fn)(void *arg), void *arg);
 
 /* Fills n floats with repeatable small numbers. */

@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "kernel_tables.h"
+#include "kernels/gemm_run.h"
 #include "kernels/matmul.h"
 #include "tensor/quantise.h"
 
@@ -22,7 +23,7 @@ typedef struct mm_case {
     int m, n, k;
     limn_dtype w_dtype, x_dtype, y_dtype;
     limn_compute compute;
-    bool bias, add, expand, delta;
+    bool bias, add, expand, delta, borrow;
     limn_act act;
     float scale;
     int residual; /* 0 none, 1 f32, 2 bf16 */
@@ -226,12 +227,15 @@ static void run_case(const kernel_table *t, const mm_case *c, uint64_t seed) {
                          .k = c->k,
                          .compute = c->compute,
                          .expand = c->expand,
+                         .borrow = c->borrow,
                          .delta = c->delta ? add_delta : NULL};
     if (limn_packed_new(&p, &t->k, pools[seed % 2], &pa, &err) != LIMN_OK) fail_msg("%s", err.text);
-    /* four rows and fewer of file blocks are multiplied in f32, or in 8 bits where that exists */
+    /* quantised panels take x in 8 bits, as do few rows of file blocks where that exists */
     bool rows = p->store == LIMN_STORE_ROWS;
-    bool q8 = rows && c->compute == LIMN_COMPUTE_HALF && t->k.gemm.dot_q8[c->w_dtype] && c->m <= 16;
-    bool few = q8 || (rows && c->m <= 4);
+    bool q8 =
+        p->store == LIMN_STORE_QUANT || (rows && c->compute == LIMN_COMPUTE_HALF &&
+                                         t->k.gemm.dot_q8[c->w_dtype] && c->m <= LIMN_GEMM_Q8_ROWS);
+    bool few = q8 || (rows && c->m <= LIMN_GEMM_FEW_ROWS);
     apply_mode(&d, p, few ? LIMN_WORDS_F32 : limn_packed_words(p, &t->k), q8);
     limn_matmul_args a = make_args(&d, p, d.y), ref = make_args(&d, p, d.y_ref);
     ref.y = (float *)d.y_ref + c->pad;
@@ -345,6 +349,7 @@ static void test_long_quantised_rows(void **state) {
                          .n = 37,
                          .k = 3104,
                          .w_dtype = m & 1 ? LIMN_Q8_0 : LIMN_Q4_0,
+                         .borrow = m > 2,
                          .x_dtype = m & 2 ? LIMN_BF16 : LIMN_F32,
                          .compute = LIMN_COMPUTE_HALF,
                          .bias = true,
@@ -358,8 +363,13 @@ static void test_dot_q8(void **state) {
     (void)state;
     enum { K = 1024, ROWS = 4 };
     static uint8_t bytes[K * 2] __attribute__((aligned(64)));
-    static int8_t q[ROWS][K] __attribute__((aligned(64)));
-    static float x[K], w[K], d[ROWS][K / 32], s[ROWS][K / 32];
+    static struct {
+        int8_t q[K] __attribute__((aligned(64)));
+        float d[K / 32], s[K / 32];
+        int16_t h[K / 16];
+    } row[ROWS];
+    static float x[K], w[K];
+    const limn_q8_rows rows = {row[0].q, NULL, row[0].d, row[0].s, row[0].h, sizeof row[0]};
     uint64_t seed = 17;
     int kernels = 0;
     for (int t = 0; t < n_tables; t++)
@@ -383,21 +393,20 @@ static void test_dot_q8(void **state) {
                     }
                 }
                 limn_dtype_to_f32(w, bytes, (limn_dtype)type, K);
-                limn_q8_row rows[ROWS];
                 for (int r = 0; r < ROWS; r++) {
                     for (int i = 0; i < K; i++) x[i] = test_random(&seed) * (float)(1 + i % 40);
-                    g->quantise_q8(q[r], d[r], s[r], x, K);
-                    rows[r] = (limn_q8_row){q[r], d[r], s[r]};
+                    g->quantise_q8(row[r].q, NULL, row[r].d, row[r].s, row[r].h, x, K);
                     for (int i = 0; i < K; i++) /* half a step, and a little for the rounding */
-                        assert_true(fabsf(x[i] - d[r][i / 32] * q[r][i]) <= 0.5001f * d[r][i / 32]);
+                        assert_true(fabsf(x[i] - row[r].d[i / 32] * row[r].q[i]) <=
+                                    0.5001f * row[r].d[i / 32]);
                 }
                 for (int n = 1; n <= ROWS; n++) {
                     float got[ROWS] = {0};
-                    g->dot_q8[type](got, bytes, rows, n, K);
+                    g->dot_q8[type](got, bytes, &rows, n, K);
                     for (int r = 0; r < n; r++) {
                         double sum = 0, size_of_sum = 0;
                         for (int i = 0; i < K; i++) {
-                            double p = (double)w[i] * (double)d[r][i / 32] * q[r][i];
+                            double p = (double)w[i] * (double)row[r].d[i / 32] * row[r].q[i];
                             sum += p;
                             size_of_sum += fabs(p);
                         }

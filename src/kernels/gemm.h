@@ -29,6 +29,7 @@ typedef enum limn_store {
     LIMN_STORE_BF16X2, /* [k/2][nr][2], for dot products of bf16 pairs */
     LIMN_STORE_I8X4,   /* [k/4][nr][4] signed, one scale per output */
     LIMN_STORE_ROWS,   /* the file's own rows, expanded block by block */
+    LIMN_STORE_QUANT,  /* the file's blocks, sixteen rows interleaved: quant_panel.h */
     LIMN_STORE_COUNT
 } limn_store;
 
@@ -78,12 +79,46 @@ typedef struct limn_gemm_finish {
     bool res_bf16, y_bf16;
 } limn_gemm_finish;
 
-/* A row of activations in 8 bits, 32 elements b to a scale: x ~ d[b] * q, |q| <= 127. */
-typedef struct limn_q8_row {
-    const int8_t *q; /* [k] 32-byte aligned */
-    const float *d;  /* [k / 32] */
-    const float *s;  /* [k / 32] d times the sum of q */
-} limn_q8_row;
+/* Rows of activations in 8 bits, 32 elements b to a scale: x ~ d[b] * q, |q| <= 127. Row r of each
+ * array lies r * stride bytes further; stride is a multiple of 64. */
+typedef struct limn_q8_rows {
+    const int8_t *q; /* [k] codes, 64-byte aligned */
+    const int16_t
+        *w;         /* [k] the same, each four in the order 0, 2, 1, 3; NULL where not asked for */
+    const float *d; /* [k / 32] */
+    const float *s; /* [k / 32] d times the sum of q */
+    const int16_t *h; /* [k / 16] sums of q */
+    size_t stride;
+} limn_q8_rows;
+
+/* Products of rows of 8-bit activations with `groups` groups of 32 elements of one quantised panel
+ * of LIMN_QUANT_NR outputs. For each group in order
+ *
+ *     c = fma((float)sum, scale * d, c), then with minima c = fma(-min, s, c)
+ *
+ * where the sum of 32 products of codes is exact: the same bits on every instruction set and for
+ * any number of rows, few or many. */
+enum { LIMN_QUANT_NR = 16, LIMN_QUANT_FEW = 4 };
+typedef struct limn_quant_tile {
+    const void *b;            /* the panel's blocks from group0 on, or expanded codes */
+    const float *scale, *min; /* of expanded codes: [groups][LIMN_QUANT_NR]; min NULL: none */
+    limn_q8_rows x;
+    int m;
+    size_t group0, groups; /* group0: where the rows of x begin, in groups; whole blocks */
+    float *c;              /* [m][c_stride], LIMN_QUANT_NR of each row used; 32-byte aligned */
+    size_t c_stride;
+    bool accumulate; /* add to c, else begin with 0 */
+} limn_quant_tile;
+
+typedef struct limn_quant_kernels {
+    bool wide;                             /* reads limn_q8_rows.w */
+    bool minima;                           /* expand fills `min` */
+    size_t group_bytes;                    /* what tile reads of a group of a panel, about */
+    void (*few)(const limn_quant_tile *t); /* m <= LIMN_QUANT_FEW; NULL: no kernels for the type */
+    /* Codes as tile reads them; NULL: it reads the panel's blocks. */
+    void (*expand)(void *codes, float *scale, float *min, const void *blocks, size_t groups);
+    void (*tile)(const limn_quant_tile *t); /* any m */
+} limn_quant_kernels;
 
 typedef struct limn_gemm_kernels {
     int mr, nr;
@@ -105,12 +140,16 @@ typedef struct limn_gemm_kernels {
     void (*expand[LIMN_DTYPE_COUNT])(float *dst, const void *src, size_t n);
     /* out[r] += sum of w[i] * x[r][i] over n elements, for 1 to 4 rows */
     void (*dot)(float *out, const float *w, const float *const *x, int rows, size_t n);
-    /* out[r] = a row of k quantised weights times 8-bit activations, for 1 to 4 rows; sums within
-     * 32 elements are exact integers. NULL: the type has no such kernel here. */
-    void (*dot_q8[LIMN_DTYPE_COUNT])(float *out, const void *w, const limn_q8_row *x, int rows,
+    /* out[r] = a row of k quantised weights, as in the file, times 8-bit activations, for 1 to 4
+     * rows; sums within 32 elements are exact. NULL: the type has no such kernel here. */
+    void (*dot_q8[LIMN_DTYPE_COUNT])(float *out, const void *w, const limn_q8_rows *x, int rows,
                                      size_t k);
-    /* q, d, s of a row of n elements, n a multiple of 32: scale max|x| / 127, nearest even */
-    void (*quantise_q8)(int8_t *q, float *d, float *s, const float *x, size_t n);
+    /* The same with panels of interleaved blocks */
+    limn_quant_kernels quant[LIMN_DTYPE_COUNT];
+    /* Codes, scales and sums of a row of n elements, n a multiple of 32: scale max|x| / 127,
+     * nearest even. w may be NULL. */
+    void (*quantise_q8)(int8_t *q, int16_t *w, float *d, float *s, int16_t *h, const float *x,
+                        size_t n);
 } limn_gemm_kernels;
 
 /* Fillers; each leaves alone what it does not do better. */
@@ -118,8 +157,11 @@ void limn_gemm_fill_c(limn_gemm_kernels *k);
 void limn_gemm_fill_avx2(limn_gemm_kernels *k);
 void limn_gemm_fill_expand_avx2(limn_gemm_kernels *k);
 void limn_gemm_fill_dot_avx2(limn_gemm_kernels *k);
+void limn_gemm_fill_quant_c(limn_gemm_kernels *k);
+void limn_gemm_fill_quant_avx2(limn_gemm_kernels *k);
 void limn_gemm_fill_avx512(limn_gemm_kernels *k);
 void limn_gemm_fill_vnni(limn_gemm_kernels *k);
+void limn_gemm_fill_quant_vnni(limn_gemm_kernels *k);
 void limn_gemm_fill_avx512bf16(limn_gemm_kernels *k);
 
 #endif

@@ -115,21 +115,6 @@ static void dot(float *out, const float *w, const float *const *x, int rows, siz
     }
 }
 
-static void quantise_q8(int8_t *q, float *d, float *s, const float *x, size_t n) {
-    for (size_t b = 0; b < n / 32; b++, x += 32, q += 32) {
-        float peak = 0;
-        int32_t sum = 0;
-        for (int i = 0; i < 32; i++) peak = fmaxf(peak, fabsf(x[i]));
-        float inverse = peak > 0 ? 127.0f / peak : 0;
-        for (int i = 0; i < 32; i++) {
-            q[i] = (int8_t)nearbyintf(x[i] * inverse);
-            sum += q[i];
-        }
-        d[b] = peak / 127.0f;
-        s[b] = d[b] * (float)sum;
-    }
-}
-
 void limn_gemm_fill_c(limn_gemm_kernels *k) {
     set_body(k);
     k->mr = MR;
@@ -146,5 +131,5 @@ void limn_gemm_fill_c(limn_gemm_kernels *k) {
     LIMN_DTYPE_LIST(X)
 #undef X
     k->dot = dot;
-    k->quantise_q8 = quantise_q8;
+    limn_gemm_fill_quant_c(k);
 }

@@ -25,8 +25,7 @@ typedef struct few_job {
     int64_t x_stride;
     int64_t panels; /* per task */
     size_t tile_bytes, worker_bytes;
-    limn_q8_row *rows; /* [m] with 8-bit activations, else NULL */
-    char *codes;       /* [m][q8_bytes] */
+    char *rows; /* [m][q8_bytes] with 8-bit activations, else NULL */
 } few_job;
 
 enum { QUANTISE_ROWS = 8 }; /* per task */
@@ -35,33 +34,42 @@ static size_t tile_bytes(const limn_packed *w, int64_t m) {
     return limn_gemm_align((size_t)m * (size_t)w->nr * sizeof(float));
 }
 
-/* Codes, scales, sums of one row. */
+/* Bytes of codes of one row; scales, sums and sums of halves follow. */
+static size_t scales_bytes(const limn_packed *w) {
+    return limn_gemm_align((size_t)w->k / 32 * sizeof(float));
+}
+
 static size_t q8_bytes(const limn_packed *w) {
-    return limn_gemm_align((size_t)w->k) + 2 * limn_gemm_align((size_t)w->k / 32 * sizeof(float));
+    return limn_gemm_align((size_t)w->k) + 3 * scales_bytes(w);
+}
+
+static limn_q8_rows rows_from(const few_job *f, int64_t row) {
+    const limn_packed *w = f->job->w;
+    const char *at = f->rows + (size_t)row * q8_bytes(w);
+    const char *d = at + limn_gemm_align((size_t)w->k), *s = d + scales_bytes(w);
+    return (limn_q8_rows){.q = (const int8_t *)at,
+                          .d = (const float *)(const void *)d,
+                          .s = (const float *)(const void *)s,
+                          .h = (const int16_t *)(const void *)(s + scales_bytes(w)),
+                          .stride = q8_bytes(w)};
 }
 
 static size_t worker_bytes(const limn_packed *w, int64_t m) {
     return tile_bytes(w, m) + PIECE * sizeof(float);
 }
 
-static size_t table_bytes(int64_t m) {
-    return limn_gemm_align((size_t)m * sizeof(limn_q8_row));
-}
-
 size_t limn_gemm_few_scratch_bytes(const limn_packed *w, int64_t m, int threads) {
-    return worker_bytes(w, m) * (size_t)threads + table_bytes(m) + (size_t)m * q8_bytes(w);
+    return worker_bytes(w, m) * (size_t)threads + (size_t)m * q8_bytes(w);
 }
 
 static void quantise_task(void *arg, size_t task, int worker) {
     const few_job *f = arg;
     const limn_packed *w = f->job->w;
-    size_t k = (size_t)w->k, scales = limn_gemm_align(k / 32 * sizeof(float));
     int64_t i = (int64_t)task * QUANTISE_ROWS, end = i + QUANTISE_ROWS;
     for (; i < end && i < f->job->m; i++) {
-        char *to = f->codes + (size_t)i * q8_bytes(w);
-        float *d = (float *)(to + limn_gemm_align(k)), *s = d + scales / sizeof *d;
-        f->job->ex->k->gemm.quantise_q8((int8_t *)to, d, s, f->x + i * f->x_stride, k);
-        f->rows[i] = (limn_q8_row){(const int8_t *)to, d, s};
+        limn_q8_rows x = rows_from(f, i);
+        f->job->ex->k->gemm.quantise_q8((int8_t *)x.q, NULL, (float *)x.d, (float *)x.s,
+                                        (int16_t *)x.h, f->x + i * f->x_stride, (size_t)w->k);
     }
 }
 
@@ -73,10 +81,10 @@ static void panel_q8(const few_job *f, float *tile, const char *row, int64_t row
     for (int64_t i = 0; i < f->job->m; i += LIMN_GEMM_FEW_ROWS) {
         int64_t left = f->job->m - i;
         int m = (int)(left < LIMN_GEMM_FEW_ROWS ? left : LIMN_GEMM_FEW_ROWS);
+        limn_q8_rows x = rows_from(f, i);
         for (int64_t j = 0; j < rows; j++) {
             float out[LIMN_GEMM_FEW_ROWS];
-            g->dot_q8[w->row_dtype](out, row + (size_t)j * w->row_bytes, f->rows + i, m,
-                                    (size_t)w->k);
+            g->dot_q8[w->row_dtype](out, row + (size_t)j * w->row_bytes, &x, m, (size_t)w->k);
             for (int r = 0; r < m; r++) tile[(i + r) * w->nr + j] = out[r];
         }
     }
@@ -121,8 +129,7 @@ limn_status limn_gemm_few(const limn_gemm_job *job, const float *x, int64_t x_st
     few_job f = {.job = job, .x = x, .x_stride = x_stride, .tile_bytes = tile_bytes(w, job->m)};
     f.worker_bytes = worker_bytes(w, job->m);
     if (takes_q8(&job->ex->k->gemm, w)) {
-        f.rows = (limn_q8_row *)(void *)((char *)job->scratch + f.worker_bytes * (size_t)threads);
-        f.codes = (char *)f.rows + table_bytes(job->m);
+        f.rows = (char *)job->scratch + f.worker_bytes * (size_t)threads;
         limn_pool_run(job->ex->pool, quantise_task, &f,
                       (size_t)((job->m + QUANTISE_ROWS - 1) / QUANTISE_ROWS));
     }

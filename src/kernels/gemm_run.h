@@ -33,16 +33,21 @@ void limn_gemm_finish_panel(const limn_gemm_job *job, int64_t row0, int rows, in
                             float *c);
 
 /* Products of few rows with weights that stay in their file (LIMN_STORE_ROWS): each weight row is
- * expanded piece by piece in L1 and multiplied at once, at the speed of memory. */
+ * expanded piece by piece in L1 and multiplied at once. With 8-bit activations (LIMN_COMPUTE_HALF,
+ * where dot_q8 has the type) up to 16 rows go this way; more are faster with expanded panels. */
 enum { LIMN_GEMM_FEW_ROWS = 4, LIMN_GEMM_Q8_ROWS = 16 };
-/* With 8-bit activations (pack.h, LIMN_COMPUTE_HALF) up to 16 rows go this way; more are faster
- * with expanded panels. */
 bool limn_gemm_takes_few(const limn_gemm_kernels *g, const limn_packed *w, int64_t m);
 size_t limn_gemm_few_scratch_bytes(const limn_packed *w, int64_t m, int threads);
 /* x [m][k] f32, rows x_stride apart; limn_gemm_takes_few holds; fill_rows of the job is not used.
  */
 limn_status limn_gemm_few(const limn_gemm_job *job, const float *x, int64_t x_stride,
                           limn_err *err);
+
+/* Products with quantised panels (LIMN_STORE_QUANT); x as for limn_gemm_few, any number of rows. */
+size_t limn_gemm_quant_scratch_bytes(const limn_kernels *k, const limn_packed *w, int64_t m,
+                                     int threads);
+limn_status limn_gemm_quant(const limn_gemm_job *job, const float *x, int64_t x_stride,
+                            limn_err *err);
 
 /* y and residual are f32 or bf16, strides hold a row, scale is finite: E_UNSUPPORTED, E_SHAPE. */
 limn_status limn_epilogue_check(const limn_epilogue *e, limn_dtype y_dtype, int64_t y_stride,

@@ -39,8 +39,19 @@ typedef struct layout {
     size_t row_bytes, scale_off, tmp_off, tmp_row, run_off, total;
 } layout;
 
+/* Ways that read rows of f32 whatever the store's words are. */
 static bool takes_few(const limn_kernels *k, const limn_matmul_args *a) {
     return limn_gemm_takes_few(&k->gemm, a->w, a->m);
+}
+
+static bool takes_quant(const limn_matmul_args *a) {
+    return a->w->store == LIMN_STORE_QUANT;
+}
+
+static size_t run_bytes(const limn_kernels *k, const limn_matmul_args *a, int threads) {
+    if (takes_quant(a)) return limn_gemm_quant_scratch_bytes(k, a->w, a->m, threads);
+    if (takes_few(k, a)) return limn_gemm_few_scratch_bytes(a->w, a->m, threads);
+    return limn_gemm_scratch_bytes(k, a->w, a->m, threads);
 }
 
 static layout make_layout(const limn_kernels *k, const limn_matmul_args *a, int threads) {
@@ -53,8 +64,7 @@ static layout make_layout(const limn_kernels *k, const limn_matmul_args *a, int 
         l.tmp_row = limn_gemm_align((size_t)a->w->k * sizeof(float));
         l.run_off = l.tmp_off + l.tmp_row * (size_t)threads;
     }
-    l.total = l.run_off + (takes_few(k, a) ? limn_gemm_few_scratch_bytes(a->w, a->m, threads)
-                                           : limn_gemm_scratch_bytes(k, a->w, a->m, threads));
+    l.total = l.run_off + run_bytes(k, a, threads);
     return l;
 }
 
@@ -140,8 +150,9 @@ limn_status limn_matmul(const limn_exec *ex, const limn_matmul_args *a, limn_err
                          .y_bf16 = a->y_dtype == LIMN_BF16,
                          .epi = &a->epi,
                          .scratch = scratch + l.run_off};
-    if (takes_few(ex->k, a))
-        return limn_gemm_few(&job, (const float *)x.base, (int64_t)(x.row_bytes / 4), err);
+    const float *rows = (const float *)(const void *)x.base;
+    if (takes_quant(a)) return limn_gemm_quant(&job, rows, (int64_t)(x.row_bytes / 4), err);
+    if (takes_few(ex->k, a)) return limn_gemm_few(&job, rows, (int64_t)(x.row_bytes / 4), err);
     return limn_gemm_run(&job, err);
 }
 

@@ -9,14 +9,15 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/quant_panel.h"
 
-enum { PACK_VERSION = 1, BLOCK_WORDS = 64, PACK_ALIGN = 64 };
+enum { PACK_VERSION = 2, BLOCK_WORDS = 64, PACK_ALIGN = 64 };
 static const char pack_magic[8] = "LIMNPCK";
 
 /* What lies on disk before the panels; native byte order, the magic is wrong on the other one. */
 typedef struct pack_header {
     char magic[8];
-    uint32_t version, store, compute, nr, kh, kw;
+    uint32_t version, store, compute, nr, kh, kw, row_dtype, spare;
     int64_t n, k, block;
     uint64_t panel_bytes, scale_off, sum_off, data_off, size;
 } pack_header;
@@ -27,6 +28,7 @@ static const struct {
 } stores[LIMN_STORE_COUNT] = {
     [LIMN_STORE_F32] = {1, 4},    [LIMN_STORE_F16] = {1, 2},  [LIMN_STORE_BF16] = {1, 2},
     [LIMN_STORE_BF16X2] = {2, 4}, [LIMN_STORE_I8X4] = {4, 4}, [LIMN_STORE_ROWS] = {1, 4},
+    [LIMN_STORE_QUANT] = {1, 4},
 };
 
 static const struct {
@@ -62,6 +64,10 @@ static int64_t round_up(int64_t n, int64_t to) {
     return (n + to - 1) / to * to;
 }
 
+static size_t align_up(size_t n) {
+    return (n + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
+}
+
 static bool is_narrow(limn_dtype t) {
     return t == LIMN_F16 || t == LIMN_F8_E4M3 || t == LIMN_F8_E5M2;
 }
@@ -69,6 +75,9 @@ static bool is_narrow(limn_dtype t) {
 static limn_store choose_store(const limn_gemm_kernels *g, const limn_pack_args *a) {
     bool quantised = limn_dtype_get(a->dtype)->quantised, one_tap = a->kh * a->kw <= 1;
     if (a->compute == LIMN_COMPUTE_INT8) return LIMN_STORE_I8X4;
+    if (quantised && !a->borrow && !a->delta && !a->expand && one_tap &&
+        a->compute == LIMN_COMPUTE_HALF && g->quant[a->dtype].few)
+        return LIMN_STORE_QUANT;
     if ((quantised || a->borrow) && !a->delta && !a->expand && one_tap) return LIMN_STORE_ROWS;
     if (a->compute == LIMN_COMPUTE_HALF && g->half == LIMN_STORE_BF16X2) return LIMN_STORE_BF16X2;
     if (a->dtype == LIMN_BF16 && !a->delta) return LIMN_STORE_BF16;
@@ -87,8 +96,12 @@ static bool set_shape(limn_packed *p, const limn_gemm_kernels *g) {
         p->block = p->ic_pad;
     else
         p->block = BLOCK_WORDS * elems;
-    p->nr = g->nr;
+    p->nr = p->store == LIMN_STORE_QUANT ? LIMN_QUANT_NR : g->nr;
     p->panels = (p->n + p->nr - 1) / p->nr;
+    if (p->store == LIMN_STORE_QUANT) {
+        p->panel_bytes = align_up(p->row_bytes * LIMN_QUANT_NR);
+        return limn_mul_size(&all, p->panel_bytes, (size_t)p->panels + 1);
+    }
     p->channel_bytes = (size_t)(p->nr * stores[p->store].lane_size / elems);
     if (!limn_mul_size(&panel, (size_t)(p->ic_pad / elems) * (size_t)p->taps,
                        (size_t)(p->nr * stores[p->store].lane_size)))
@@ -163,6 +176,17 @@ static void set_failed(pack_job *job, limn_status st, const limn_err *err) {
     if (job->err) *job->err = *err;
 }
 
+static void interleave_panel(void *arg, size_t task, int worker) {
+    const pack_job *job = arg;
+    const limn_packed *p = job->p;
+    int64_t row0 = (int64_t)task * p->nr;
+    int rows = p->n - row0 < p->nr ? (int)(p->n - row0) : p->nr;
+    (void)worker;
+    limn_quant_panel_pack(job->data + task * p->panel_bytes,
+                          (const char *)job->a->data + (size_t)row0 * p->row_bytes, p->row_bytes,
+                          rows, p->row_dtype, (size_t)p->k);
+}
+
 static void pack_panel(void *arg, size_t task, int worker) {
     pack_job *job = arg;
     limn_packed *p = job->p;
@@ -212,10 +236,6 @@ static void pack_panel(void *arg, size_t task, int worker) {
     }
 }
 
-static size_t align_up(size_t n) {
-    return (n + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
-}
-
 /* Lays the sections out and writes the header; `p->bytes` is set. */
 static limn_status alloc_bytes(pack_job *job, limn_err *err) {
     limn_packed *p = job->p;
@@ -226,6 +246,7 @@ static limn_status alloc_bytes(pack_job *job, limn_err *err) {
                      .nr = (uint32_t)p->nr,
                      .kh = (uint32_t)p->kh,
                      .kw = (uint32_t)p->kw,
+                     .row_dtype = (uint32_t)p->row_dtype,
                      .n = p->n,
                      .k = p->k,
                      .block = p->block,
@@ -261,6 +282,10 @@ static limn_status pack_all(pack_job *job, limn_pool *pool, limn_err *err) {
     job->row_room = ((k_pad > (size_t)p->k ? k_pad : (size_t)p->k) + 15) / 16 * 16;
     limn_status st = alloc_bytes(job, err);
     if (st != LIMN_OK) return st;
+    if (p->store == LIMN_STORE_QUANT) {
+        limn_pool_run(pool, interleave_panel, job, (size_t)p->panels);
+        return LIMN_OK;
+    }
     size_t room = (size_t)limn_pool_threads(pool) * 2 * (size_t)p->nr * job->row_room;
     job->scratch = limn_mem_aligned(room * sizeof(float));
     if (!job->scratch) return limn_fail(err, LIMN_E_NOMEM, "no memory for packing weights");
@@ -308,11 +333,11 @@ limn_status limn_packed_new(limn_packed **out, const limn_kernels *k, limn_pool 
                        .kh = a->kh > 0 ? a->kh : 1,
                        .kw = a->kw > 0 ? a->kw : 1};
     pack_job job = {.p = p, .g = &k->gemm, .a = a, .src_row_bytes = row_bytes, .err = err};
+    p->row_dtype = a->dtype;
+    p->row_bytes = row_bytes;
     LIMN_CHECK(err, set_shape(p, &k->gemm), LIMN_E_LIMIT, "a packed weight would be too large");
     if (p->store == LIMN_STORE_ROWS) {
         p->data = a->data;
-        p->row_dtype = a->dtype;
-        p->row_bytes = row_bytes;
         p->input_major = a->input_major;
         p->panel_bytes = row_bytes * (size_t)p->nr;
     } else {
@@ -333,11 +358,22 @@ out:
 
 /* Every field of a header from a file that the kernels rely on. */
 static bool header_is_sane(const pack_header *h, size_t size) {
-    if (h->store >= LIMN_STORE_ROWS || h->compute > LIMN_COMPUTE_INT8) return false;
+    if (h->store >= LIMN_STORE_COUNT || h->compute > LIMN_COMPUTE_INT8) return false;
+    if (h->row_dtype >= LIMN_DTYPE_COUNT) return false;
+    if (h->store == LIMN_STORE_QUANT && (h->kh != 1 || h->kw != 1)) return false;
     if (h->n <= 0 || h->n > INT32_MAX || h->k <= 0 || h->k > INT32_MAX) return false;
     if (h->kh < 1 || h->kw < 1 || h->kh > 1024 || h->kw > 1024 || h->k % (h->kh * h->kw) != 0)
         return false;
     return h->size == size;
+}
+
+/* Is there a kernel here for what the header says? */
+static bool header_fits(const pack_header *h, const limn_gemm_kernels *g) {
+    if (h->version != PACK_VERSION) return false;
+    if (h->store == LIMN_STORE_QUANT)
+        return h->nr == LIMN_QUANT_NR && h->row_dtype < LIMN_DTYPE_COUNT &&
+               g->quant[h->row_dtype].few;
+    return (int)h->nr == g->nr && h->store < LIMN_STORE_ROWS && g->panel[h->store];
 }
 
 limn_status limn_packed_view(limn_packed **out, const limn_kernels *k, const void *bytes,
@@ -347,8 +383,7 @@ limn_status limn_packed_view(limn_packed **out, const limn_kernels *k, const voi
     if (size < sizeof h || memcmp(bytes, pack_magic, sizeof pack_magic) != 0)
         return limn_fail(err, LIMN_E_FORMAT, "not a packed weight");
     memcpy(&h, bytes, sizeof h);
-    if (h.version != PACK_VERSION || (int)h.nr != k->gemm.nr ||
-        (h.store < LIMN_STORE_ROWS && !k->gemm.panel[h.store]))
+    if (!header_fits(&h, &k->gemm))
         return limn_fail(err, LIMN_E_UNSUPPORTED, "weights were packed for another processor");
     if (!header_is_sane(&h, size)) return limn_fail(err, LIMN_E_FORMAT, "packed weight is damaged");
     limn_packed *p = limn_mem_calloc(1, sizeof *p);
@@ -359,12 +394,15 @@ limn_status limn_packed_view(limn_packed **out, const limn_kernels *k, const voi
                        .k = h.k,
                        .kh = (int)h.kh,
                        .kw = (int)h.kw,
+                       .row_dtype = (limn_dtype)h.row_dtype,
                        .bytes = bytes,
                        .size = size};
     bool int8 = p->store == LIMN_STORE_I8X4;
     size_t data_off = 0, data, cols, end;
-    bool ok = set_shape(p, &k->gemm) && p->block == h.block && p->panel_bytes == h.panel_bytes &&
-              limn_mul_size(&data, p->panel_bytes, (size_t)p->panels);
+    bool ok =
+        (p->store != LIMN_STORE_QUANT || limn_dtype_row_bytes(&p->row_bytes, p->row_dtype, p->k)) &&
+        set_shape(p, &k->gemm) && p->block == h.block && p->panel_bytes == h.panel_bytes &&
+        limn_mul_size(&data, p->panel_bytes, (size_t)p->panels);
     if (ok) {
         cols = int8 ? align_up((size_t)(p->panels * p->nr) * 4) : 0;
         data_off = align_up(sizeof h) + 2 * cols;

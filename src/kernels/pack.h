@@ -27,9 +27,9 @@ typedef enum limn_compute {
     LIMN_COMPUTE_EXACT,
     /* Weights are kept in 16 bits: f16 and bf16 files keep their value except with bf16 dot
      * products, which round weights and activations to bf16 (relative 2^-9 each). f32 files are
-     * rounded to f16, or to bf16 when a value is beyond f16's range. Sums are f32. Up to 16 rows
-     * times quantised file rows: where a kernel for the type exists, activations are rounded to 8
-     * bits with a scale for 32 (at most 1/254 of their largest), sums of 32 products are exact. */
+     * rounded to f16, or to bf16 when a value is beyond f16's range. Sums are f32. Quantised
+     * weights keep their value; where kernels for the type exist, activations are rounded to 8 bits
+     * with a scale for 32 (at most 1/254 of their largest), sums of 32 products are exact. */
     LIMN_COMPUTE_HALF,
     /* 8-bit weights (scale per output) and activations (scale per row; per image in conv). */
     LIMN_COMPUTE_INT8
@@ -48,9 +48,10 @@ typedef struct limn_pack_args {
     limn_compute compute;
     limn_pack_delta_fn *delta; /* or NULL */
     void *delta_user;
-    /* Quantised matrices without delta, except with INT8, stay as they are: `data` is then borrowed
-     * for the life of the packed weight. true expands them instead (more memory, no expansion at
-     * run time). */
+    /* Quantised matrices without delta keep their size, except with INT8: with HALF and kernels for
+     * the type they are interleaved (quant_panel.h), else they stay as they are: `data` is then
+     * borrowed for the life of the packed weight. true expands them instead (more memory, no
+     * expansion at run time). */
     bool expand;
     /* Dense types stay in their file as well (one expert of many: a copy of all would not fit);
      * k even. `input_major`: data is [k, n], of a dense type. */
@@ -73,7 +74,7 @@ typedef struct limn_packed {
     const float *col_scale; /* [panels * nr] INT8, else NULL */
     const int32_t *col_sum; /* [panels * nr] INT8: sum of each output's codes */
     const void *data;       /* [panels][panel_bytes]; file rows for LIMN_STORE_ROWS */
-    limn_dtype row_dtype;   /* LIMN_STORE_ROWS */
+    limn_dtype row_dtype;   /* LIMN_STORE_ROWS, LIMN_STORE_QUANT */
     size_t row_bytes;
     bool input_major;  /* LIMN_STORE_ROWS: rows are of outputs, one for each of k */
     const void *bytes; /* all of it with its header; NULL for LIMN_STORE_ROWS */

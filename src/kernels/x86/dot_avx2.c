@@ -23,8 +23,17 @@ LIMN_INLINE float sum_8(__m256 v) {
     return _mm_cvtss_f32(_mm_add_ss(h, _mm_shuffle_ps(h, h, 1)));
 }
 
-LIMN_INLINE __m256i load_x(const limn_q8_row *x, size_t at) {
-    return _mm256_load_si256((const __m256i *)(x->q + at));
+LIMN_INLINE __m256i load_x(const limn_q8_rows *x, int r, size_t at) {
+    return _mm256_load_si256((const __m256i *)(x->q + (size_t)r * x->stride + at));
+}
+
+/* Scales and sums of row r from group g on. */
+LIMN_INLINE const float *d_of(const limn_q8_rows *x, int r, size_t g) {
+    return (const float *)((const char *)x->d + (size_t)r * x->stride) + g;
+}
+
+LIMN_INLINE const float *s_of(const limn_q8_rows *x, int r, size_t g) {
+    return (const float *)((const char *)x->s + (size_t)r * x->stride) + g;
 }
 
 /* Pair sums of 32 products of unsigned and signed codes. */
@@ -66,28 +75,28 @@ LIMN_INLINE void clear(sums *a, const int rows) {
 
 /* ---- blocks of 32 ---- */
 
-LIMN_INLINE void block_q8_0(sums *a, const uint8_t *b, const limn_q8_row *x, const int rows,
+LIMN_INLINE void block_q8_0(sums *a, const uint8_t *b, const limn_q8_rows *x, const int rows,
                             size_t i, const int chain) {
     __m256i w = _mm256_loadu_si256((const __m256i *)(b + 2));
     float d = half_at(b);
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
-        a->v[r][chain] = _mm256_fmadd_ps(to_f32(pairs_s(w, load_x(&x[r], i)), _mm256_set1_epi16(1)),
-                                         _mm256_set1_ps(d * x[r].d[i / 32]), a->v[r][chain]);
+        a->v[r][chain] = _mm256_fmadd_ps(to_f32(pairs_s(w, load_x(x, r, i)), _mm256_set1_epi16(1)),
+                                         _mm256_set1_ps(d * *d_of(x, r, i / 32)), a->v[r][chain]);
 }
 
-LIMN_INLINE void block_q4_0(sums *a, const uint8_t *b, const limn_q8_row *x, const int rows,
+LIMN_INLINE void block_q4_0(sums *a, const uint8_t *b, const limn_q8_rows *x, const int rows,
                             size_t i, const int chain) {
     __m256i w = _mm256_sub_epi8(nibbles(b + 2), _mm256_set1_epi8(8));
     float d = half_at(b);
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
-        a->v[r][chain] = _mm256_fmadd_ps(to_f32(pairs_s(w, load_x(&x[r], i)), _mm256_set1_epi16(1)),
-                                         _mm256_set1_ps(d * x[r].d[i / 32]), a->v[r][chain]);
+        a->v[r][chain] = _mm256_fmadd_ps(to_f32(pairs_s(w, load_x(x, r, i)), _mm256_set1_epi16(1)),
+                                         _mm256_set1_ps(d * *d_of(x, r, i / 32)), a->v[r][chain]);
 }
 
 #define ROWS_OF_32(name, bytes)                                                                    \
-    LIMN_INLINE void rows_##name(float *out, const uint8_t *b, const limn_q8_row *x,               \
+    LIMN_INLINE void rows_##name(float *out, const uint8_t *b, const limn_q8_rows *x,              \
                                  const int rows, size_t k) {                                       \
         sums a;                                                                                    \
         size_t i = 0;                                                                              \
@@ -120,7 +129,7 @@ LIMN_INLINE void scales_k45(__m256 *scale, __m256 *min, const uint8_t *s) {
     *min = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(all, 8)));
 }
 
-LIMN_INLINE void rows_k45(float *out, const uint8_t *b, const limn_q8_row *x, const int rows,
+LIMN_INLINE void rows_k45(float *out, const uint8_t *b, const limn_q8_rows *x, const int rows,
                           size_t k, const bool fifth) {
     const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
     const size_t codes = fifth ? 48 : 16;
@@ -139,8 +148,8 @@ LIMN_INLINE void rows_k45(float *out, const uint8_t *b, const limn_q8_row *x, co
         min = _mm256_mul_ps(min, _mm256_set1_ps(half_at(b + 2)));
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
-            _mm256_store_ps(step[r], _mm256_mul_ps(scale, _mm256_loadu_ps(x[r].d + i / 32)));
-            off[r] = _mm256_fmadd_ps(min, _mm256_loadu_ps(x[r].s + i / 32), off[r]);
+            _mm256_store_ps(step[r], _mm256_mul_ps(scale, _mm256_loadu_ps(d_of(x, r, i / 32))));
+            off[r] = _mm256_fmadd_ps(min, _mm256_loadu_ps(s_of(x, r, i / 32)), off[r]);
         }
         __m256i top = _mm256_setzero_si256();
         if (fifth) top = _mm256_loadu_si256((const __m256i *)(b + 16));
@@ -163,7 +172,7 @@ LIMN_INLINE void rows_k45(float *out, const uint8_t *b, const limn_q8_row *x, co
 #pragma GCC unroll 4
                 for (int r = 0; r < rows; r++)
                     a.v[r][h] = _mm256_fmadd_ps(
-                        to_f32(pairs_u(w[h], load_x(&x[r], i + 32 * (size_t)(g + h))), ones),
+                        to_f32(pairs_u(w[h], load_x(x, r, i + 32 * (size_t)(g + h))), ones),
                         _mm256_broadcast_ss(&step[r][g + h]), a.v[r][h]);
         }
     }
@@ -173,7 +182,7 @@ LIMN_INLINE void rows_k45(float *out, const uint8_t *b, const limn_q8_row *x, co
 }
 
 /* Groups of 16: the two scales of 32 elements go in as the factors of the pair sums. */
-LIMN_INLINE void rows_q6_k(float *out, const uint8_t *b, const limn_q8_row *x, const int rows,
+LIMN_INLINE void rows_q6_k(float *out, const uint8_t *b, const limn_q8_rows *x, const int rows,
                            size_t k) {
     const __m256i low = _mm256_set1_epi8(15), two = _mm256_set1_epi8(48);
     const __m256i bias = _mm256_set1_epi8(32);
@@ -187,7 +196,7 @@ LIMN_INLINE void rows_q6_k(float *out, const uint8_t *b, const limn_q8_row *x, c
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++)
             _mm256_store_ps(step[r], _mm256_mul_ps(_mm256_set1_ps(half_at(b + 208)),
-                                                   _mm256_loadu_ps(x[r].d + i / 32)));
+                                                   _mm256_loadu_ps(d_of(x, r, i / 32))));
         for (int half = 0; half < 2; half++) {
             __m256i ql[2], qh = _mm256_loadu_si256((const __m256i *)(b + 128 + half * 32));
             ql[0] = _mm256_loadu_si256((const __m256i *)(b + half * 64));
@@ -207,7 +216,7 @@ LIMN_INLINE void rows_q6_k(float *out, const uint8_t *b, const limn_q8_row *x, c
 #pragma GCC unroll 4
                 for (int r = 0; r < rows; r++)
                     a.v[r][g & 1] =
-                        _mm256_fmadd_ps(to_f32(pairs_s(w, load_x(&x[r], at)), factors),
+                        _mm256_fmadd_ps(to_f32(pairs_s(w, load_x(x, r, at)), factors),
                                         _mm256_broadcast_ss(&step[r][half * 4 + g]), a.v[r][g & 1]);
             }
         }
@@ -215,18 +224,18 @@ LIMN_INLINE void rows_q6_k(float *out, const uint8_t *b, const limn_q8_row *x, c
     for (int r = 0; r < rows; r++) out[r] = sum_8(_mm256_add_ps(a.v[r][0], a.v[r][1]));
 }
 
-LIMN_INLINE void rows_q4_k(float *out, const uint8_t *b, const limn_q8_row *x, const int rows,
+LIMN_INLINE void rows_q4_k(float *out, const uint8_t *b, const limn_q8_rows *x, const int rows,
                            size_t k) {
     rows_k45(out, b, x, rows, k, false);
 }
 
-LIMN_INLINE void rows_q5_k(float *out, const uint8_t *b, const limn_q8_row *x, const int rows,
+LIMN_INLINE void rows_q5_k(float *out, const uint8_t *b, const limn_q8_rows *x, const int rows,
                            size_t k) {
     rows_k45(out, b, x, rows, k, true);
 }
 
 #define DOT(name)                                                                                  \
-    static void dot_##name(float *out, const void *w, const limn_q8_row *x, int rows, size_t k) {  \
+    static void dot_##name(float *out, const void *w, const limn_q8_rows *x, int rows, size_t k) { \
         switch (rows) {                                                                            \
         case 1: rows_##name(out, w, x, 1, k); break;                                               \
         case 2: rows_##name(out, w, x, 2, k); break;                                               \
@@ -240,46 +249,10 @@ DOT(q4_k)
 DOT(q5_k)
 DOT(q6_k)
 
-/* ---- activations ---- */
-
-LIMN_INLINE __m256 larger(__m256 a, __m256 b) {
-    return _mm256_max_ps(a, b);
-}
-
-static void quantise_q8(int8_t *q, float *d, float *s, const float *x, size_t n) {
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    for (size_t b = 0; b < n / 32; b++, x += 32, q += 32) {
-        __m256 v[4], peak = _mm256_setzero_ps();
-        __m256i c[4];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            v[i] = _mm256_loadu_ps(x + 8 * i);
-            peak = larger(peak, _mm256_andnot_ps(sign, v[i]));
-        }
-        __m128 h = _mm_max_ps(_mm256_castps256_ps128(peak), _mm256_extractf128_ps(peak, 1));
-        h = _mm_max_ps(h, _mm_movehl_ps(h, h));
-        float top = _mm_cvtss_f32(_mm_max_ss(h, _mm_shuffle_ps(h, h, 1)));
-        __m256 inverse = _mm256_set1_ps(top > 0 ? 127.0f / top : 0);
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) c[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
-        __m256i sum = _mm256_add_epi32(_mm256_add_epi32(c[0], c[1]), _mm256_add_epi32(c[2], c[3]));
-        __m256i pack =
-            _mm256_packs_epi16(_mm256_packs_epi32(c[0], c[1]), _mm256_packs_epi32(c[2], c[3]));
-        pack = _mm256_permutevar8x32_epi32(pack, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        _mm256_storeu_si256((__m256i *)q, pack);
-        __m128i t = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-        t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
-        t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1));
-        d[b] = top / 127.0f;
-        s[b] = d[b] * (float)_mm_cvtsi128_si32(t);
-    }
-}
-
 void limn_gemm_fill_dot_avx2(limn_gemm_kernels *k) {
     k->dot_q8[LIMN_Q8_0] = dot_q8_0;
     k->dot_q8[LIMN_Q4_0] = dot_q4_0;
     k->dot_q8[LIMN_Q4_K] = dot_q4_k;
     k->dot_q8[LIMN_Q5_K] = dot_q5_k;
     k->dot_q8[LIMN_Q6_K] = dot_q6_k;
-    k->quantise_q8 = quantise_q8;
 }

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Quantised panels: every dispatch table x type x ragged size, from blocks of random bytes (every
+ * code, every scale) and from quantised rows, against products in double precision; the same bits
+ * on every table, for every number of rows and threads, as for each row alone; from a view of the
+ * packed bytes as well.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "kernel_tables.h"
+#include "kernels/matmul.h"
+#include "kernels/quant_panel.h"
+#include "tensor/quantise.h"
+
+static kernel_table tables[TABLES_MAX];
+static int n_tables;
+static limn_pool *pools[2];
+
+static const limn_dtype types[] = {LIMN_Q8_0, LIMN_Q4_0, LIMN_Q4_K, LIMN_Q5_K, LIMN_Q6_K};
+enum { TYPES = sizeof types / sizeof *types };
+
+static void *room(size_t n) {
+    void *p = limn_mem_aligned(n ? n : 64);
+    assert_non_null(p);
+    return p;
+}
+
+/* n rows of k elements: quantised random rows, or random bytes with f16 scales near 1/64 that keep
+ * sums finite. */
+static uint8_t *make_rows(limn_dtype t, int n, int k, bool wild, uint64_t *seed) {
+    size_t row;
+    const limn_dtype_info *info = limn_dtype_get(t);
+    assert_true(limn_dtype_row_bytes(&row, t, k));
+    uint8_t *file = room(row * (size_t)n);
+    float *x = room((size_t)k * sizeof *x);
+    for (int i = 0; i < n; i++) {
+        uint8_t *to = file + (size_t)i * row;
+        for (int j = 0; j < k; j++) x[j] = test_random(seed);
+        if (!wild) limn_quantise_row(to, x, t, k, NULL);
+        for (size_t b = 0; wild && b < row; b++) to[b] = (uint8_t)(test_random(seed) * 128 + 128);
+        for (size_t b = 0; wild && b < row; b += (size_t)info->bytes) {
+            to[b + (t == LIMN_Q6_K ? (size_t)info->bytes - 1 : 1)] = 0x24;
+            if (t == LIMN_Q4_K || t == LIMN_Q5_K) to[b + 3] = 0xa4; /* a negative minimum */
+        }
+    }
+    limn_mem_free(x);
+    return file;
+}
+
+typedef struct product {
+    int m, n, k;
+    limn_packed *w;
+    const float *x;
+    float *y; /* [m][n] */
+} product;
+
+static void multiply(const kernel_table *t, limn_pool *pool, const product *p) {
+    limn_err err = {0};
+    limn_matmul_args a = {.y = p->y,
+                          .y_dtype = LIMN_F32,
+                          .y_stride = p->n,
+                          .x = p->x,
+                          .x_dtype = LIMN_F32,
+                          .x_stride = p->k,
+                          .m = p->m,
+                          .w = p->w,
+                          .epi = {.scale = 1}};
+    size_t need = limn_matmul_scratch_bytes(&t->k, &a, limn_pool_threads(pool));
+    limn_exec ex = {.k = &t->k, .pool = pool, .scratch = room(need), .scratch_bytes = need};
+    memset(ex.scratch, 0xff, need);
+    if (limn_matmul(&ex, &a, &err) != LIMN_OK) fail_msg("%s: %s", t->name, err.text);
+    limn_mem_free(ex.scratch);
+}
+
+/* x in double, as the kernels see it. */
+static void round_row(double *out, const float *x, int k) {
+    for (int b = 0; b < k; b += 32) {
+        float peak = 0;
+        for (int i = b; i < b + 32; i++) peak = fmaxf(peak, fabsf(x[i]));
+        for (int i = b; i < b + 32; i++)
+            out[i] = peak > 0 ? (double)nearbyintf(x[i] * (127.0f / peak)) * (peak / 127.0f) : 0;
+    }
+}
+
+static void check_values(const product *p, limn_dtype type, const uint8_t *file) {
+    size_t row;
+    limn_dtype_row_bytes(&row, type, p->k);
+    float *w = room((size_t)p->k * sizeof *w);
+    double *x = room((size_t)p->k * sizeof *x);
+    for (int i = 0; i<p->m; i += p->m> 9 ? 7 : 1) {
+        round_row(x, p->x + (size_t)i * (size_t)p->k, p->k);
+        for (int j = 0; j < p->n; j++) {
+            double want = 0, size = 0, got = p->y[(size_t)i * (size_t)p->n + (size_t)j];
+            limn_dtype_to_f32(w, file + (size_t)j * row, type, p->k);
+            for (int c = 0; c < p->k; c++) {
+                want += x[c] * w[c];
+                size += fabs(x[c] * w[c]);
+            }
+            if (!(fabs(got - want) <= 1e-5 * size + 1e-6))
+                fail_msg("%s m=%d n=%d k=%d: y[%d][%d] = %.9g, not %.9g",
+                         limn_dtype_get(type)->name, p->m, p->n, p->k, i, j, got, want);
+        }
+    }
+    limn_mem_free(w);
+    limn_mem_free(x);
+}
+
+static void same(const float *a, const float *b, size_t n, const char *name, const char *what,
+                 const product *p) {
+    if (memcmp(a, b, n * sizeof *a) == 0) return;
+    size_t i = 0;
+    while (memcmp(a + i, b + i, sizeof *a) == 0) i++;
+    fail_msg("%s, %s, m=%d n=%d k=%d: element %zu is %.9g, not %.9g", name, what, p->m, p->n, p->k,
+             i, (double)a[i], (double)b[i]);
+}
+
+/* One table: threads, rows alone, a view. `want` are the plain C results. */
+static void check_table(const kernel_table *t, product p, const limn_pack_args *pa,
+                        const float *want, const char *type) {
+    char name[96];
+    size_t size, count = (size_t)p.m * (size_t)p.n;
+    float *y = room(count * sizeof *y);
+    snprintf(name, sizeof name, "%s %s", t->name, type);
+    p.y = y;
+    assert_int_equal(limn_packed_new(&p.w, &t->k, pools[0], pa, NULL), LIMN_OK);
+    assert_int_equal(p.w->store, LIMN_STORE_QUANT);
+    multiply(t, NULL, &p);
+    same(y, want, count, name, "plain C", &p);
+    for (int i = 0; i < 2; i++) {
+        memset(y, 0xa5, count * sizeof *y);
+        multiply(t, pools[i], &p);
+        same(y, want, count, name, "threads", &p);
+    }
+    limn_packed *w = p.w;
+    const void *bytes = limn_packed_bytes(w, &size);
+    assert_int_equal(limn_packed_view(&p.w, &t->k, bytes, size, NULL), LIMN_OK);
+    product one = p;
+    for (int i = 0; i<p.m; i += p.m> 9 ? 37 : 1) {
+        one.m = 1;
+        one.x = p.x + (size_t)i * (size_t)p.k;
+        multiply(t, NULL, &one);
+        same(y, want + (size_t)i * (size_t)p.n, (size_t)p.n, name, "one row", &one);
+    }
+    limn_packed_free(&p.w);
+    limn_packed_free(&w);
+    limn_mem_free(y);
+}
+
+static void run_case(limn_dtype type, int m, int n, int k, bool wild, uint64_t seed) {
+    uint64_t s = seed * 0x9e3779b97f4a7c15u + 1;
+    uint8_t *file = make_rows(type, n, k, wild, &s);
+    float *x = room((size_t)m * (size_t)k * sizeof *x);
+    float *y = room((size_t)m * (size_t)n * sizeof *y);
+    for (int i = 0; i < m * k; i++) x[i] = test_random(&s) * (float)(1 + i % 40);
+    for (int i = 0; i < 32; i++) x[i] = 0; /* a group without a largest value */
+    limn_pack_args pa = {.data = file, .dtype = type, .n = n, .k = k, .compute = LIMN_COMPUTE_HALF};
+    product p = {m, n, k, NULL, x, y};
+    assert_int_equal(limn_packed_new(&p.w, &tables[0].k, NULL, &pa, NULL), LIMN_OK);
+    multiply(&tables[0], NULL, &p);
+    check_values(&p, type, file);
+    limn_packed_free(&p.w);
+    for (int t = 0; t < n_tables; t++)
+        check_table(&tables[t], p, &pa, y, limn_dtype_get(type)->name);
+    limn_mem_free(file);
+    limn_mem_free(x);
+    limn_mem_free(y);
+}
+
+static void test_every_height(void **state) {
+    (void)state;
+    for (int t = 0; t < TYPES; t++)
+        for (int m = 1; m <= 9; m++)
+            run_case(types[t], m, 3 + 5 * m, 256 * (1 + m % 3), m & 1, (uint64_t)(m + 100 * t));
+}
+
+static void test_ragged(void **state) {
+    (void)state;
+    uint64_t s = 5;
+    for (int round = 0; round < 24; round++) {
+        limn_dtype type = types[round % TYPES];
+        int block = limn_dtype_get(type)->block, most = block == 32 ? 40 : 5;
+        int k = block * (1 + (int)((test_random(&s) + 1) / 2 * (float)most));
+        int n = 1 + (int)((test_random(&s) + 1) * 40), m = 1 + (int)((test_random(&s) + 1) * 20);
+        run_case(type, m, n, k, round % 3 == 0, (uint64_t)round + 7);
+    }
+}
+
+/* Several tiles of rows and several stretches of a row. */
+static void test_large(void **state) {
+    (void)state;
+    for (int t = 0; t < TYPES; t++) run_case(types[t], 261 + t, 35, 1792, true, (uint64_t)t + 50);
+}
+
+/* The largest codes everywhere: no sum of pairs may overflow. */
+static void test_extremes(void **state) {
+    (void)state;
+    enum { K = 256, N = 16, M = 5 };
+    for (int t = 0; t < TYPES; t++)
+        for (int round = 0; round < 2; round++) {
+            size_t row;
+            const limn_dtype_info *info = limn_dtype_get(types[t]);
+            limn_dtype_row_bytes(&row, types[t], K);
+            uint8_t *file = room(row * N);
+            memset(file, round ? 0x80 : 0xff, row * N); /* round 1: the least signed codes */
+            for (size_t b = 0; b < row * N; b += (size_t)info->bytes) {
+                uint8_t *d = file + b + (types[t] == LIMN_Q6_K ? info->bytes - 2 : 0);
+                d[0] = d[2 * (types[t] == LIMN_Q4_K || types[t] == LIMN_Q5_K)] = 0;
+                d[1] = 0x3c;
+                if (types[t] == LIMN_Q4_K || types[t] == LIMN_Q5_K) d[3] = 0x38;
+            }
+            float x[M * K], y[M * N];
+            for (int i = 0; i < M * K; i++) x[i] = i / K % 2 ? -1 : 1;
+            limn_pack_args pa = {
+                .data = file, .dtype = types[t], .n = N, .k = K, .compute = LIMN_COMPUTE_HALF};
+            for (int i = 0; i < n_tables; i++) {
+                product p = {M, N, K, NULL, x, y};
+                assert_int_equal(limn_packed_new(&p.w, &tables[i].k, NULL, &pa, NULL), LIMN_OK);
+                multiply(&tables[i], NULL, &p);
+                check_values(&p, types[t], file);
+                p.m = 1;
+                multiply(&tables[i], NULL, &p);
+                check_values(&p, types[t], file);
+                limn_packed_free(&p.w);
+            }
+            limn_mem_free(file);
+        }
+}
+
+static void test_quantise(void **state) {
+    (void)state;
+    enum { K = 320 };
+    float x[K], d[2][K / 32], s[2][K / 32];
+    int8_t q[2][K] __attribute__((aligned(64)));
+    int16_t w[2][K] __attribute__((aligned(64))), h[2][K / 16];
+    uint64_t seed = 3;
+    for (int i = 0; i < K; i++)
+        x[i] = test_random(&seed) * (float)(i / 32); /* first group: zeros */
+    tables[0].k.gemm.quantise_q8(q[0], w[0], d[0], s[0], h[0], x, K);
+    for (int i = 0; i < K; i++) {
+        assert_true(fabsf(x[i] - d[0][i / 32] * q[0][i]) <= 0.5001f * d[0][i / 32]);
+        static const int order[4] = {0, 2, 1, 3};
+        assert_int_equal(w[0][i], q[0][(i & ~3) + order[i & 3]]);
+    }
+    for (int t = 1; t < n_tables; t++) {
+        tables[t].k.gemm.quantise_q8(q[1], w[1], d[1], s[1], h[1], x, K);
+        assert_memory_equal(q[0], q[1], sizeof q[0]);
+        assert_memory_equal(w[0], w[1], sizeof w[0]);
+        assert_memory_equal(d[0], d[1], sizeof d[0]);
+        assert_memory_equal(s[0], s[1], sizeof s[0]);
+        assert_memory_equal(h[0], h[1], sizeof h[0]);
+    }
+}
+
+static int setup(void **state) {
+    (void)state;
+    n_tables = kernel_tables_fill(tables);
+    return limn_pool_new(&pools[0], 2, NULL) != LIMN_OK ||
+           limn_pool_new(&pools[1], 3, NULL) != LIMN_OK;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    limn_pool_free(&pools[0]);
+    limn_pool_free(&pools[1]);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_quantise), cmocka_unit_test(test_every_height),
+        cmocka_unit_test(test_ragged),   cmocka_unit_test(test_large),
+        cmocka_unit_test(test_extremes),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
