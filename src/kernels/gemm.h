@@ -55,6 +55,9 @@ typedef struct limn_gemm_panel {
     float *c;        /* [panels][c_stride], of each [m][nr]; s32 for int8. 64-byte aligned */
     size_t c_stride; /* in elements */
     bool accumulate; /* add to c, else overwrite */
+    /* Two ranges that the caller reads next, brought into L2 meanwhile as far as there is time. */
+    const char *fetch[2];
+    size_t fetch_bytes[2];
 } limn_gemm_panel;
 
 typedef void limn_gemm_panel_fn(const limn_gemm_panel *p);

@@ -10,8 +10,10 @@
  *         position and panel run the micro-kernel of the direct form on V and U, summing in C
  *     transform C to outputs and send them through the epilogue, row by row of pixels
  *
- * U and C belong to a worker. A plane is what one position holds; planes lie an odd number of cache
- * lines apart, so that the 36 that a transform touches do not meet in one set of a cache.
+ * U and C belong to a worker. V and U come from far, C goes there: the micro-kernel asks for the
+ * next position of V and the next panel of U while it works on the present ones. A plane is what
+ * one position holds; planes lie an odd number of cache lines apart, so that the 36 that a
+ * transform touches do not meet in one set of a cache.
  */
 #include "kernels/winograd.h"
 
@@ -22,12 +24,17 @@
 #include "kernels/gemm_run.h"
 
 enum {
-    BLOCK_TILES = 64,    /* rows of a product: a plane of V and a panel of U lie in L2 */
-    CHUNK = 320,         /* channels of a product: a panel of U lies in L1 */
-    SEG_TILES = 16,      /* neighbouring tiles whose outputs are finished together */
-    INPUT_TILES = 8,     /* of a task of the first phase */
-    V_FLOATS = 6 << 20,  /* of all tiles of a pass, about: 24 MiB */
-    C_FLOATS = 640 << 10 /* sums of a task, about: 2.5 MiB */
+    BLOCK_TILES = 64,        /* rows of a product: a plane of V and a panel of U lie in L2 */
+    CHUNK = 320,             /* channels of a product: a panel of U lies in L1 */
+    GROUP = 8,               /* panels of a task, at most */
+    THIN_TILES = 48,         /* fewer are thin: U must lie in L2, */
+    THIN_CHUNK = 64,         /* so that it holds one panel of few channels */
+    PASS_TILES = 256,        /* enough for the transform of weights to cost little */
+    V_FLOATS = 2 << 20,      /* of the tiles of a pass, 8 MiB; to reach PASS_TILES more, */
+    V_MOST_FLOATS = 6 << 20, /* up to 24 MiB */
+    C_FLOATS = 640 << 10,    /* sums of a task, about: 2.5 MiB */
+    SEG_TILES = 16,          /* neighbouring tiles whose outputs are finished together */
+    INPUT_TILES = 8          /* of a task of the first phase */
 };
 
 typedef struct wg_plan {
@@ -36,9 +43,11 @@ typedef struct wg_plan {
     int64_t tiles;       /* of all images */
     int64_t pass, block; /* tiles of a pass and of a block; a pass holds whole blocks */
     int64_t blocks;      /* of a pass */
-    int64_t chunk;       /* channels */
-    int64_t group;       /* panels of a task */
-    int64_t split;       /* parts of a pass's blocks that are tasks of their own */
+    bool thin;           /* so few tiles that transforming weights costs most */
+    int64_t chunk;       /* channels, a multiple of the packed weight's blocks */
+    int64_t chunks;
+    int64_t group;                    /* panels of a task */
+    int64_t split;                    /* parts of a pass's blocks that are tasks of their own */
     size_t v_plane, c_plane, u_plane; /* floats between positions */
     size_t v_bytes, zero_bytes, u_bytes, c_bytes, out_bytes;
 } wg_plan;
@@ -67,7 +76,7 @@ bool limn_winograd_takes(const limn_kernels *k, const limn_conv_args *a) {
  * costs some tiles, reading V again for the next panels a part of the products. */
 static void choose_tasks(wg_plan *p, const limn_packed *w, int threads) {
     double best = HUGE_VAL;
-    for (int64_t g = 1; g <= 8 && g <= w->panels; g++)
+    for (int64_t g = 1; g <= (p->thin ? 1 : GROUP) && g <= w->panels; g++)
         for (int64_t s = 1; s <= p->blocks; s++) {
             int64_t part = ceil_div(p->blocks, s), tiles = part * p->block;
             if (g * tiles * w->nr * LIMN_WG_POS > C_FLOATS && (g > 1 || part > 1)) continue;
@@ -89,23 +98,28 @@ static wg_plan make_plan(const limn_conv_args *a, int threads) {
     p.rows = ceil_div(p.oh, LIMN_WG_OUT);
     p.cols = ceil_div(p.ow, LIMN_WG_OUT);
     p.tiles = a->shape.n * p.rows * p.cols;
-    int64_t most = V_FLOATS / (LIMN_WG_POS * w->ic);
+    int64_t tile = LIMN_WG_POS * w->ic, most = V_MOST_FLOATS / tile;
+    if (most > PASS_TILES) most = PASS_TILES;
+    if (most < V_FLOATS / tile) most = V_FLOATS / tile;
     if (most < BLOCK_TILES) most = BLOCK_TILES;
     p.pass = ceil_div(p.tiles, ceil_div(p.tiles, most));
     p.blocks = ceil_div(p.pass, BLOCK_TILES);
     p.block = ceil_div(p.pass, p.blocks);
     p.pass = p.block * p.blocks;
+    p.thin = p.pass < THIN_TILES;
     p.chunk = w->ic;
-    if (w->ic > CHUNK) {
-        p.chunk = ceil_div(w->ic, ceil_div(w->ic, CHUNK));
+    int64_t chunk = p.thin ? THIN_CHUNK : CHUNK;
+    if (w->ic > chunk) {
+        p.chunk = ceil_div(w->ic, ceil_div(w->ic, chunk));
         p.chunk = ceil_div(p.chunk, w->block) * w->block;
     }
+    p.chunks = ceil_div(w->ic, p.chunk);
     choose_tasks(&p, w, threads);
-    size_t part = (size_t)ceil_div(p.blocks, p.split);
-    p.v_plane = odd_lines(p.block * w->ic);
+    size_t part = p.chunks > 1 ? (size_t)ceil_div(p.blocks, p.split) : 1;
+    p.v_plane = odd_lines(p.block * p.chunk);
     p.c_plane = odd_lines(p.block * w->nr);
     p.u_plane = odd_lines(p.chunk * w->nr);
-    p.v_bytes = p.v_plane * LIMN_WG_POS * (size_t)p.blocks * sizeof(float);
+    p.v_bytes = p.v_plane * LIMN_WG_POS * (size_t)(p.blocks * p.chunks) * sizeof(float);
     p.zero_bytes = limn_gemm_align((size_t)w->ic * sizeof(float));
     p.u_bytes = p.u_plane * LIMN_WG_POS * (size_t)p.group * sizeof(float);
     p.c_bytes = p.c_plane * LIMN_WG_POS * (size_t)p.group * part * sizeof(float);
@@ -150,21 +164,31 @@ static void tile_pixels(const wg_state *s, int64_t tile, const float **px) {
         }
 }
 
-static float *v_block(const wg_state *s, int64_t block) {
-    return s->v + (size_t)block * LIMN_WG_POS * s->p.v_plane;
+/* Position 0 of a block's chunk: [block tiles][channels of the chunk]. */
+static float *v_block(const wg_state *s, int64_t block, int64_t chunk) {
+    return s->v + (size_t)(block * s->p.chunks + chunk) * LIMN_WG_POS * s->p.v_plane;
+}
+
+static int64_t chunk_size(const wg_state *s, int64_t chunk) {
+    int64_t left = s->a->shape.ic - chunk * s->p.chunk;
+    return left < s->p.chunk ? left : s->p.chunk;
 }
 
 static void input_task(void *arg, size_t task, int worker) {
     const wg_state *s = arg;
+    const wg_plan *p = &s->p;
     const float *px[LIMN_WG_POS];
-    size_t ic = (size_t)s->a->shape.ic;
     int64_t t = (int64_t)task * INPUT_TILES, end = t + INPUT_TILES;
     (void)worker;
     if (limn_exec_cancelled(s->ex)) return;
     for (; t < end && t < s->tiles; t++) {
         tile_pixels(s, s->first + t, px);
-        s->ex->k->winograd.input(v_block(s, t / s->p.block) + (size_t)(t % s->p.block) * ic,
-                                 s->p.v_plane, px, ic);
+        for (int64_t j = 0; j < p->chunks; j++) {
+            int64_t n = chunk_size(s, j);
+            float *v = v_block(s, t / p->block, j) + t % p->block * n;
+            s->ex->k->winograd.input(v, p->v_plane, px, (size_t)n);
+            for (int i = 0; i < LIMN_WG_POS; i++) px[i] += px[i] == s->zeros ? 0 : n;
+        }
     }
 }
 
@@ -194,16 +218,68 @@ static void finish_tiles(const wg_state *s, const float *c, float *out, int64_t 
                                out + (size_t)i * row);
 }
 
-/* All outputs of a block and panel. */
-static void finish_block(const wg_state *s, const float *c, float *out, int64_t block, int64_t n,
-                         int64_t panel) {
-    int64_t first = s->first + block * s->p.block;
+/* A task's place in the product, and its memory. */
+typedef struct wg_task {
+    int64_t block0, block1, panel0;
+    int panels;
+    float *u, *c, *out;
+    size_t u_panel, c_panel; /* floats between panels */
+} wg_task;
+
+static int64_t block_tiles(const wg_state *s, int64_t block) {
+    int64_t left = s->tiles - block * s->p.block;
+    return left < s->p.block ? left : s->p.block;
+}
+
+/* All outputs of a task's panels for one block. */
+static void finish_block(const wg_state *s, const wg_task *t, const float *c, int64_t block) {
+    int64_t first = s->first + block * s->p.block, n = block_tiles(s, block);
     for (int64_t i = 0; i < n;) {
         int64_t left = s->p.cols - (first + i) % s->p.cols, run = n - i;
         if (run > left) run = left;
         if (run > SEG_TILES) run = SEG_TILES;
-        finish_tiles(s, c + i * s->a->w->nr, out, first + i, run, panel);
+        for (int q = 0; q < t->panels; q++)
+            finish_tiles(s, c + (size_t)q * t->c_panel + i * s->a->w->nr, t->out, first + i, run,
+                         t->panel0 + q);
         i += run;
+    }
+}
+
+/* Sums of a block over one chunk of channels. */
+static void block_product(const wg_state *s, const wg_task *t, float *c, int64_t block,
+                          int64_t chunk) {
+    const wg_plan *p = &s->p;
+    const float *v = v_block(s, block, chunk);
+    int64_t n = chunk_size(s, chunk);
+    const void *rows[BLOCK_TILES];
+    limn_gemm_panel args = {.rows = rows,
+                            .rows_stride = BLOCK_TILES,
+                            .m = (int)block_tiles(s, block),
+                            .segs = 1,
+                            .words = (int)n,
+                            .panels = 1,
+                            .nr = s->a->w->nr,
+                            .accumulate = chunk > 0};
+    size_t v_part = (size_t)(args.m * n) * sizeof(float) / (size_t)t->panels;
+    for (int i = 0; i < args.m; i++) rows[i] = v + i * n;
+    for (size_t pos = 0; pos < LIMN_WG_POS; pos++) {
+        args.row_offset = pos * p->v_plane * sizeof(float);
+        for (int q = 0; q < t->panels; q++) {
+            bool last = q + 1 == t->panels;
+            const float *next = t->u + (last ? 0 : (size_t)(q + 1) * t->u_panel);
+            args.b = t->u + (size_t)q * t->u_panel + pos * p->u_plane;
+            args.c = c + (size_t)q * t->c_panel + pos * p->c_plane;
+            if (pos + 1 < LIMN_WG_POS) {
+                args.fetch[0] = (const char *)(v + (pos + 1) * p->v_plane) + (size_t)q * v_part;
+                args.fetch_bytes[0] = v_part;
+            } else {
+                args.fetch_bytes[0] = 0;
+            }
+            args.fetch[1] = (const char *)(next + (pos + last) * p->u_plane);
+            args.fetch_bytes[1] =
+                last && pos + 1 == LIMN_WG_POS ? 0 : (size_t)(n * args.nr) * sizeof(float);
+            s->ex->k->gemm.panel[LIMN_STORE_F32](&args);
+        }
     }
 }
 
@@ -213,41 +289,27 @@ static void product_task(void *arg, size_t task, int worker) {
     const limn_packed *w = s->a->w;
     if (limn_exec_cancelled(s->ex)) return;
     char *mine = s->workers + (size_t)worker * worker_bytes(p);
-    float *u = (float *)mine, *c = (float *)(mine + p->u_bytes);
-    float *out = (float *)(mine + p->u_bytes + p->c_bytes);
     int64_t part = ceil_div(p->blocks, p->split), blocks = ceil_div(s->tiles, p->block);
-    int64_t block0 = (int64_t)task % p->split * part, panel0 = (int64_t)task / p->split * p->group;
-    int64_t block1 = block0 + part < blocks ? block0 + part : blocks;
-    int64_t panels = w->panels - panel0 < p->group ? w->panels - panel0 : p->group;
-    size_t u_panel = p->u_plane * LIMN_WG_POS, c_panel = p->c_plane * LIMN_WG_POS;
-    const void *rows[BLOCK_TILES];
-    limn_gemm_panel args = {
-        .rows = rows, .rows_stride = BLOCK_TILES, .segs = 1, .nr = w->nr, .panels = 1};
-    for (int64_t c0 = 0; c0 < w->ic && block0 < block1; c0 += p->chunk) {
-        int64_t n = w->ic - c0 < p->chunk ? w->ic - c0 : p->chunk;
-        for (int64_t q = 0; q < panels; q++)
-            panel_weights(s, u + (size_t)q * u_panel, panel0 + q, c0, n);
-        args.words = (int)n;
-        args.accumulate = c0 > 0;
-        for (int64_t b = block0; b < block1; b++) {
-            int64_t left = s->tiles - b * p->block;
-            args.m = (int)(left < p->block ? left : p->block);
-            for (int i = 0; i < args.m; i++) rows[i] = v_block(s, b) + i * w->ic + c0;
-            for (size_t pos = 0; pos < LIMN_WG_POS; pos++) {
-                args.row_offset = pos * p->v_plane * sizeof(float);
-                for (int64_t q = 0; q < panels; q++) {
-                    args.b = u + (size_t)q * u_panel + pos * p->u_plane;
-                    args.c = c + (size_t)((b - block0) * p->group + q) * c_panel + pos * p->c_plane;
-                    s->ex->k->gemm.panel[LIMN_STORE_F32](&args);
-                }
-            }
+    wg_task t = {.block0 = (int64_t)task % p->split * part,
+                 .panel0 = (int64_t)task / p->split * p->group,
+                 .u = (float *)mine,
+                 .c = (float *)(mine + p->u_bytes),
+                 .out = (float *)(mine + p->u_bytes + p->c_bytes),
+                 .u_panel = p->u_plane * LIMN_WG_POS,
+                 .c_panel = p->c_plane * LIMN_WG_POS};
+    t.block1 = t.block0 + part < blocks ? t.block0 + part : blocks;
+    t.panels = (int)(w->panels - t.panel0 < p->group ? w->panels - t.panel0 : p->group);
+    if (t.block0 >= t.block1) return; /* the last pass may be shorter */
+    for (int64_t j = 0; j < p->chunks; j++) {
+        for (int q = 0; q < t.panels; q++)
+            panel_weights(s, t.u + (size_t)q * t.u_panel, t.panel0 + q, j * p->chunk,
+                          chunk_size(s, j));
+        for (int64_t b = t.block0; b < t.block1; b++) {
+            int64_t slot = p->chunks > 1 ? b - t.block0 : 0;
+            float *c = t.c + (size_t)(slot * p->group) * t.c_panel;
+            block_product(s, &t, c, b, j);
+            if (j + 1 == p->chunks) finish_block(s, &t, c, b);
         }
-    }
-    for (int64_t b = block0; b < block1; b++) {
-        int64_t left = s->tiles - b * p->block;
-        for (int64_t q = 0; q < panels; q++)
-            finish_block(s, c + (size_t)((b - block0) * p->group + q) * c_panel, out, b,
-                         left < p->block ? left : p->block, panel0 + q);
     }
 }
 

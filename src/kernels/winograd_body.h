@@ -146,7 +146,11 @@ static void wg_output(float *dst, size_t row, const float *c, size_t plane, size
             for (int x = 0; x < 6; x++) {
                 vf m[6], t[4];
                 LIMN_WG_UNROLL
-                for (int y = 0; y < 6; y++) m[y] = vf_load(c + (size_t)(6 * y + x) * plane + j);
+                for (int y = 0; y < 6; y++) {
+                    const float *from = c + (size_t)(6 * y + x) * plane + j;
+                    __builtin_prefetch(from + nr, 0, 3);
+                    m[y] = vf_load(from);
+                }
                 wg_output4(t, m);
                 LIMN_WG_UNROLL
                 for (int y = 0; y < 4; y++) rows[6 * y + x] = t[y];

@@ -8,7 +8,7 @@
 #include "kernels/gemm_body.h"
 #include "kernels/x86/gemm_ymm.h"
 
-enum { NR = 16, MR = 6, ACC = 6 };
+enum { NR = 16, MR = 6, ACC = 6, FETCH_STEPS = 4 };
 
 LIMN_GEMM_BODY(NR)
 
@@ -65,22 +65,37 @@ LIMN_INLINE void tile(const limn_gemm_panel *p, int row, int panel, const int mr
             acc[q * mr + r][1] = p->accumulate ? _mm256_load_ps(from + 8) : _mm256_setzero_ps();
         }
     }
+    const char *ahead[2], *ahead_end[2];
+    for (int i = 0; i < 2; i++) {
+        size_t part = p->fetch_bytes[i] / (size_t)p->m;
+        ahead[i] = p->fetch[i] + part * (size_t)row;
+        ahead_end[i] = ahead[i] + part * mr;
+    }
     const void *const *rows = p->rows + row;
     const size_t words = (size_t)p->words;
     for (int s = 0; s < p->segs; s++, rows += p->rows_stride) {
         const float *a[MR];
 #pragma GCC unroll 6
         for (int r = 0; r < mr; r++) a[r] = (const float *)((const char *)rows[r] + p->row_offset);
-        for (size_t w = 0; w < words; w++) {
+        for (size_t w0 = 0; w0 < words; w0 += FETCH_STEPS) {
+            size_t w1 = w0 + FETCH_STEPS < words ? w0 + FETCH_STEPS : words;
+#pragma GCC unroll 2
+            for (int i = 0; i < 2; i++)
+                if (ahead[i] < ahead_end[i]) {
+                    _mm_prefetch(ahead[i], _MM_HINT_T1);
+                    ahead[i] += 64;
+                }
+            for (size_t w = w0; w < w1; w++) {
 #pragma GCC unroll 6
-            for (int q = 0; q < np; q++) {
-                __m256 b0, b1;
-                load_step(&b0, &b1, b[q], w, st);
+                for (int q = 0; q < np; q++) {
+                    __m256 b0, b1;
+                    load_step(&b0, &b1, b[q], w, st);
 #pragma GCC unroll 6
-                for (int r = 0; r < mr; r++) {
-                    __m256 x = _mm256_broadcast_ss(a[r] + w);
-                    acc[q * mr + r][0] = _mm256_fmadd_ps(x, b0, acc[q * mr + r][0]);
-                    acc[q * mr + r][1] = _mm256_fmadd_ps(x, b1, acc[q * mr + r][1]);
+                    for (int r = 0; r < mr; r++) {
+                        __m256 x = _mm256_broadcast_ss(a[r] + w);
+                        acc[q * mr + r][0] = _mm256_fmadd_ps(x, b0, acc[q * mr + r][0]);
+                        acc[q * mr + r][1] = _mm256_fmadd_ps(x, b1, acc[q * mr + r][1]);
+                    }
                 }
             }
         }
