@@ -614,6 +614,10 @@ void limn_runner_engine_memory(limn_runner *runner, limn_model_memory *out) {
     if (r) limn_model_pool_memory(r->pool, &out->budget, &out->used, &out->loaded);
 }
 
+int64_t limn_runner_engine_need(const limn_shelf_item *item) {
+    return limn_model_pool_need(item);
+}
+
 /* ---- token counts ---- */
 static limn_status count_tokens(limn_buf *out, const limn_tokenizer *t, const char *text,
                                 int window, limn_err *err) {

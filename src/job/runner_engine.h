@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The runner that draws and sees: models opened on demand, kept while the memory budget lasts, the
- * least recently used one given up first. One thread at a time runs jobs; everything else here may
- * be called from any thread.
+ * least recently used one given up first. One thread of each lane runs jobs; everything else here
+ * may be called from any thread.
  */
 #ifndef LIMN_JOB_RUNNER_ENGINE_H
 #define LIMN_JOB_RUNNER_ENGINE_H
@@ -30,6 +30,8 @@ typedef struct limn_model_memory {
     int loaded;
 } limn_model_memory;
 void limn_runner_engine_memory(limn_runner *r, limn_model_memory *out);
+/* Bytes that a model of the list is expected to take when it is opened. */
+int64_t limn_runner_engine_need(const limn_shelf_item *item);
 /* Tokens of a text as the model's text encoder counts them; names a model of kind DRAW or SEE. JSON
  * {"count", "limit", "chunks", "tokens": [{"id", "text"}]}. */
 limn_status limn_runner_engine_tokens(limn_runner *r, char **out, const char *model,

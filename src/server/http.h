@@ -20,6 +20,7 @@
 #include "job/queue.h"
 #include "server/auth.h"
 #include "server/http_error.h"
+#include "server/log_ring.h"
 
 typedef struct limn_server limn_server;
 typedef struct limn_http_req limn_http_req;
@@ -106,6 +107,7 @@ struct limn_http_req {
     json_t *json;             /* of LIMN_ROUTE_JSON */
     limn_principal who;
     char id[68];                   /* request id */
+    char trace[33];                /* trace id of its traceparent; "": none */
     char address[64];              /* of the client, for limits and the log */
     bool local;                    /* from this machine */
     char job[LIMN_JOB_ID_LEN + 1]; /* for the log; "" when it has none */
@@ -185,5 +187,7 @@ typedef struct limn_http_stream_ops {
 /* opt->job, owner, after and previews say what to follow. */
 void limn_http_stream(limn_http_req *rq, const limn_feed_options *opt,
                       const limn_http_stream_ops *ops, void *user);
+/* The same with lines of the log. */
+void limn_http_stream_log(limn_http_req *rq, const limn_log_query *query);
 
 #endif

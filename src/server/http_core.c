@@ -48,6 +48,26 @@ static bool is_id(const char *s) {
     return n > 0 && n <= 64;
 }
 
+static bool is_hex(const char *s, size_t n) {
+    bool any = false;
+    for (size_t i = 0; i < n; i++) {
+        if (!((s[i] >= '0' && s[i] <= '9') || (s[i] >= 'a' && s[i] <= 'f'))) return false;
+        any |= s[i] != '0';
+    }
+    return any;
+}
+
+/* The trace id of "VV-TRACE-PARENT-FLAGS" (W3C Trace Context); nothing when it is not valid. */
+static void read_trace(limn_http_req *rq) {
+    const char *t = limn_http_header(rq, "traceparent");
+    size_t n = t ? strlen(t) : 0;
+    if (n < 55 || t[2] != '-' || t[35] != '-' || t[52] != '-' || (n > 55 && t[55] != '-')) return;
+    bool first = t[0] == '0' && t[1] == '0';
+    if ((first && n != 55) || (!first && !is_hex(t, 2)) || strncmp(t, "ff", 2) == 0) return;
+    if (!is_hex(t + 3, 32) || !is_hex(t + 36, 16)) return;
+    memcpy(rq->trace, t + 3, 32);
+}
+
 static void *uri(void *user, const char *target, struct MHD_Connection *conn) {
     limn_http_req *rq = limn_mem_calloc(1, sizeof *rq);
     if (!rq) return NULL;
@@ -217,6 +237,7 @@ static void begin(limn_http_req *rq, const char *method, const char *version) {
     rq->family = rq->path ? limn_route_family(rq->path, n) : LIMN_FAMILY_PAGE;
     const char *id = limn_http_header(rq, "X-Request-Id");
     if (id && is_id(id)) snprintf(rq->id, sizeof rq->id, "%s", id);
+    read_trace(rq);
     if (!rq->path || !rq->method) {
         limn_http_fail(rq, LIMN_HTTP_NO_MEMORY, NULL, "no memory for the request");
         return;

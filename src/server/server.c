@@ -137,6 +137,7 @@ static limn_status open_decoders(limn_server *s, limn_err *err) {
 
 static limn_status start(limn_server *s, limn_err *err) {
     limn_status st = limn_metrics_new(&s->metrics, err);
+    if (st == LIMN_OK) st = limn_log_ring_new(&s->log, err);
     if (st == LIMN_OK) st = limn_state_cache_new(&s->states, err);
     if (st == LIMN_OK) st = open_guard(s, err);
     if (st == LIMN_OK) st = open_decoders(s, err);
@@ -207,6 +208,7 @@ out:
     stop(s);
     if (st == LIMN_OK) limn_server_log(s, LIMN_LOG_INFO, "stopped", NULL);
     limn_log_set(NULL, NULL, LIMN_LOG_ERROR);
+    limn_log_ring_free(&s->log);
     limn_params_free(&s->serve);
     limn_params_free(&s->app);
     pthread_mutex_destroy(&s->log_lock);

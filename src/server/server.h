@@ -24,6 +24,7 @@
 #include "param/serve.h"
 #include "server/http.h"
 #include "server/limits.h"
+#include "server/log_ring.h"
 
 enum { LIMN_HTTP_THREADS_MAX = 64 };
 
@@ -49,6 +50,7 @@ struct limn_server {
     limn_runner *engine;     /* the engine runner; NULL with the stub */
     limn_prefs *prefs;
     limn_state_cache *states; /* event_json.h */
+    limn_log_ring *log;       /* the newest lines */
     limn_watcher *watcher;
     limn_sockets *sockets;
     limn_listener *listener;

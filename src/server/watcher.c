@@ -22,7 +22,8 @@ enum { LOOK_MS = 200, OUT_MAX = 32 << 20, STOP_ROUNDS = 100 };
 struct limn_http_waiting {
     limn_http_waiting *prev, *next;
     limn_http_req *rq;
-    limn_feed *feed;
+    limn_feed *feed;      /* NULL: of the log */
+    limn_log_reader *log; /* NULL: of jobs */
     char job[LIMN_JOB_ID_LEN + 1];
     int fd;
     double deadline; /* clock; < 0: none */
@@ -70,26 +71,34 @@ static bool park(limn_http_waiting *w) {
     return wait;
 }
 
+/* What is followed: jobs, or the log. */
+static limn_status follow(limn_http_waiting *w, const limn_feed_options *opt,
+                          const limn_log_query *query, limn_err *err) {
+    limn_server *s = w->rq->server;
+    if (!opt) return limn_log_reader_open(&w->log, s->log, query, wake, w, err);
+    limn_feed_options mine = *opt;
+    mine.wake = wake;
+    mine.user = w;
+    if (opt->job) snprintf(w->job, sizeof w->job, "%s", opt->job);
+    return limn_queue_subscribe(s->queue, &mine, &w->feed, err);
+}
+
 static limn_http_waiting *waiting_new(limn_http_req *rq, const limn_feed_options *opt,
-                                      limn_err *err) {
+                                      const limn_log_query *query, limn_err *err) {
     limn_http_waiting *w = limn_mem_calloc(1, sizeof *w);
     if (!w) {
         limn_fail(err, LIMN_E_NOMEM, "no memory to wait");
         return NULL;
     }
-    limn_feed_options mine = *opt;
-    mine.wake = wake;
-    mine.user = w;
     w->rq = rq;
     w->deadline = -1;
     w->active = limn_clock_now();
     limn_buf_init(&w->out, OUT_MAX);
     pthread_mutex_init(&w->lock, NULL);
-    if (opt->job) snprintf(w->job, sizeof w->job, "%s", opt->job);
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(rq->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
     w->fd = info ? info->connect_fd : -1;
-    if (limn_queue_subscribe(rq->server->queue, &mine, &w->feed, err) != LIMN_OK) {
+    if (follow(w, opt, query, err) != LIMN_OK) {
         pthread_mutex_destroy(&w->lock);
         limn_mem_free(w);
         return NULL;
@@ -115,6 +124,7 @@ void limn_http_waiting_free(limn_http_waiting **waiting, bool completed) {
     w->next->prev = w->prev;
     pthread_mutex_unlock(&all->lock);
     limn_feed_close(&w->feed);
+    limn_log_reader_close(&w->log);
     limn_job_state was;
     if (!w->ops && w->cancel && !w->answered) /* the client went away before the end */
         limn_queue_cancel(w->rq->server->queue, NULL, w->job, &was, NULL);
@@ -133,7 +143,7 @@ void limn_http_wait(limn_http_req *rq, const char *job, int64_t timeout_ms, bool
                     limn_http_done *done) {
     limn_err err = {0};
     limn_feed_options opt = {.job = job, .owner = limn_http_owner(rq)};
-    limn_http_waiting *w = waiting_new(rq, &opt, &err);
+    limn_http_waiting *w = waiting_new(rq, &opt, NULL, &err);
     if (!w) {
         limn_http_fail_err(rq, &err, 0);
         return;
@@ -199,17 +209,34 @@ bool limn_http_waiting_run(limn_http_req *rq) {
 
 /* ---- streams ---- */
 
+/* The next line of the log as an event. */
+static bool fill_from_log(limn_http_waiting *w) {
+    bool lost;
+    limn_buf line;
+    limn_buf_init(&line, OUT_MAX);
+    int64_t id = limn_log_reader_next(w->log, &line, &lost);
+    if (lost) limn_buf_adds(&w->out, "event: lost\ndata: {\"type\":\"lost\"}\n\n");
+    if (id)
+        limn_buf_addf(&w->out, "id: %lld\nevent: log\ndata: %s\n\n", (long long)id,
+                      limn_buf_text(&line));
+    limn_buf_deinit(&line);
+    return id || lost;
+}
+
+static bool fill_from_feed(limn_http_waiting *w) {
+    bool lost = false;
+    const limn_job_event *e = limn_feed_next(w->feed, &lost);
+    if (!e) return false;
+    w->ops->event(w->user, &w->out, e, lost, &w->ended);
+    limn_job_event_unref(&e);
+    return true;
+}
+
 /* One step of filling w->out. false: nothing to say now. */
 static bool fill(limn_http_waiting *w) {
-    bool lost = false;
     limn_buf_clear(&w->out);
     w->sent = 0;
-    const limn_job_event *e = limn_feed_next(w->feed, &lost);
-    if (e) {
-        w->ops->event(w->user, &w->out, e, lost, &w->ended);
-        limn_job_event_unref(&e);
-        return true;
-    }
+    if (w->log ? fill_from_log(w) : fill_from_feed(w)) return true;
     pthread_mutex_lock(&w->lock);
     bool closing = w->closing, ping = w->ping;
     w->ping = false;
@@ -247,8 +274,8 @@ static ssize_t read_stream(void *user, uint64_t pos, char *to, size_t max) {
     }
 }
 
-void limn_http_stream(limn_http_req *rq, const limn_feed_options *opt,
-                      const limn_http_stream_ops *ops, void *user) {
+static void start_stream(limn_http_req *rq, const limn_feed_options *opt,
+                         const limn_log_query *query, const limn_http_stream_ops *ops, void *user) {
     limn_err err = {0};
     limn_server *s = rq->server;
     if (atomic_fetch_add(&s->sse_clients, 1) >= LIMN_LIMIT_SSE_CLIENTS) {
@@ -258,7 +285,7 @@ void limn_http_stream(limn_http_req *rq, const limn_feed_options *opt,
         if (ops->free) ops->free(user, false);
         return;
     }
-    limn_http_waiting *w = waiting_new(rq, opt, &err);
+    limn_http_waiting *w = waiting_new(rq, opt, query, &err);
     struct MHD_Response *r =
         w ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_stream, w, NULL) : NULL;
     if (!r) {
@@ -281,6 +308,26 @@ void limn_http_stream(limn_http_req *rq, const limn_feed_options *opt,
     limn_http_add_header(rq, "Content-Type", "text/event-stream");
     limn_http_add_header(rq, "Cache-Control", "no-cache");
     limn_http_add_header(rq, "X-Accel-Buffering", "no");
+}
+
+void limn_http_stream(limn_http_req *rq, const limn_feed_options *opt,
+                      const limn_http_stream_ops *ops, void *user) {
+    start_stream(rq, opt, NULL, ops, user);
+}
+
+static void log_begin(void *user, limn_buf *out) {
+    (void)user;
+    limn_buf_adds(out, "retry: 2000\n\n");
+}
+
+static void log_bye(void *user, limn_buf *out) {
+    (void)user;
+    limn_buf_adds(out, "event: bye\ndata: {\"type\":\"bye\"}\n\n");
+}
+
+void limn_http_stream_log(limn_http_req *rq, const limn_log_query *query) {
+    static const limn_http_stream_ops ops = {.begin = log_begin, .bye = log_bye};
+    start_stream(rq, NULL, query, &ops, NULL);
 }
 
 /* ---- the thread ---- */

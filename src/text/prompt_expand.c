@@ -8,7 +8,6 @@
  * file below dir. Lines that begin with '#' are comments. What is put in is expanded again, to a
  * depth of WILDCARD_DEPTH. Paths cannot leave the folder.
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -19,14 +18,13 @@
 
 #include "text/prompt_impl.h"
 #include "text/unicode.h"
+#include "text/wildcards.h"
 
 enum {
     WILDCARD_DEPTH = 10,
     ALTERNATIVES = 1024,
-    FILES_MAX = 20000,    /* files of a wildcard folder */
     WILDCARDS_MAX = 1000, /* wildcards of one prompt */
-    FILE_BYTES = 16 << 20,
-    FOLDER_DEPTH = 8
+    FILE_BYTES = 16 << 20
 };
 
 typedef struct expander {
@@ -128,59 +126,9 @@ static limn_status expand_choice(expander *x, const char *s, const uint32_t *mat
 
 /* ---- wildcard files ---- */
 
-/* Paths, relative to the wildcard folder, in sorted order. */
-typedef struct file_list {
-    char **path;
-    size_t n, cap;
-    bool failed;
-} file_list;
-
-static void files_free(file_list *f) {
-    for (size_t i = 0; i < f->n; i++) limn_mem_free(f->path[i]);
-    limn_mem_free(f->path);
-}
-
-static void files_add(file_list *f, const char *path) {
-    if (f->n == f->cap) {
-        size_t cap = f->cap ? f->cap * 2 : 64;
-        void *p = limn_mem_realloc(f->path, cap * sizeof *f->path);
-        if (!p) {
-            f->failed = true;
-            return;
-        }
-        f->path = p;
-        f->cap = cap;
-    }
-    f->path[f->n] = limn_mem_strdup(path);
-    if (f->path[f->n])
-        f->n++;
-    else
-        f->failed = true;
-}
-
 static bool ends_with(const char *s, const char *tail) {
     size_t a = strlen(s), b = strlen(tail);
     return a >= b && memcmp(s + a - b, tail, b) == 0;
-}
-
-/* All .txt files below root/below. Links are not followed. */
-static void files_scan(file_list *f, const char *root, const char *below, int depth) {
-    char path[PATH_MAX];
-    if (depth > FOLDER_DEPTH || f->failed || f->n >= FILES_MAX) return;
-    if (snprintf(path, sizeof path, "%s/%s", root, below) >= (int)sizeof path) return;
-    DIR *d = opendir(path);
-    if (!d) return;
-    for (struct dirent *e; (e = readdir(d)) && f->n < FILES_MAX;) {
-        char rel[PATH_MAX], full[PATH_MAX];
-        struct stat info;
-        if (e->d_name[0] == '.') continue;
-        int a = snprintf(rel, sizeof rel, "%s%s%s", below, *below ? "/" : "", e->d_name);
-        int b = snprintf(full, sizeof full, "%s/%s", root, rel);
-        if (a >= (int)sizeof rel || b >= (int)sizeof full || lstat(full, &info) != 0) continue;
-        if (S_ISDIR(info.st_mode)) files_scan(f, root, rel, depth + 1);
-        if (S_ISREG(info.st_mode) && ends_with(rel, ".txt")) files_add(f, rel);
-    }
-    closedir(d);
 }
 
 static int path_order(const void *a, const void *b) {
@@ -201,7 +149,7 @@ static bool is_safe_name(const char *name) {
 /* Chooses the file that `name` means; its relative path in out[PATH_MAX]. */
 static limn_status find_file(expander *x, char *out, const char *name) {
     const char *root = x->opt->wildcard_dir;
-    file_list all = {0};
+    limn_wildcard_files all = {0};
     char full[PATH_MAX];
     struct stat info;
     limn_status st = LIMN_OK;
@@ -213,7 +161,7 @@ static limn_status find_file(expander *x, char *out, const char *name) {
         lstat(full, &info) == 0 && S_ISREG(info.st_mode))
         goto out;
     snprintf(out, PATH_MAX, "%.*s", (int)(strlen(name) - 1), name);
-    files_scan(&all, root, folder ? out : "", 0);
+    limn_wildcard_files_scan(&all, root, folder ? out : "");
     LIMN_CHECK(x->err, !all.failed, LIMN_E_NOMEM, "no memory to list wildcards");
     size_t kept = 0;
     snprintf(full, sizeof full, "/%s.txt", name);
@@ -228,7 +176,7 @@ static limn_status find_file(expander *x, char *out, const char *name) {
     qsort(all.path, kept, sizeof *all.path, path_order);
     snprintf(out, PATH_MAX, "%s", all.path[folder ? limn_prompt_random(&x->random, kept) : 0]);
 out:
-    files_free(&all);
+    limn_wildcard_files_deinit(&all);
     return st;
 }
 

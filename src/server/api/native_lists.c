@@ -7,6 +7,7 @@
 #include "param/gen.h"
 #include "server/api/api.h"
 #include "text/styles.h"
+#include "text/wildcards.h"
 
 static void reply_list(limn_http_req *rq, json_t *list) {
     limn_http_reply_json(rq, 200, json_pack("{s:o, s:n}", "data", list, "next"));
@@ -229,13 +230,20 @@ static limn_status list_models(limn_http_req *rq, limn_shelf_page *page, unsigne
     return limn_shelf_list(s->shelf, page, kinds, err);
 }
 
-static json_t *model_json(const limn_shelf_item *m) {
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I}", "id",
-                     m->name, "object", "model", "created", (json_int_t)(m->modified_ms / 1000),
-                     "owned_by", "limn", "kind", limn_shelf_kind_word(m->kind), "family", m->family,
-                     "title", m->title, "supported", m->supported, "bundled", m->bundled, "default",
-                     m->is_default, "loaded", m->loaded, "memory", (json_int_t)m->memory, "bytes",
-                     (json_int_t)m->bytes);
+static json_t *model_json(const limn_http_req *rq, const limn_shelf_item *m) {
+    limn_model_memory memory;
+    limn_runner_engine_memory(limn_queue_runner(rq->server->queue), &memory);
+    int64_t need = limn_runner_engine_need(m);
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:s}",
+                     "id", m->name, "object", "model", "created",
+                     (json_int_t)(m->modified_ms / 1000), "owned_by", "limn", "kind",
+                     limn_shelf_kind_word(m->kind), "family", m->family, "title", m->title,
+                     "supported", m->supported, "bundled", m->bundled, "default", m->is_default,
+                     "loaded", m->loaded, "memory", (json_int_t)m->memory, "bytes",
+                     (json_int_t)m->bytes, "need", (json_int_t)need, "fits",
+                     m->loaded || memory.budget == 0 || memory.used + need <= memory.budget ? "now"
+                     : need <= memory.budget ? "after_unload"
+                                             : "no");
 }
 
 enum { MODELS = 1u << LIMN_SHELF_DRAW | 1u << LIMN_SHELF_SEE };
@@ -248,7 +256,8 @@ void native_models(limn_http_req *rq) {
         return;
     }
     json_t *list = json_array();
-    for (int i = 0; i < page.count; i++) json_array_append_new(list, model_json(&page.items[i]));
+    for (int i = 0; i < page.count; i++)
+        json_array_append_new(list, model_json(rq, &page.items[i]));
     limn_shelf_page_deinit(&page);
     limn_http_reply_json(rq, 200,
                          json_pack("{s:s, s:o, s:n}", "object", "list", "data", list, "next"));
@@ -268,7 +277,7 @@ void native_model(limn_http_req *rq) {
         return;
     }
     for (int i = 0; i < page.count && !found; i++)
-        if (strcmp(page.items[i].name, rq->args[0]) == 0) found = model_json(&page.items[i]);
+        if (strcmp(page.items[i].name, rq->args[0]) == 0) found = model_json(rq, &page.items[i]);
     limn_shelf_page_deinit(&page);
     if (found)
         limn_http_reply_json(rq, 200, found);
@@ -329,12 +338,36 @@ void native_embeddings(limn_http_req *rq) {
     reply_shelf(rq, LIMN_SHELF_EMBEDDING);
 }
 
-json_t *limn_api_styles(limn_http_req *rq) {
-    json_t *list = json_array();
+/* "" when there is none */
+static const char *models_dir(limn_http_req *rq) {
     const char *dir = limn_params_text(rq->server->app, "models_dir");
     const char *env = getenv("LIMN_MODELS");
+    return !*dir && env ? env : dir;
+}
+
+void native_wildcards(limn_http_req *rq) {
+    const char *dir = models_dir(rq);
+    limn_wildcards all = {0};
+    limn_err err = {0};
+    if (*dir &&
+        limn_wildcards_list(&all, limn_http_printf(rq, "%s/wildcards", dir), &err) != LIMN_OK) {
+        limn_api_fail(rq, &err);
+        return;
+    }
+    json_t *list = json_array();
+    for (size_t i = 0; i < all.n; i++)
+        json_array_append_new(
+            list, json_pack("{s:s, s:o, s:I}", "name", all.items[i].name, "lines",
+                            all.items[i].lines < 0 ? json_null() : json_integer(all.items[i].lines),
+                            "modified", (json_int_t)all.items[i].modified_ms));
+    limn_wildcards_deinit(&all);
+    reply_list(rq, list);
+}
+
+json_t *limn_api_styles(limn_http_req *rq) {
+    json_t *list = json_array();
+    const char *dir = models_dir(rq);
     limn_styles *styles = NULL;
-    if (!*dir && env) dir = env;
     const char *path = limn_http_printf(rq, "%s/styles.csv", dir);
     if (*dir) limn_styles_load(&styles, path, NULL); /* no file: no styles */
     for (size_t i = 0; styles && i < styles->n; i++)

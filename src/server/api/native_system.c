@@ -29,12 +29,13 @@ static int64_t proc_bytes(const char *path, const char *name) {
 json_t *limn_api_memory(limn_server *s) {
     int64_t limit = limn_params_int(s->app, "memory");
     limn_model_memory models = {0};
-    if (s->engine) limn_runner_engine_memory(s->engine, &models);
-    return json_pack(
-        "{s:I, s:I, s:I, s:o, s:I}", "total", (json_int_t)proc_bytes("/proc/meminfo", "MemTotal"),
-        "available", (json_int_t)proc_bytes("/proc/meminfo", "MemAvailable"), "rss",
-        (json_int_t)proc_bytes("/proc/self/status", "VmRSS"), "limit",
-        limit > 0 ? json_integer(limit) : json_null(), "models", (json_int_t)models.used);
+    limn_runner_engine_memory(limn_queue_runner(s->queue), &models);
+    return json_pack("{s:I, s:I, s:I, s:o, s:I, s:I}", "total",
+                     (json_int_t)proc_bytes("/proc/meminfo", "MemTotal"), "available",
+                     (json_int_t)proc_bytes("/proc/meminfo", "MemAvailable"), "rss",
+                     (json_int_t)proc_bytes("/proc/self/status", "VmRSS"), "limit",
+                     limit > 0 ? json_integer(limit) : json_null(), "models",
+                     (json_int_t)models.used, "budget", (json_int_t)models.budget);
 }
 
 static json_t *limits_json(limn_server *s) {
@@ -116,6 +117,53 @@ void native_system(limn_http_req *rq) {
     json_object_set_new(o, "decoding", decoding_json(s));
     json_object_set_new(o, "limits", limits_json(s));
     limn_http_reply_json(rq, 200, o);
+}
+
+/* ---- the log ---- */
+
+static bool read_level(limn_http_req *rq, limn_log_level *out) {
+    static const char *const words[] = {"debug", "info", "warn", "error"};
+    const char *word = limn_http_query(rq, "level");
+    *out = LIMN_LOG_DEBUG;
+    if (!word || !*word) return true;
+    for (int i = 0; i < 4; i++)
+        if (strcmp(words[i], word) == 0) {
+            *out = (limn_log_level)i;
+            return true;
+        }
+    limn_http_fail(rq, LIMN_HTTP_BAD_VALUE, "level", "?level= is debug, info, warn or error");
+    return false;
+}
+
+void native_logs(limn_http_req *rq) {
+    limn_log_query q = {0};
+    const char *accept = limn_http_header(rq, "Accept");
+    const char *last = limn_http_header(rq, "Last-Event-ID");
+    int64_t tail;
+    if (!limn_api_query_int(rq, "tail", 1, 1000, 200, &tail) ||
+        !limn_api_query_int(rq, "after", 0, INT64_MAX, 0, &q.after) || !read_level(rq, &q.least))
+        return;
+    if (last && *last && (!limn_int_parse(&q.after, last) || q.after < 0)) {
+        limn_http_fail(rq, LIMN_HTTP_BAD_VALUE, "after", "that is no line's id");
+        return;
+    }
+    q.tail = (int)tail;
+    if (accept && strstr(accept, "text/event-stream")) {
+        limn_http_stream_log(rq, &q);
+        return;
+    }
+    limn_buf b;
+    limn_buf_init(&b, LIMN_LOG_RING_BYTES + 65536);
+    limn_buf_adds(&b, "{\"data\":");
+    limn_log_ring_list(rq->server->log, &b, &q);
+    limn_buf_adds(&b, ",\"next\":null}");
+    size_t n = b.len;
+    char *text = limn_buf_take(&b);
+    if (text)
+        limn_http_reply_bytes(rq, 200, "application/json", text, n);
+    else
+        limn_http_fail(rq, LIMN_HTTP_NO_MEMORY, NULL, "no memory for the log");
+    limn_buf_deinit(&b);
 }
 
 /* ---- settings ---- */

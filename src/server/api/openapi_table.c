@@ -91,12 +91,20 @@ const limn_openapi_schema limn_openapi_schemas[] = {
         "\"id\": " TEXT ", \"object\": {\"const\": \"model\"}, \"created\": " INT
         ", \"owned_by\": " TEXT ", \"kind\": {\"enum\": [\"draw\", \"see\"]}, \"family\": " TEXT
         ", \"title\": " TEXT ", \"supported\": " BOOL ", \"bundled\": " BOOL
-        ", \"default\": " BOOL ", \"loaded\": " BOOL ", \"memory\": " INT ", \"bytes\": " INT)},
+        ", \"default\": " BOOL ", \"loaded\": " BOOL ", \"memory\": " INT ", \"bytes\": " INT ", \"need\": " INT
+        ", \"fits\": {\"enum\": [\"now\", \"after_unload\", \"no\"]}")},
     {"ModelList", OBJECT("\"object\", \"data\"",
         "\"object\": {\"const\": \"list\"}, \"data\": " LIST(REF("Model")) ", \"next\": "
         MAYBE_TEXT)},
     {"ChoiceList", OBJECT("\"data\"", "\"data\": " LIST(OBJECT("\"name\", \"aliases\", \"help\"",
         "\"name\": " TEXT ", \"aliases\": " LIST(TEXT) ", \"help\": " TEXT)) ", \"next\": "
+        MAYBE_TEXT)},
+    {"LogList", OBJECT("\"data\"", "\"data\": " LIST(OBJECT("\"id\", \"time\", \"level\", \"message\", "
+        "\"fields\"", "\"id\": " TEXT ", \"time\": " INT ", \"level\": {\"enum\": [\"debug\", \"info\", "
+        "\"warn\", \"error\"]}, \"message\": " TEXT ", \"fields\": {\"type\": \"object\", "
+        "\"additionalProperties\": " TEXT "}")) ", \"next\": " MAYBE_TEXT)},
+    {"WildcardList", OBJECT("\"data\"", "\"data\": " LIST(OBJECT("\"name\", \"lines\", \"modified\"",
+        "\"name\": " TEXT ", \"lines\": " MAYBE_INT ", \"modified\": " INT)) ", \"next\": "
         MAYBE_TEXT)},
     {"ParamList", OBJECT("\"groups\", \"data\"", "\"groups\": " LIST(TEXT) ", \"data\": "
         LIST(OBJECT("\"name\", \"type\", \"group\", \"help\"",

@@ -153,6 +153,7 @@ bool limn_api_submit(limn_http_req *rq, limn_submit *submit, limn_submitted *out
     }
     submit->owner = rq->who.owner;
     submit->key = key;
+    submit->trace = rq->trace[0] ? rq->trace : NULL;
     limn_status st = limn_queue_submit(rq->server->queue, submit, out, &err);
     if (st != LIMN_OK) {
         limn_http_fail_err(rq, &err, out->retry_seconds);
