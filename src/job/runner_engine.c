@@ -652,33 +652,71 @@ static limn_status open_counted(engine_runner *r, const limn_shelf_item *item, l
     return st == LIMN_OK ? limn_checkpoint_open(&r->counted, item->path, &o, err) : st;
 }
 
+/* A model's tokenizer while `check` is held. *window: of a drawing model, else 0. *vl: to be freed
+ * after its use. */
+static limn_status open_tokenizer(engine_runner *r, const limn_tokenizer **out, int *window,
+                                  limn_vl_model **vl, const char *model, limn_err *err) {
+    limn_shelf_item item = {0};
+    limn_status st = LIMN_OK;
+    *window = 0;
+    LIMN_TRY(find_model(r, &item, model, err));
+    if (item.kind == LIMN_SHELF_SEE) {
+        LIMN_TRY(limn_vl_model_open(vl, item.path, NULL, LIMN_SEEING_TEMPLATE_AUTO, err));
+        *out = (*vl)->tokenizer;
+    } else {
+        LIMN_TRY(open_counted(r, &item, err));
+        LIMN_CHECK(err, r->counted->n_text > 0, LIMN_E_UNSUPPORTED, "the model reads no text");
+        *out = r->counted->text[0].tokenizer;
+        *window = r->counted->text[0].window;
+    }
+out:
+    limn_shelf_item_deinit(&item);
+    return st;
+}
+
 limn_status limn_runner_engine_tokens(limn_runner *runner, char **out, const char *model,
                                       const char *text, limn_err *err) {
     engine_runner *r = self(runner);
-    limn_shelf_item item = {0};
+    const limn_tokenizer *t;
     limn_vl_model *vl = NULL;
     limn_buf json;
     limn_status st = LIMN_OK;
+    int window;
     *out = NULL;
     if (!r) return limn_fail(err, LIMN_E_UNSUPPORTED, "this engine has no tokenizer");
     limn_buf_init(&json, 16 << 20);
     pthread_mutex_lock(&r->check);
-    LIMN_TRY(find_model(r, &item, model, err));
-    if (item.kind == LIMN_SHELF_SEE) {
-        LIMN_TRY(limn_vl_model_open(&vl, item.path, NULL, LIMN_SEEING_TEMPLATE_AUTO, err));
-        LIMN_TRY(count_tokens(&json, vl->tokenizer, text, 0, err));
-    } else {
-        LIMN_TRY(open_counted(r, &item, err));
-        LIMN_CHECK(err, r->counted->n_text > 0, LIMN_E_UNSUPPORTED, "the model reads no text");
-        LIMN_TRY(count_tokens(&json, r->counted->text[0].tokenizer, text,
-                              r->counted->text[0].window, err));
-    }
+    LIMN_TRY(open_tokenizer(r, &t, &window, &vl, model, err));
+    LIMN_TRY(count_tokens(&json, t, text, window, err));
     *out = limn_buf_take(&json);
     LIMN_CHECK(err, *out, LIMN_E_NOMEM, "no memory for tokens");
 out:
     pthread_mutex_unlock(&r->check);
     limn_vl_model_free(&vl);
-    limn_shelf_item_deinit(&item);
     limn_buf_deinit(&json);
+    return hide_paths(r, st, err);
+}
+
+limn_status limn_runner_engine_text(limn_runner *runner, char **out, const char *model,
+                                    const int32_t *ids, size_t n, limn_err *err) {
+    engine_runner *r = self(runner);
+    const limn_tokenizer *t;
+    limn_vl_model *vl = NULL;
+    limn_buf text;
+    limn_status st = LIMN_OK;
+    int window;
+    *out = NULL;
+    if (!r) return limn_fail(err, LIMN_E_UNSUPPORTED, "this engine has no tokenizer");
+    limn_buf_init(&text, 16 << 20);
+    pthread_mutex_lock(&r->check);
+    LIMN_TRY(open_tokenizer(r, &t, &window, &vl, model, err));
+    LIMN_TRY(limn_tokenizer_decode(t, &text, ids, n, 0, err));
+    limn_buf_addc(&text, 0); /* also when nothing was written */
+    *out = limn_buf_take(&text);
+    LIMN_CHECK(err, *out, LIMN_E_NOMEM, "no memory for a text");
+out:
+    pthread_mutex_unlock(&r->check);
+    limn_vl_model_free(&vl);
+    limn_buf_deinit(&text);
     return hide_paths(r, st, err);
 }

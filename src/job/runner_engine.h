@@ -37,4 +37,8 @@ int64_t limn_runner_engine_need(const limn_shelf_item *item);
 limn_status limn_runner_engine_tokens(limn_runner *r, char **out, const char *model,
                                       const char *text, limn_err *err);
 
+/* The text of tokens; LIMN_DECODE_* flags none. E_VALUE for an id outside the vocabulary. */
+limn_status limn_runner_engine_text(limn_runner *r, char **out, const char *model,
+                                    const int32_t *ids, size_t n, limn_err *err);
+
 #endif

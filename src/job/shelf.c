@@ -165,6 +165,7 @@ static limn_status look_at(limn_shelf *s, const limn_shelf *old, const char *pat
     const limn_shelf_item *before = known(old, path, sb);
     if (before) {
         limn_status st = item_copy(&item, before, err);
+        item.bundled = false; /* found out anew */
         return st == LIMN_OK ? shelf_add(s, &item, err) : st;
     }
     limn_err why = {0};
@@ -289,9 +290,31 @@ static limn_status tell_apart(limn_shelf *s, limn_err *err) {
     return LIMN_OK;
 }
 
+/* A bundled model that lies in the models folder too is one model: the folder's, as names are
+ * looked up there first (pipeline/lookup.c). Sorted. */
+static void drop_hidden(limn_shelf *s) {
+    int kept = 0;
+    for (int i = 0; i < s->count; i++) {
+        limn_shelf_item *item = &s->items[i], *other = NULL;
+        for (int k = i - 1; k <= i + 1 && item->bundled; k += 2)
+            if (k >= 0 && k < s->count && s->items[k].name && s->items[k].kind == item->kind &&
+                !s->items[k].bundled && strcasecmp(s->items[k].name, item->name) == 0)
+                other = &s->items[k];
+        if (other) {
+            other->bundled = true;
+            limn_shelf_item_deinit(item);
+            if (other > item) i++; /* not to be asked again */
+        }
+    }
+    for (int i = 0; i < s->count; i++)
+        if (s->items[i].name) s->items[kept++] = s->items[i];
+    s->count = kept;
+}
+
 static limn_status sort_items(limn_shelf *s, limn_err *err) {
     if (s->count == 0) return LIMN_OK;
     qsort(s->items, (size_t)s->count, sizeof *s->items, compare_items);
+    drop_hidden(s);
     limn_status st = tell_apart(s, err);
     qsort(s->items, (size_t)s->count, sizeof *s->items, compare_items);
     return st;

@@ -111,7 +111,9 @@ static const char *const finish_words[] = {[LIMN_FINISH_STOP_ID] = "stop",
 
 /* Bytes of a token that are not whole characters are given as numbers only. */
 static json_t *logprob_json(const limn_logprob *p) {
-    json_t *bytes = json_array(), *text = json_stringn(p->text, p->len);
+    /* A NUL has no place in the JSON of others; the bytes tell it. */
+    json_t *bytes = json_array(), *text = NULL;
+    if (p->len > 0 && !memchr(p->text, 0, p->len)) text = json_stringn(p->text, p->len);
     for (size_t i = 0; i < p->len; i++)
         json_array_append_new(bytes, json_integer((unsigned char)p->text[i]));
     return json_pack("{s:i, s:o, s:o, s:f}", "id", (int)p->id, "text", text ? text : json_null(),

@@ -52,6 +52,9 @@ async function openai(s, model) {
   check('a typed error', real ? e404 instanceof OpenAI.NotFoundError : e404 instanceof OpenAI.BadRequestError, e404?.constructor?.name);
   const e400 = await failure(client.chat.completions.create({ model, messages: [] }));
   check('a typed error of a wrong value', e400 instanceof OpenAI.BadRequestError && e400.param === 'messages', String(e400));
+  // Neither the stub nor the small bundled model can judge: the SDK must hear that, and not try again.
+  const e501 = await failure(client.moderations.create({ input: 'x', model: real ? model : undefined }));
+  check('no moderation, typed', e501 instanceof OpenAI.APIError && e501.status === 501 && e501.code === 'not_implemented', String(e501));
   return client;
 }
 

@@ -2,7 +2,7 @@
 // The server with the real engine and tiny models of random weights (tests/golden): a drawing, the
 // same again, a picture from a picture, all of it through every interface, and an answer.
 import { Server, check, equal, follow, run } from './harness.mjs';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -12,6 +12,8 @@ mkdirSync(join(models, 'checkpoints'));
 mkdirSync(join(models, 'LLM'));
 cpSync(join(golden, 'pipe/sd1'), join(models, 'checkpoints/tiny'), { recursive: true });
 cpSync(join(golden, 'tiny_see'), join(models, 'LLM/tiny-see'), { recursive: true });
+const bundled = new URL('../../models/', import.meta.url).pathname;
+symlinkSync(join(bundled, 'mini-see'), join(models, 'LLM/mini-see'));
 
 const fox = { prompt: 'a fox', steps: 3, width: 64, height: 64, seed: 7, model: 'tiny' };
 
@@ -107,11 +109,58 @@ async function lanes(s, first) {
   equal('both say the same as alone', [end, picture.id, answer.result?.text], ['succeeded', ...alone]);
 }
 
+// Categories of OpenAI from a model of random weights: scores that add up, and nobody else's name.
+async function moderation(s, first) {
+  const ask = (body) => s.post('/v1/moderations', { model: 'tiny-see', ...body });
+  const file = Buffer.from(await (await s.fetch(first.url)).arrayBuffer()).toString('base64');
+  const picture = await ask({ input: [{ type: 'image_url', image_url: { url: `data:image/png;base64,${file}` } }] });
+  equal('a picture', [picture.status, picture.json.results?.length, picture.json.model], [200, 1, 'tiny-see']);
+  for (const r of picture.json.results ?? []) {
+    const names = Object.keys(r.categories);
+    equal('thirteen categories', [names.length, Object.keys(r.category_scores), Object.keys(r.category_applied_input_types)], [13, names, names]);
+    check('scores are shares', Object.values(r.category_scores).every((p) => p >= 0 && p <= 1), r.category_scores);
+    equal('flags follow from scores', names.map((n) => r.categories[n]), names.map((n) => r.category_scores[n] >= 0.5));
+    equal('flagged', r.flagged, Object.values(r.categories).some(Boolean));
+    equal('what was applied', [r.category_applied_input_types.violence, r.category_applied_input_types.hate], [['image'], []]);
+  }
+  // Random weights want to say neither true nor false of a text: no score is made of that.
+  const text = await ask({ input: ['you are a fool', 'a nice day'] });
+  equal('a text that the model does not judge', [text.status, text.json.error?.code], [501, 'not_implemented']);
+  const refused = async (name, body, status, code) => {
+    const r = await s.post('/v1/moderations', body);
+    equal(name, [r.status, r.json.error?.code], [status, code]);
+  };
+  await refused('the bundled model cannot', { input: 'x', model: 'mini-see' }, 501, 'not_implemented');
+  await refused('an unknown model', { input: 'x', model: 'nobody' }, 404, 'model_not_found');
+  await refused('no input', { model: 'tiny-see' }, 400, 'value_out_of_range');
+  await refused('nothing in it', { model: 'tiny-see', input: [] }, 400, 'value_out_of_range');
+  await refused('too many', { model: 'tiny-see', input: Array(33).fill('x') }, 400, 'value_out_of_range');
+  await refused('mixed', { model: 'tiny-see', input: ['x', { type: 'text', text: 'y' }] }, 400, 'value_out_of_range');
+  await refused('a number', { model: 'tiny-see', input: 5 }, 400, 'value_out_of_range');
+}
+
+async function tokens(s) {
+  const words = 'What is it? Grüße 🦊';
+  const ids = (await s.post('/tokenize', { content: words, model: 'tiny-see' })).json.tokens;
+  check('tokens', ids.length > 3);
+  equal('and back', (await s.post('/detokenize', { tokens: ids, model: 'tiny-see' })).json, { content: words });
+  equal('none', (await s.post('/detokenize', { tokens: [], model: 'tiny-see' })).json, { content: '' });
+  equal('an unknown token', (await s.post('/detokenize', { tokens: [2147483647], model: 'tiny-see' })).status, 400);
+  equal('no list', (await s.post('/detokenize', { tokens: 'x', model: 'tiny-see' })).status, 400);
+  const names = (await s.get('/v1/models')).json.data.map((m) => m.id);
+  equal('every name once', names.length, new Set(names).size);
+  check('also the bundled one of the folder', names.includes('mini-see'), names);
+  await s.post('/v1/models/refresh', {});
+  equal('and after another look', (await s.get('/v1/models')).json.data.map((m) => m.id), names);
+}
+
 run(async () => {
   const s = await Server.start({ engine: true, args: ['--models-dir', models] });
   const first = await native(s);
   await sdapi(s, first);
   await seeing(s, first);
+  await moderation(s, first);
+  await tokens(s);
   await lanes(s, first);
   equal('clean end', (await s.stop()).code, 0);
   s.remove();

@@ -62,13 +62,22 @@ async function responses(s) {
   const next = await s.post('/v1/responses', { model: 'any', input: [{ role: 'user', content: [{ type: 'input_text', text: 'and now' }, { type: 'input_image', image_url: uri(png(8, 8)) }] }], previous_response_id: r.json.id });
   equal('goes on', [next.status, next.json.output[0].content[0].text], [200, 'You said: and now']);
   const job = await s.get(`/v1/jobs/${next.json.id.slice(5)}`);
-  equal('with what was said before', job.json.job.params.messages.map((m) => m.role), ['system', 'user', 'assistant', 'user']);
+  equal('with what was said before, without its instructions', job.json.job.params.messages.map((m) => m.role), ['user', 'assistant', 'user']);
   const events = await stream(s, '/v1/responses', { model: 'any', input: 'one two', stream: true });
   equal('order', [...new Set(events.map((e) => e.event))], ['response.created', 'response.in_progress', 'response.output_item.added', 'response.content_part.added',
     'response.output_text.delta', 'response.output_text.done', 'response.content_part.done', 'response.output_item.done', 'response.completed']);
   equal('numbered', events.map((e) => e.data.sequence_number), events.map((_, i) => i));
   equal('event is type', events.every((e) => e.event === e.data.type), true);
   equal('deltas', events.filter((e) => e.data.delta).map((e) => e.data.delta).join(''), 'You said: one two');
+  const tools = [{ type: 'function', name: 'look', parameters: { type: 'object', properties: {} } }];
+  const told = await s.post('/v1/responses', { model: 'any', input: 'x', tools, metadata: { a: 'b' }, temperature: 0.5, previous_response_id: r.json.id });
+  equal('what was asked is told', [told.json.tools, told.json.metadata, told.json.temperature, told.json.previous_response_id, told.json.instructions],
+    [tools, { a: 'b' }, 0.5, r.json.id, null]);
+  const kept = (await s.get(`/v1/responses/${told.json.id}`)).json;
+  equal('also later', [kept.tools, kept.previous_response_id], [tools, r.json.id]);
+  equal('what was not asked', [r.json.tools, r.json.previous_response_id, r.json.instructions], [[], null, 'be kind']);
+  equal('an unknown response', (await s.post('/v1/responses', { model: 'any', input: 'x', previous_response_id: 'resp_none' })).json.error.param, 'previous_response_id');
+  equal('a response that is a number', (await s.post('/v1/responses', { model: 'any', input: 'x', previous_response_id: 5 })).status, 400);
   const later = await s.post('/v1/responses', { model: 'any', input: 'x', background: true });
   check('background', ['queued', 'in_progress', 'completed'].includes(later.json.status), later.text);
   equal('delete', (await s.call('DELETE', `/v1/responses/${r.json.id}`)).json?.deleted, true);
@@ -130,7 +139,7 @@ async function refusals(s) {
   equal('edit without a form', (await s.post('/v1/images/edits', { prompt: 'x' })).status, 400);
   const cut = await s.fetch('/v1/images/edits', { method: 'POST', headers: { 'Content-Type': 'multipart/form-data; boundary=b' }, body: '--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nabc' });
   equal('a form that is cut off', cut.status, 400);
-  equal('moderations are not there', (await s.post('/v1/moderations', { input: 'x' })).status, 501);
+  equal('the stub judges nothing', (await s.post('/v1/moderations', { input: 'x' })).status, 501);
   const key = await s.post('/v1/chat/completions', ask('same'), { 'Idempotency-Key': 'k1' });
   const same = await s.post('/v1/chat/completions', ask('same'), { 'Idempotency-Key': 'k1' });
   equal('the same key is the same job', same.json.id, key.json.id);

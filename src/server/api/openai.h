@@ -80,6 +80,7 @@ typedef struct openai_ask {
     int64_t created; /* seconds */
     int n;
     bool stream, usage, logprobs;
+    json_t *kept; /* NULL, or what is stored with the job as "response"; borrowed */
 } openai_ask;
 
 /* Reads the options of `body` (names of chat and of responses) and submits one SEE job for each of
@@ -103,8 +104,14 @@ typedef struct openai_progress {
 /* The part of a piece that is new; *len 0: nothing. */
 const char *openai_fresh(openai_progress *p, const char *piece, size_t size, size_t *len);
 
+/* ---- openai_moderate.c ---- */
+enum { OPENAI_CATEGORIES = 13 };
+/* The scores that the result of a text's job gives, where higher than what is there. false: the
+ * model has not judged. */
+bool openai_moderate_scores(double scores[OPENAI_CATEGORIES], const json_t *result);
+
 limn_http_handler openai_chat, openai_responses, openai_response, openai_image_make,
     openai_image_edit, openai_image_vary, openai_health, openai_props, openai_slots,
-    openai_tokenize;
+    openai_tokenize, openai_detokenize, openai_moderate;
 
 #endif

@@ -254,6 +254,7 @@ bool openai_submit_ask(limn_http_req *rq, openai_ask *ask, json_t *messages, boo
     limn_status st = LIMN_OK;
     LIMN_CHECK(e, root, LIMN_E_NOMEM, "no memory for the request");
     LIMN_TRY(read_options(rq, ask, &see, root, e));
+    if (ask->kept) json_object_set(root, "response", ask->kept);
     text = json_dumps(root, JSON_COMPACT);
     LIMN_CHECK(e, text, LIMN_E_NOMEM, "no memory for the request");
     limn_submit submit = {.kind = LIMN_JOB_SEE,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The routes of llama-server that its clients probe: /health, /props, /slots, /tokenize. */
+/* The routes of llama-server that its clients probe: /health, /props, /slots, /tokenize,
+ * /detokenize. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,4 +88,37 @@ void openai_tokenize(limn_http_req *rq) {
     json_decref(found);
     json_decref(name);
     limn_text_free(&text);
+}
+
+/* {"tokens": [ids], "model"} -> {"content": text} */
+void openai_detokenize(limn_http_req *rq) {
+    limn_err err = {0};
+    const json_t *list = json_object_get(rq->json, "tokens");
+    const char *model = openai_text(rq->json, "model");
+    size_t n = json_array_size(list);
+    int32_t *ids = limn_mem_calloc(n + 1, sizeof *ids);
+    bool sees, good = json_is_array(list) && ids;
+    char *text = NULL;
+    json_t *name = NULL;
+    for (size_t i = 0; good && i < n; i++) {
+        const json_t *v = json_array_get(list, i);
+        good =
+            json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= INT32_MAX;
+        if (good) ids[i] = (int32_t)json_integer_value(v);
+    }
+    if (!good) {
+        limn_http_fail(rq, LIMN_HTTP_BAD_VALUE, "tokens", "/tokens: a list of token ids is needed");
+    } else if (!rq->server->engine) {
+        limn_http_fail(rq, LIMN_HTTP_ABSENT, NULL, "tokens are read by the engine");
+    } else {
+        name = model ? json_string(model) : default_seer(rq, &sees);
+        if (limn_runner_engine_text(rq->server->engine, &text, json_string_value(name), ids, n,
+                                    &err) == LIMN_OK)
+            limn_http_reply_json(rq, 200, json_pack("{s:s}", "content", text));
+        else
+            openai_fail(rq, &err);
+    }
+    json_decref(name);
+    limn_text_free(&text);
+    limn_mem_free(ids);
 }

@@ -78,20 +78,60 @@ static json_t *job_error(const limn_job *job) {
     return o;
 }
 
+/* Members of a request that a response repeats, and what it says when they were not given. */
+static const struct {
+    const char *name, *otherwise;
+} repeated[] = {
+    {"previous_response_id", "null"},
+    {"instructions", "null"},
+    {"tools", "[]"},
+    {"tool_choice", "\"auto\""},
+    {"metadata", "{}"},
+    {"text", "{\"format\": {\"type\": \"text\"}}"},
+    {"temperature", "null"},
+    {"top_p", "null"},
+    {"max_output_tokens", "null"},
+    {"parallel_tool_calls", "true"},
+    {"background", "false"},
+    {"user", "null"},
+};
+enum { REPEATED = sizeof repeated / sizeof repeated[0] };
+
+/* Those that are there, to be stored with the job. */
+static json_t *to_keep(const json_t *body) {
+    json_t *o = json_object();
+    for (int i = 0; o && i < REPEATED; i++) {
+        json_t *v = json_object_get(body, repeated[i].name);
+        if (v && !json_is_null(v)) json_object_set(o, repeated[i].name, v);
+    }
+    return o;
+}
+
+static void add_repeated(json_t *o, const limn_job *job) {
+    json_t *request = json_loads(job->request ? job->request : "{}", 0, NULL);
+    const json_t *kept = json_object_get(request, "response");
+    for (int i = 0; i < REPEATED; i++) {
+        json_t *v = json_incref(json_object_get(kept, repeated[i].name));
+        if (!v) v = json_loads(repeated[i].otherwise, JSON_DECODE_ANY, NULL);
+        json_object_set_new(o, repeated[i].name, v);
+    }
+    json_decref(request);
+}
+
 static json_t *response_json(const limn_job *job, const char *model) {
     bool done = job->state == LIMN_JOB_SUCCEEDED;
     json_t *result = done && job->result ? json_loads(job->result, 0, NULL) : NULL;
     const char *status = status_word(job, result);
     bool cut = strcmp(status, "incomplete") == 0;
-    json_t *o = json_pack(
-        "{s:o, s:s, s:I, s:s, s:o, s:o, s:s, s:o, s:o, s:b, s:{s:{s:s}}, s:[], s:s, s:n, s:{}}",
-        "id", json_sprintf("resp_%s", job->id), "object", "response", "created_at",
-        (json_int_t)(job->created_ms / 1000), "status", status, "error", job_error(job),
-        "incomplete_details", cut ? json_pack("{s:s}", "reason", "max_output_tokens") : json_null(),
-        "model", model && *model ? model : "limn", "output",
-        done ? output_items(result, job->id) : json_array(), "usage",
-        done ? usage_json(result) : json_null(), "parallel_tool_calls", 1, "text", "format", "type",
-        "text", "tools", "tool_choice", "auto", "previous_response_id", "metadata");
+    json_t *o = json_pack("{s:o, s:s, s:I, s:s, s:o, s:o, s:s, s:o, s:o}", "id",
+                          json_sprintf("resp_%s", job->id), "object", "response", "created_at",
+                          (json_int_t)(job->created_ms / 1000), "status", status, "error",
+                          job_error(job), "incomplete_details",
+                          cut ? json_pack("{s:s}", "reason", "max_output_tokens") : json_null(),
+                          "model", model && *model ? model : "limn", "output",
+                          done ? output_items(result, job->id) : json_array(), "usage",
+                          done ? usage_json(result) : json_null());
+    add_repeated(o, job);
     json_decref(result);
     return o;
 }
@@ -296,6 +336,9 @@ static limn_status past_messages(json_t **out, const limn_job *job, limn_err *er
         json_object_set_new(answer, "tool_calls", list);
     }
     json_array_append(past, answer);
+    /* Instructions are of one response only. */
+    if (json_object_get(json_object_get(request, "response"), "instructions"))
+        json_array_remove(past, 0);
     LIMN_CHECK(err, json_array_size(past) <= TURNS_MAX, LIMN_E_LIMIT,
                "/previous_response_id: the conversation has too many turns");
     *out = past;
@@ -310,15 +353,23 @@ out:
 }
 
 static limn_status read_turns(limn_http_req *rq, json_t **out, limn_err *err) {
-    const char *before = openai_text(rq->json, "previous_response_id");
+    const json_t *id = json_object_get(rq->json, "previous_response_id");
+    const char *before = json_string_value(id);
     json_t *input = NULL, *messages = NULL, *past = NULL;
     limn_job *job = NULL;
     limn_status st = LIMN_OK;
+    LIMN_CHECK(err, !id || json_is_null(id) || before, LIMN_E_VALUE,
+               "/previous_response_id: must be a string");
     LIMN_TRY(openai_input_messages(&input, rq->json, err));
     LIMN_TRY(openai_read_messages(rq, &messages, input, err));
     if (before) {
         LIMN_TRY(find_job(rq, &job, before, err));
         LIMN_TRY(past_messages(&past, job, err));
+        /* New instructions stand first again. */
+        if (openai_text(rq->json, "instructions")) {
+            json_array_insert(past, 0, json_array_get(messages, 0));
+            json_array_remove(messages, 0);
+        }
         json_array_extend(past, messages);
         json_decref(messages);
         messages = past;
@@ -344,7 +395,11 @@ void openai_responses(limn_http_req *rq) {
         openai_fail(rq, &err);
         return;
     }
-    if (!openai_submit_ask(rq, &ask, messages, background)) return;
+    ask.kept = to_keep(rq->json);
+    bool made = openai_submit_ask(rq, &ask, messages, background);
+    json_decref(ask.kept);
+    ask.kept = NULL;
+    if (!made) return;
     if (ask.stream) {
         stream_response(rq, &ask);
     } else if (!background) {

@@ -28,7 +28,8 @@ static const limn_route rows[] = {
      .summary = "edit a picture (OpenAI)"},
     {POST, .path = "/v1/images/variations", INFER, FORM, .cost = 5, .handler = openai_image_vary,
      .summary = "vary a picture (OpenAI)"},
-    {POST, .path = "/v1/moderations", INFER, ABSENT, .summary = "moderation (OpenAI)"},
+    {POST, .path = "/v1/moderations", INFER, MEDIA, .cost = 5, .handler = openai_moderate,
+     .summary = "what is objectionable in texts and pictures (OpenAI)"},
     {POST, .path = "/v1/embeddings", INFER, ABSENT, .summary = "embeddings (OpenAI)"},
     {POST, .path = "/v1/completions", INFER, ABSENT, .summary = "plain completions (OpenAI)"},
     /* llama-server */
@@ -40,7 +41,8 @@ static const limn_route rows[] = {
      .summary = "who works (llama-server)"},
     {POST, .path = "/tokenize", READ, JSON, .cost = 1, .handler = openai_tokenize,
      .summary = "text to tokens (llama-server)"},
-    {POST, .path = "/detokenize", READ, ABSENT, .summary = "tokens to text (llama-server)"},
+    {POST, .path = "/detokenize", READ, JSON, .cost = 1, .handler = openai_detokenize,
+     .summary = "tokens to text (llama-server)"},
 };
 /* clang-format on */
 
