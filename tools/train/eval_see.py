@@ -29,21 +29,27 @@ class Model:
         self.processor = AutoProcessor.from_pretrained(folder)
         self.net = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 
-    @torch.inference_mode()
     def answer(self, pictures, question, times=None, most=160):
+        return self.processor.tokenizer.decode(self.writes(pictures, question, times, most)[0], skip_special_tokens=True)
+
+    def inputs(self, pictures, question, times=None):
         """pictures: one PIL image, or the frames of a clip (uint8 [n, h, w, 3])."""
+        content = [{"type": "image", "image": pictures} if times is None else {"type": "video"}, {"type": "text", "text": question}]
+        text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
         if times is None:
-            content = [{"type": "image", "image": pictures}, {"type": "text", "text": question}]
-            text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
-            inputs = self.processor(text=[text], images=[pictures], return_tensors="pt")
-        else:
-            content = [{"type": "video"}, {"type": "text", "text": question}]
-            text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
-            meta = {"fps": 2.0, "total_num_frames": len(pictures), "frames_indices": list(range(len(pictures)))}
-            inputs = self.processor(text=[text], videos=[torch.from_numpy(pictures).permute(0, 3, 1, 2)], video_metadata=[meta],
-                                    do_sample_frames=False, return_tensors="pt")
-        out = self.net.generate(**inputs, max_new_tokens=most, do_sample=False)
-        return self.processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
+            return self.processor(text=[text], images=[pictures], return_tensors="pt")
+        meta = {"fps": 2.0, "total_num_frames": len(pictures), "frames_indices": list(range(len(pictures)))}
+        return self.processor(text=[text], videos=[torch.from_numpy(pictures).permute(0, 3, 1, 2)], video_metadata=[meta],
+                              do_sample_frames=False, return_tensors="pt")
+
+    @torch.inference_mode()
+    def writes(self, pictures, question, times=None, most=160, forbidden=()):
+        """The greedy token ids, and by how much each stood above the next best one."""
+        inputs = self.inputs(pictures, question, times)
+        out = self.net.generate(**inputs, max_new_tokens=most, do_sample=False, suppress_tokens=list(forbidden) or None,
+                                return_dict_in_generate=True, output_scores=True)
+        best = torch.cat(out.scores).topk(2).values
+        return out.sequences[0, inputs["input_ids"].shape[1]:].tolist(), (best[:, 0] - best[:, 1]).tolist()
 
 
 def rows_of(text):

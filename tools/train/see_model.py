@@ -100,15 +100,20 @@ def begin_patches(net, pictures):
 
 
 class Helpers(nn.Module):
-    """What the tower is asked directly while it learns, thrown away at export: the class and the box of the thing in
-    every cell, the characters in every patch."""
+    """What the tower is asked directly while it learns, thrown away at export. Of the merged tokens: the class and the
+    box of the thing in every cell, and in which of its four patches the middle of a thing lies. Of the last block's
+    patches: class, box, and the characters. Boxes are distances of the edges from the middle of the square, over 48
+    pixels. And that a merged token points where the words for its thing do, so that a question finds what it names."""
 
     def __init__(self, classes, chars, slots):
         super().__init__()
         self.classes, self.chars, self.slots = classes, chars, slots
-        self.thing = nn.Sequential(nn.LayerNorm(TEXT["hidden_size"]), nn.Linear(TEXT["hidden_size"], classes))
-        self.box = nn.Sequential(nn.LayerNorm(TEXT["hidden_size"]), nn.Linear(TEXT["hidden_size"], 4))
-        self.letter = nn.Sequential(nn.LayerNorm(VISION["hidden_size"]), nn.Linear(VISION["hidden_size"], slots * chars))
+        head = lambda width, n: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n))
+        text, tower = TEXT["hidden_size"], VISION["hidden_size"]
+        self.thing, self.edges, self.middle = head(text, classes), head(text, 4), head(text, MERGE * MERGE)
+        self.patch_thing, self.patch_edges = head(tower, classes), head(tower, 4)
+        self.letter = head(tower, slots * chars)
+        self.nothing, self.sharp = nn.Parameter(torch.randn(1, text) * .03), nn.Parameter(torch.tensor(2.5))
 
 
 def patches(frames):
@@ -177,8 +182,9 @@ def rms(x, norm):
     return F.rms_norm(x, (x.shape[-1],), norm.weight, 1e-6)
 
 
-def read(net, ids, positions, mask, seen, merged, deep):
-    """ids [b, n], positions [3, b, n], mask bool [b, 1, n, n], seen bool [b, n] marks picture tokens -> [b, n, width]"""
+def read(net, ids, positions, mask, seen, merged, deep, asked=None):
+    """ids [b, n], positions [3, b, n], mask bool [b, 1, n, n], seen bool [b, n] marks picture tokens -> [b, n, width],
+    or with asked, bool [b, n]: [asked, width], and the last block's second half is spared for all others."""
     language = net.model.language_model
     b, n = ids.shape
     x = language.embed_tokens(ids)
@@ -201,7 +207,10 @@ def read(net, ids, positions, mask, seen, merged, deep):
         share = q.shape[1] // k.shape[1]
         k, v = rotate(k, cos, sin).repeat_interleave(share, 1), v.repeat_interleave(share, 1)
         h = F.scaled_dot_product_attention(rotate(q, cos, sin), k, v, attn_mask=mask)
-        x = x + att.o_proj(h.transpose(1, 2).reshape(b, n, -1))
+        h = h.transpose(1, 2).reshape(b, n, -1)
+        if asked is not None and i + 1 == len(language.layers):
+            x, h = x[asked], h[asked]
+        x = x + att.o_proj(h)
         h = rms(x, layer.post_attention_layernorm)
         x = x + layer.mlp.down_proj(F.silu(layer.mlp.gate_proj(h)) * layer.mlp.up_proj(h))
         if i < len(deep):

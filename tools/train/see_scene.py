@@ -7,7 +7,7 @@ answer) triples. Answers are short and always worded the same way; questions com
 comes from the numpy Generator that is passed in.
 """
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -25,6 +25,7 @@ MODERATION = {
     "gambling": ("die", "slot machine"),
     "medical": ("syringe", "pill"),
 }
+FLAGGED = .15            # how often a thing is one of these on purpose
 MODERATION_NAMES = tuple(MODERATION) + ("none",)
 UNKNOWN = (
     "Who painted this picture?", "What is the capital of France?", "How much does it cost?", "What time is it?",
@@ -54,8 +55,6 @@ class Picture:
     colour: str          # of the background
     kind: str            # single two three beside above free
     size: str = "normal"
-    cells: np.ndarray = field(default=None)   # int16 [height / 32, width / 32], see Gallery.cells
-    boxes: np.ndarray = field(default=None)   # f32 [height / 32, width / 32, 4], its box in 0..1
 
 
 def colour_names(rgb):
@@ -129,7 +128,7 @@ class Gallery:
         return Thing(c.name, c.plural, tuple(c.synonyms), tuple(box), index, self.colours[style, index])
 
     def any_index(self, rng):
-        if rng.random() < .06:
+        if rng.random() < FLAGGED:
             return pick(rng, self.flagged)
         return pick(rng, self.active)
 
@@ -209,31 +208,31 @@ class Gallery:
         elif roll < simple + (1 - simple) * .5:
             picture = self.composed(rng)
         else:
-            picture = self.free(rng, count=1 if rng.random() < .25 else None)
+            roll = rng.random()
+            picture = self.free(rng, count=1 if roll < .2 else 2 if roll < .65 else 3 if roll < .85 else None)
         picture.pixels = weather(rng, picture.pixels)
-        picture.cells, picture.boxes = self.cells(picture)
         return picture
 
-    def cells(self, picture):
-        """The class of the thing that covers most of each 32 x 32 cell, -1 where too little is covered to say, and
-        its box."""
-        rows, columns = picture.pixels.shape[0] // 32, picture.pixels.shape[1] // 32
-        out = np.full((rows, columns), self.classes() - 1, np.int16)
-        best = np.zeros((rows, columns))
-        boxes = np.zeros((rows, columns, 4), np.float32)
+    def cells(self, picture, step):
+        """For every square of `step` pixels: the class of the thing that covers most of it (int16, -1 where too little
+        is covered to say), its box in pixels (f32 [rows, columns, 4]), and whether a thing's middle lies there."""
+        height, width = picture.pixels.shape[:2]
+        top, left = np.arange(0, height, step)[:, None], np.arange(0, width, step)[None]
+        out = np.full((len(top), left.shape[1]), self.classes() - 1, np.int16)
+        best = np.zeros(out.shape)
+        boxes = np.zeros(out.shape + (4,), np.float32)
+        middles = np.zeros(out.shape, np.int16)
         for thing in picture.things:
             x0, y0, x1, y1 = thing.box
-            for r in range(rows):
-                for c in range(columns):
-                    w = min(x1, 32 * c + 32) - max(x0, 32 * c)
-                    h = min(y1, 32 * r + 32) - max(y0, 32 * r)
-                    cover = max(0, w) * max(0, h) / 1024
-                    own = max(0, w) * max(0, h) / max(1, (x1 - x0) * (y1 - y0))
-                    if max(cover, own) > best[r, c]:
-                        best[r, c] = max(cover, own)
-                        out[r, c] = thing.index if max(cover, own) >= .35 else -1
-                        boxes[r, c] = np.array(scaled(thing.box, picture.pixels.shape)) / 1000
-        return out, boxes
+            w = np.maximum(0, np.minimum(x1, left + step) - np.maximum(x0, left))
+            h = np.maximum(0, np.minimum(y1, top + step) - np.maximum(y0, top))
+            cover = np.maximum(w * h / step ** 2, w * h / max(1, (x1 - x0) * (y1 - y0)))
+            more = cover > best
+            best[more] = cover[more]
+            out[more] = np.where(cover[more] >= .35, thing.index, -1)
+            boxes[more] = thing.box
+            middles[min(height - 1, int(y0 + y1) // 2) // step, min(width - 1, int(x0 + x1) // 2) // step] = 1
+        return out, boxes, middles
 
 
 def weather(rng, pixels):
@@ -389,8 +388,8 @@ def questions(rng, gallery, picture):
     asked = [(pick(rng, COUNT_ASKED).format(p=one.plural), str(plural_count)), (pick(rng, TOTAL_ASKED), str(len(things)))]
     if rng.random() < .15:
         asked = [(pick(rng, COUNT_ASKED).format(p=other.plural), "0")]
-    out["count"] = [pick(rng, asked)]
-    out["yesno"] = [yes_or_no(rng, picture, one, other)]
+    out["count"] = asked
+    out["yesno"] = yes_or_no(rng, picture, one, other)
     out["place"] = places_asked(rng, picture, unique)
     if picture.kind == "single" and picture.size != "normal":
         out["size"] = [("Is the %s big or small?" % called(rng, one), sentence(picture.size))]
@@ -421,16 +420,14 @@ def questions(rng, gallery, picture):
 
 
 def yes_or_no(rng, picture, one, other):
-    roll = rng.random()
-    if roll < .3:
-        name = called(rng, one)
-        return pick(rng, THERE_ASKED + ("Does the picture show {a}?",)).format(a=an(name), n=name), "Yes."
-    if roll < .6:
-        return pick(rng, THERE_ASKED + ("Is this {a}?",)).format(a=an(other.name), n=other.name), "No."
-    if roll < .8:
-        return "Is the background %s?" % picture.colour, "Yes."
-    wrong = pick(rng, [c for c in COLOURS if c != picture.colour])
-    return "Is the background %s?" % wrong, "No."
+    """A thing that is there, one that is not, and seldom the background."""
+    name = called(rng, one)
+    out = [(pick(rng, THERE_ASKED + ("Does the picture show {a}?",)).format(a=an(name), n=name), "Yes."),
+           (pick(rng, THERE_ASKED + ("Is this {a}?",)).format(a=an(other.name), n=other.name), "No.")]
+    if rng.random() < .2:
+        wrong = pick(rng, [c for c in COLOURS if c != picture.colour])
+        out[int(rng.integers(2))] = pick(rng, [("Is the background %s?" % picture.colour, "Yes."), ("Is the background %s?" % wrong, "No.")])
+    return out
 
 
 def places_asked(rng, picture, unique):
@@ -459,7 +456,7 @@ def places_asked(rng, picture, unique):
                     ("Is the %s above or below the %s?" % (second.name, first.name), "Below."),
                     ("What is below the %s?" % first.name, sentence(an(second.name))),
                     ("What is above the %s?" % second.name, sentence(an(first.name)))]
-    return [pick(rng, out)] if out else []
+    return [out[int(i)] for i in rng.permutation(len(out))[:2]]
 
 
 def moderation(rng, gallery, picture):

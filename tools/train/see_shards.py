@@ -3,7 +3,8 @@
 
     python see_shards.py --sprites D/sprites --tokenizer T/see/tokenizer --out T/see/shards --clock T/see/run/clock
 
-Keeps --ahead shards waiting and sleeps meanwhile; the trainer deletes what it has used. What is asked depends on the
+Keeps --ahead shards waiting and sleeps meanwhile; the trainer deletes what it has used, and makes samples itself (about
+5 ms each) while none waits. What is asked depends on the
 minutes trained so far, which the trainer writes into --clock: see STAGES.
 """
 import argparse
@@ -17,25 +18,25 @@ import numpy as np
 import see_clip
 import see_scene
 import see_text
-from see_model import CELL, Encoder, load_tokenizer
+from see_model import CELL, PATCH, Encoder, load_tokenizer
 
 # From which minute; shares of the kinds; share of single things; ease of the lines; concept tiers; styles (one that is
-# named twice comes twice as often); branches.
+# named twice comes twice as often); branches, 0 while the tower learns alone.
 ALL = see_scene.STYLES
 STAGES = (
-    (0, {"scene": .88, "line": .12}, .7, .8, (1,), ("3d",), 3),
+    (0, {"scene": .88, "line": .12}, .7, .8, (1,), ("3d",), 0),
     (24, {"scene": .93, "line": .05, "talk": .02}, .5, .8, (1,), ("3d",), 3),
     (44, {"scene": .93, "line": .03, "clip": .03, "talk": .01}, .45, .7, (1,), ("3d",), 3),
     (62, {"scene": .89, "line": .03, "clip": .06, "table": .01, "talk": .01}, .4, .7, (1,), ("3d", "3d", "flat", "noto"), 3),
-    (100, {"scene": .45, "line": .30, "clip": .10, "table": .13, "talk": .02}, .3, .4, (1, 2), ALL, 3),
-    (300, {"scene": .45, "line": .28, "clip": .10, "table": .15, "talk": .02}, .3, .2, (1, 2, 3), ALL, 3),
+    (98, {"scene": .88, "line": .12}, .1, 1.0, (1,), ("3d", "3d", "flat", "noto"), 0),
+    (120, {"scene": .93, "clip": .06, "line": .01}, .25, 1.0, (1,), ("3d", "3d", "3d", "flat", "noto"), 5),
 )
 LATE = 44          # from this minute on the second weight holds
 # How often each question is chosen, early and late.
 WEIGHTS = {
-    "name": (4, 2), "list": (.5, .5), "caption": (3, 2.5), "ground": (2, 1), "tint": (1, 1), "count": (1.5, 2), "yesno": (2, 1.5),
-    "place": (1, 2), "size": (.5, .7), "box": (.5, 2.5), "point": (.1, .4), "classify": (.5, .8), "moderate": (.2, 1),
-    "unknown": (.2, .2), "ocr": (3, 3), "spot": (.2, 1), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
+    "name": (4, 2), "list": (.5, .3), "caption": (3, 1), "ground": (2, .3), "tint": (1, .5), "count": (1.5, 4), "yesno": (2, 4.5),
+    "place": (1, 2.5), "size": (.5, .4), "box": (.5, 1.3), "point": (.1, .3), "classify": (.5, .5), "moderate": (.2, .6),
+    "unknown": (.2, .1), "ocr": (3, 3), "spot": (.2, 1), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
     "table_json": (1, 1), "clip_move": (2, 2), "clip_when": (2, 2), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 2), "talk": (1, 1),
 }
 TASKS = tuple(WEIGHTS)
@@ -70,18 +71,19 @@ class Maker:
         rng = self.rng
         _, kinds, simple, ease, tiers, styles, most = stage
         kind = kind or str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
-        times = cells = boxes = chars = None
+        times = dense = chars = None
         if kind == "talk":
             pairs = [see_scene.pick(rng, TALK) for _ in range(4)]
             turns = [(TASKS.index("talk"), see_scene.pick(rng, asked), answer, False) for asked, answer in pairs]
             conversation = [[turns[0]], [turns[1]], turns[2:]]
-            return {"frames": None, "clip": False, "encoded": self.encoder.encode(0, 0, None, conversation), "cells": None,
-                    "boxes": None, "chars": None, "conversation": conversation, "times": None, "first": "picture"}
+            return {"frames": None, "clip": False, "encoded": self.encoder.encode(0, 0, None, conversation), "dense": None,
+                    "chars": None, "conversation": conversation, "times": None, "first": "picture"}
         if kind == "scene":
             gallery = self.gallery(tiers, styles)
             picture = gallery.picture(rng, simple)
-            pixels, cells, boxes = picture.pixels, picture.cells, picture.boxes
-            asked = see_scene.questions(rng, gallery, picture)
+            pixels = picture.pixels
+            dense = gallery.cells(picture, CELL) + gallery.cells(picture, PATCH)
+            asked = see_scene.questions(rng, gallery, picture) if most else {}
         elif kind == "line":
             pixels, chars, rows, turn = see_text.line_sample(rng, ease)
             asked = see_text.line_questions(rng, pixels, rows, turn)
@@ -97,25 +99,34 @@ class Maker:
             if not asked:
                 return None
         frames = pixels if kind == "clip" else pixels[None]
+        if not most:
+            return {"frames": frames, "clip": False, "encoded": None, "dense": dense, "chars": chars}
         conversation = self.choose(asked, late, 1 if kind == "table" else most)
         size = (frames.shape[1] // CELL, frames.shape[2] // CELL)
         first = "text" if len(conversation) == 1 and len(conversation[0]) == 1 and kind != "table" and rng.random() < .3 else "picture"
         system = see_scene.pick(rng, SYSTEMS) if rng.random() < .04 else None
         encoded = self.encoder.encode(*size, times, conversation, first, system)
-        return {"frames": frames, "clip": kind == "clip", "encoded": encoded, "cells": cells, "boxes": boxes, "chars": chars,
+        return {"frames": frames, "clip": kind == "clip", "encoded": encoded, "dense": dense, "chars": chars,
                 "conversation": conversation, "times": times, "first": first}
 
+    def fresh(self, minutes):
+        """A sample for training as it is asked after so many minutes."""
+        s = self.sample(stage_at(minutes), int(minutes >= LATE))
+        return {k: s[k] for k in ("frames", "clip", "encoded", "dense", "chars")}
+
     def choose(self, asked, late, most):
-        """Branches of one turn, sometimes one branch of two."""
+        """Branches of one turn, sometimes one branch of two. A task that has several pairs may come several times."""
         rng = self.rng
-        names = [t for t, pairs in asked.items() if pairs]
-        weight = np.array([WEIGHTS[t][late] for t in names])
-        count = min(len(names), 1 if rng.random() < .15 else most)
-        chosen = [str(t) for t in rng.choice(names, count, replace=False, p=weight / weight.sum())]
+        names = [t for t, pairs in asked.items() for _ in pairs]
+        pairs = [pair for of in asked.values() for pair in of]
+        weight = np.array([WEIGHTS[t][late] / len(asked[t]) ** .5 for t in names])
+        if "moderate" in names and "none" not in asked["moderate"][0][1]:
+            weight[names.index("moderate")] *= 4
+        count = min(len(names), 1 if rng.random() < .1 else most)
         turns = []
-        for t in chosen:
-            question, answer = see_scene.pick(rng, asked[t])
-            turns.append((TASKS.index(t), question, answer, t == "ocr" or t == "spot" or t.startswith("table")))
+        for i in rng.choice(len(names), count, replace=False, p=weight / weight.sum()):
+            t = names[int(i)]
+            turns.append((TASKS.index(t), *pairs[int(i)], t == "ocr" or t == "spot" or t.startswith("table")))
         branches = [[t] for t in turns]
         if len(branches) >= 3 and rng.random() < .2:
             branches = [turns[:2]] + branches[2:]
@@ -144,10 +155,7 @@ def main():
             time.sleep(3)
             continue
         minutes = float(args.clock.read_text()) if args.clock.exists() else 0.0
-        stage = stage_at(minutes)
-        samples = [maker.sample(stage, int(minutes >= LATE)) for _ in range(args.size)]
-        for s in samples:
-            del s["conversation"], s["times"], s["first"]
+        samples = [maker.fresh(minutes) for _ in range(args.size)]
         name = args.out / ("%020d.shard" % time.time_ns())
         with open(name.with_suffix(".part"), "wb") as f:
             pickle.dump(samples, f, protocol=5)

@@ -23,9 +23,10 @@ import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
+import see_scene
 import see_text
-from see_model import Encoder, Helpers, batch_of, begin_patches, build, check, export, load_tokenizer, read, see
-from see_shards import STAGES, TASKS, Maker
+from see_model import CELL, PATCH, Encoder, Helpers, batch_of, begin_patches, build, check, export, load_tokenizer, read, see
+from see_shards import STAGES, TASKS, Maker, stage_at
 
 CHARS = len(see_text.CHARS) + 1
 
@@ -37,9 +38,9 @@ def parse():
     parser.add_argument("--sprites")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=100)
-    parser.add_argument("--tower-minutes", type=float, default=12, help="the tower alone at first")
     parser.add_argument("--cool", type=float, default=.3)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--tower-batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--ema", type=float, default=.998)
     parser.add_argument("--workers", type=int, default=1)
@@ -49,7 +50,7 @@ def parse():
     return parser.parse_args()
 
 
-def shards(folder):
+def shards(folder, maker, clock):
     """Endless samples; a shard is taken by renaming it, so that workers never share one."""
     while True:
         waiting = sorted(folder.glob("*.shard"))
@@ -63,7 +64,8 @@ def shards(folder):
             taken = mine
             break
         if taken is None:
-            time.sleep(1)
+            for _ in range(32):
+                yield maker.fresh(float(clock[0]) / 60)
             continue
         with open(taken, "rb") as f:
             samples = pickle.load(f)
@@ -71,17 +73,39 @@ def shards(folder):
         yield from samples
 
 
-def batches(folder, size):
+def mirrored(s):
+    """A scene as a mirror shows it: for the tower only, since words for left and right are not turned."""
+    width = s["frames"].shape[2]
+    turn = lambda boxes: np.stack([width - boxes[..., 2], boxes[..., 1], width - boxes[..., 0], boxes[..., 3]], -1)[:, ::-1]
+    cells, boxes, middles, patch_cells, patch_boxes, patch_middles = s["dense"]
+    dense = (cells[:, ::-1], turn(boxes), middles[:, ::-1], patch_cells[:, ::-1], turn(patch_boxes), patch_middles[:, ::-1])
+    return dict(s, frames=s["frames"][:, :, ::-1], dense=tuple(np.ascontiguousarray(d) for d in dense), encoded=None)
+
+
+def twice(source, share):
+    """Scenes come back once more mirrored, some hundreds of samples later; share() of them do."""
+    waiting = []
+    for s in source:
+        yield s
+        if s["dense"] is not None and torch.rand(()) < share():
+            waiting.append(mirrored(s))
+            if len(waiting) > 600:
+                at = int(torch.randint(len(waiting), ()))
+                waiting[at], waiting[-1] = waiting[-1], waiting[at]
+                yield waiting.pop()
+
+
+def batches(source, size):
     """Samples of one picture size and kind together; four batches are gathered and sorted by length, so that little is
     padding."""
     buckets = {}
-    for s in shards(folder):
-        key = (None if s["frames"] is None else s["frames"].shape, s["clip"], s["cells"] is None)
+    for s in source:
+        key = (None if s["frames"] is None else s["frames"].shape, s["clip"], s["dense"] is None, s["encoded"] is None)
         bucket = buckets.setdefault(key, [])
         bucket.append(s)
-        limit = size if not s["clip"] else max(2, size // 4)
-        if len(bucket) == 4 * limit:
-            bucket.sort(key=lambda s: len(s["encoded"].ids))
+        limit = size() if not s["clip"] else max(2, size() // 3)
+        if len(bucket) >= 4 * limit:
+            bucket.sort(key=lambda s: 0 if s["encoded"] is None else len(s["encoded"].ids))
             for part in torch.randperm(4).tolist():
                 yield bucket[part * limit:(part + 1) * limit]
             buckets.pop(key)
@@ -93,22 +117,65 @@ def in_merge_order(x):
     return x.reshape(b, r // 2, 2, c // 2, 2, *x.shape[3:]).transpose(2, 3).reshape(b, r * c, *x.shape[3:])
 
 
+def square_loss(samples, part, thing, edges, step, name, bins):
+    """Class and box of what lies in every square; thing and edges are the answers of the heads."""
+    tensor = lambda at: torch.from_numpy(np.stack([s["dense"][at] for s in samples]))
+    cells, boxes = tensor(part), tensor(part + 1)
+    rows, columns = cells.shape[1:]
+    middle = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), -1).flip(-1) * step + step / 2
+    boxes = (boxes - middle.repeat(1, 1, 2)) / 48
+    if step == PATCH:
+        cells, boxes = in_merge_order(cells), in_merge_order(boxes)
+    cells, boxes = cells.reshape(len(samples), -1).long(), boxes.reshape(len(samples), -1, 4)
+    none = thing.shape[-1] - 1
+    weight = torch.ones(none + 1)
+    weight[-1] = .3
+    loss = F.cross_entropy(thing.flatten(0, 1), cells.flatten(), weight, ignore_index=-1)
+    there = (cells >= 0) & (cells < none)
+    bins.add(name + "_thing", (thing.detach().argmax(-1) == cells)[there])
+    if there.any():
+        said, want = edges[there], boxes[there]
+        loss = loss + 3 * F.smooth_l1_loss(said, want, beta=.05)
+        with torch.no_grad():
+            inside = (torch.minimum(said[:, 2:], want[:, 2:]) - torch.maximum(said[:, :2], want[:, :2])).clamp_min(0).prod(1)
+            area = lambda b: (b[:, 2:] - b[:, :2]).clamp_min(0).prod(1)
+            bins.add(name + "_box", inside / (area(said) + area(want) - inside) > .5)
+    return loss
+
+
+def word_table(tokenizer, gallery, variants=4):
+    """Tokens of the names of every class, [variants, classes - 1, longest], -1 behind the end: the name, its plural, two
+    of its other names."""
+    rows = [[c.name, c.plural, c.synonyms[-1], c.synonyms[len(c.synonyms) // 2]] for c in gallery.concepts]
+    rows += [[shape, shape + "s", shape, shape] for shape in see_scene.SHAPES]
+    ids = [[tokenizer.encode(" " + row[v], add_special_tokens=False).ids for row in rows] for v in range(variants)]
+    longest = max(len(i) for of in ids for i in of)
+    return torch.tensor([[i + [-1] * (longest - len(i)) for i in of] for of in ids])
+
+
+def word_loss(embedding, words, helpers, samples, merged, bins):
+    """Which thing's words does every merged token resemble?"""
+    cells = torch.from_numpy(np.stack([s["dense"][0] for s in samples])).flatten().long()
+    ids = words[int(torch.randint(len(words), ()))]
+    real = (ids >= 0)[..., None]
+    names = (F.embedding(ids.clamp_min(0), embedding) * real).sum(1) / real.sum(1)
+    names = F.normalize(torch.cat([names, helpers.nothing]), dim=1)
+    logits = F.normalize(merged.flatten(0, 1), dim=1) @ names.T * helpers.sharp.exp()
+    weight = torch.ones(len(names))
+    weight[-1] = .3
+    there = (cells >= 0) & (cells < len(names) - 1)
+    bins.add("word", (logits.detach().argmax(-1) == cells)[there])
+    return F.cross_entropy(logits, cells, weight, ignore_index=-1)
+
+
 def helper_loss(helpers, samples, merged, last, bins):
-    if samples[0]["cells"] is not None:
-        cells = torch.from_numpy(np.stack([s["cells"] for s in samples]).astype(np.int64)).flatten(1)
-        boxes = torch.from_numpy(np.stack([s["boxes"] for s in samples])).flatten(1, 2)
-        logits = helpers.thing(merged)
-        weight = torch.ones(helpers.classes)
-        weight[-1] = .3
-        loss = F.cross_entropy(logits.flatten(0, 1), cells.flatten(), weight, ignore_index=-1)
-        there = (cells >= 0) & (cells < helpers.classes - 1)
-        guess = logits.detach().argmax(-1)
-        bins.add("cell", (guess == cells)[there])
-        if there.any():
-            miss = (helpers.box(merged)[there].sigmoid() - boxes[there]).abs()
-            bins.add("edge", miss.detach().mean(-1))
-            loss = loss + 10 * miss.mean()
-        return loss
+    if samples[0]["dense"] is not None:
+        middles = in_merge_order(torch.from_numpy(np.stack([s["dense"][5] for s in samples])))
+        guess = helpers.middle(merged).flatten(1)
+        loss = F.binary_cross_entropy_with_logits(guess, middles.float(), pos_weight=torch.tensor(3.0))
+        bins.add("middles", ((guess.detach() > 0).sum(1) == middles.sum(1)))
+        loss = loss + square_loss(samples, 0, helpers.thing(merged), helpers.edges(merged), CELL, "cell", bins)
+        return loss + square_loss(samples, 3, helpers.patch_thing(last), helpers.patch_edges(last), PATCH, "patch", bins)
     if samples[0]["chars"] is not None:
         chars = in_merge_order(torch.from_numpy(np.stack([s["chars"] for s in samples]).astype(np.int64)))
         logits = helpers.letter(last).view(*chars.shape, helpers.chars)
@@ -141,9 +208,8 @@ class Bins:
 def answer_loss(net, samples, special, merged, deep, bins):
     ids, positions, mask, labels, task = batch_of([s["encoded"] for s in samples], special["<|im_end|>"])
     seen = (ids == special["<|image_pad|>"]) | (ids == special["<|video_pad|>"])
-    hidden = read(net, ids, positions, mask, seen, merged, deep)
     asked = labels >= 0
-    logits = F.linear(hidden[asked], net.model.language_model.embed_tokens.weight)
+    logits = F.linear(read(net, ids, positions, mask, seen, merged, deep, asked), net.model.language_model.embed_tokens.weight)
     want = labels[asked]
     each = F.cross_entropy(logits, want, reduction="none")
     with torch.no_grad():
@@ -158,7 +224,32 @@ def answer_loss(net, samples, special, merged, deep, bins):
         letters = kinds == TASKS.index("ocr")
         bins.add("ocr_letter", right[letters])
         bins.add("loss", each)
-    return each.mean()
+        weight = torch.bincount(answer).float().rsqrt()[answer]      # a yes counts for more than one bracket of many
+    return (each * weight).sum() / weight.sum()
+
+
+class Optimizer:
+    """AdamW that is saved by the names of the parameters, so that heads may come and go between two sittings."""
+
+    def __init__(self, net, helpers, rate):
+        self.named = [("net." + n, p) for n, p in net.named_parameters()] + [("helpers." + n, p) for n, p in helpers.named_parameters()]
+        decay = [p for _, p in self.named if p.ndim >= 2]
+        rest = [p for _, p in self.named if p.ndim < 2]
+        self.adam = torch.optim.AdamW([{"params": decay, "weight_decay": .03}, {"params": rest, "weight_decay": 0.0}],
+                                      lr=rate, betas=(.9, .98), fused=True)
+
+    def load(self, saved):
+        for n, p in self.named:
+            if n in saved:
+                self.adam.state[p] = {k: v.clone() for k, v in saved[n].items()}
+
+    def state(self):
+        return {n: self.adam.state[p] for n, p in self.named if p in self.adam.state}
+
+    def step(self, rate):
+        for group in self.adam.param_groups:
+            group["lr"] = rate
+        self.adam.step()
 
 
 def settle(args, rank):
@@ -180,31 +271,28 @@ def settle(args, rank):
 def work(rank, args, net, helpers, ema, saved, clock):
     settle(args, rank)
     torch.manual_seed(time.time_ns() + rank)
-    special = Encoder(load_tokenizer(args.tokenizer)).special
+    tokenizer, maker = load_tokenizer(args.tokenizer), Maker(args.sprites, args.tokenizer, time.time_ns())
+    special = Encoder(tokenizer).special
+    words = word_table(tokenizer, maker.gallery((1,), STAGES[-1][5]))
     params = list(net.parameters()) + list(helpers.parameters())
-    tower = list(net.model.visual.parameters()) + list(helpers.parameters())
-    decay = [p for p in params if p.ndim >= 2]
-    rest = [p for p in params if p.ndim < 2]
-    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": .03}, {"params": rest, "weight_decay": 0.0}], lr=args.lr,
-                                  betas=(.9, .98), fused=True)
+    optimizer = Optimizer(net, helpers, args.lr)
     if saved:
-        optimizer.load_state_dict(saved["optimizer"])
+        optimizer.load(saved["optimizer"])
     ended = []
     if rank == 0:
         signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
     bins, told, kept, last, mine = Bins(), float(clock[0]), float(clock[0]), time.time(), 0
     log = open(args.out / "log.jsonl", "a") if rank == 0 else None
-    for samples in batches(args.shards, args.batch):
+    alone = lambda: stage_at(float(clock[0]) / 60)[-1] == 0
+    source = twice(shards(args.shards, maker, clock), lambda: 1 if alone() else .35)
+    for samples in batches(source, lambda: args.tower_batch if alone() else args.batch):
         if ended or float(clock[0]) >= args.minutes * 60:
             break
         part, step = float(clock[0]) / (args.minutes * 60), int(clock[1])
         rate = args.lr * min(1, (step + 1) / 200, .03 + .97 * (1 - part) / args.cool)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        alone = float(clock[0]) < args.tower_minutes * 60
         b = len(samples)
         if samples[0]["frames"] is None:
-            if alone:
+            if alone():
                 continue
             merged, deep, seen = torch.zeros(0, net.config.text_config.hidden_size), [], None
         elif samples[0]["clip"]:
@@ -216,14 +304,17 @@ def work(rank, args, net, helpers, ema, saved, clock):
         else:
             merged, deep, seen = see(net, torch.from_numpy(np.stack([s["frames"][0] for s in samples])))
         loss = helper_loss(helpers, samples, merged, seen, bins)
-        if not alone:
+        if samples[0]["dense"] is not None:
+            loss = loss + word_loss(net.model.language_model.embed_tokens.weight, words, helpers, samples, merged, bins)
+        if not alone() and samples[0]["encoded"] is not None:
             loss = loss * .5 + answer_loss(net, samples, special, merged, deep, bins)
         elif not isinstance(loss, torch.Tensor):
             continue
-        optimizer.zero_grad(set_to_none=True)
+        for p in params:
+            p.grad = None
         loss.backward()
         torch.nn.utils.clip_grad_norm_(params, 1.0, foreach=True)
-        optimizer.step()
+        optimizer.step(rate)
         clock[1] += 1
         clock[2] += b
         mine += 1
@@ -252,7 +343,7 @@ def work(rank, args, net, helpers, ema, saved, clock):
 
 
 def save(args, net, helpers, ema, optimizer, clock):
-    torch.save({"net": net.state_dict(), "helpers": helpers.state_dict(), "ema": ema, "optimizer": optimizer.state_dict(),
+    torch.save({"net": net.state_dict(), "helpers": helpers.state_dict(), "ema": ema, "optimizer": optimizer.state(),
                 "clock": clock.clone()}, args.out / "state.part")
     os.replace(args.out / "state.part", args.out / "state.pt")
 
@@ -273,12 +364,17 @@ def main():
     saved = torch.load(state) if state.exists() else None
     if saved:
         net.load_state_dict(saved["net"])
-        helpers.load_state_dict(saved["helpers"])
+        news = helpers.load_state_dict(saved["helpers"], strict=False)
+        if news.missing_keys or news.unexpected_keys:
+            print("heads begun afresh: %s; dropped: %s" % (news.missing_keys, news.unexpected_keys), flush=True)
     elif not args.export:
         maker = Maker(args.sprites, args.tokenizer, 5)
         begin_patches(net, [maker.sample(STAGES[0], 0)["frames"][0] for _ in range(600)])
     params = list(net.parameters()) + list(helpers.parameters())
-    ema = saved["ema"] if saved else [p.detach().clone() for p in params]
+    ema = [p.detach().clone() for p in params]
+    if saved:
+        n = len(list(net.parameters()))
+        ema[:n] = saved["ema"][:n]              # the heads may be others by now
     clock = saved["clock"] if saved else torch.zeros(3, dtype=torch.float64)      # seconds, steps, samples
     if args.export:
         wear(net, ema)
