@@ -439,7 +439,8 @@ typedef enum limn_finish {
     LIMN_FINISH_STOP_STRING, /* cut before the string, which is not part of the text */
     LIMN_FINISH_LENGTH,      /* max_tokens */
     LIMN_FINISH_CONTEXT,     /* the context is full; nothing was dropped from it */
-    LIMN_FINISH_CALLER       /* limn_said_fn said so */
+    LIMN_FINISH_CALLER,      /* limn_said_fn said so */
+    LIMN_FINISH_LOOP         /* the text repeated itself over and over (loop_limit) */
 } limn_finish;
 
 typedef struct limn_answer {

@@ -384,6 +384,142 @@ static void test_forks_and_marks(void **state) {
     fixture_close(&f);
 }
 
+/* Branches together have the probabilities that they have one by one, and leave the text alone. */
+static void test_branches(void **state) {
+    (void)state;
+    static const char *const names[] = {"qwen3", "qwen2", "llama"};
+    for (size_t k = 0; k < 3; k++) {
+        limn_err err = {0};
+        fixture f;
+        const float *logits;
+        fixture_open(&f, names[k], 110);
+        int32_t vocab = f.cfg.text.vocab, ids[9][45];
+        static const int64_t lengths[] = {3, 1, 6, 6, 2, 40, 12, 12, 12};
+        enum { N = 9 };
+        limn_reader_branch b[N];
+        GOLDEN_OK(limn_reader_read(f.reader, 0, &f.prompt, &logits, NULL, &err));
+        float *first = malloc((size_t)vocab * sizeof *first);
+        memcpy(first, logits, (size_t)vocab * sizeof *first);
+        limn_reader_mark mark = limn_reader_get_mark(f.reader, 0);
+        for (int i = 0; i < N; i++) {
+            for (int64_t j = 0; j < lengths[i]; j++)
+                ids[i][j] = (int32_t)((i * 37 + j * 11 + 5) % vocab);
+            b[i] = (limn_reader_branch){.ids = ids[i], .n = lengths[i]};
+        }
+        memcpy(ids[3], ids[2], 3 * sizeof(int32_t)); /* a beginning that two share */
+        GOLDEN_OK(limn_reader_score(f.reader, 0, first, 0, b, N, NULL, &err));
+        limn_reader_mark after = limn_reader_get_mark(f.reader, 0);
+        assert_memory_equal(&mark, &after, sizeof mark);
+        for (int i = 0; i < N; i++) {
+            double sum = 0;
+            const float *row = first;
+            for (int64_t j = 0; j < lengths[i]; j++) {
+                double all = 0;
+                for (int32_t v = 0; v < vocab; v++) all += exp((double)row[v]);
+                sum += (double)row[ids[i][j]] - log(all);
+                limn_reader_text one = {.ids = &ids[i][j], .n = 1};
+                GOLDEN_OK(limn_reader_read(f.reader, 0, &one, &row, NULL, &err));
+            }
+            limn_reader_set_mark(f.reader, 0, mark);
+            if (!(fabs(sum - b[i].sum) < 1e-4))
+                fail_msg("%s: branch %d has %g, alone %g", names[k], i, b[i].sum, sum);
+        }
+        /* refused: no tokens, ids of nobody, more than the context holds */
+        limn_reader_branch bad[] = {{ids[0], 0, 0}};
+        assert_int_equal(limn_reader_score(f.reader, 0, first, 0, bad, 1, NULL, &err),
+                         LIMN_E_VALUE);
+        bad[0] = (limn_reader_branch){(int32_t[]){1, vocab}, 2, 0};
+        assert_int_equal(limn_reader_score(f.reader, 0, first, 0, bad, 1, NULL, &err),
+                         LIMN_E_VALUE);
+        bad[0] = (limn_reader_branch){(int32_t[]){5}, 1, 0};
+        assert_int_equal(limn_reader_score(f.reader, 0, first, 5, bad, 1, NULL, &err),
+                         LIMN_E_VALUE);
+        static int32_t many[200];
+        bad[0] = (limn_reader_branch){many, 200, 0};
+        assert_int_equal(limn_reader_score(f.reader, 0, first, 0, bad, 1, NULL, &err),
+                         LIMN_E_LIMIT);
+        free(first);
+        fixture_close(&f);
+    }
+}
+
+/* ---- loops ---- */
+typedef struct script {
+    int32_t ids[400];
+    int at;
+    uint32_t mask[32];
+} script;
+
+static limn_status script_allow(void *user, const uint32_t **ids, limn_err *err) {
+    script *s = user;
+    (void)err;
+    memset(s->mask, 0, sizeof s->mask);
+    s->mask[s->ids[s->at] / 32] = 1u << s->ids[s->at] % 32;
+    s->at++;
+    *ids = s->mask;
+    return LIMN_OK;
+}
+
+static limn_status script_picked(void *user, int32_t id, limn_err *err) {
+    (void)user, (void)id, (void)err;
+    return LIMN_OK;
+}
+
+/* A writer that can only write what is in the script: how many tokens come, and why they end. */
+static limn_finish scripted(size_t *n, const script *what, int64_t limit, fixture *f) {
+    limn_err err = {0};
+    limn_generate_result r;
+    limn_writer *w = NULL;
+    script s = *what;
+    float *logits = calloc((size_t)f->cfg.text.vocab, sizeof *logits);
+    limn_generate_result_init(&r);
+    limn_generate_request q = {.prompt = &f->prompt,
+                               .max_tokens = 400,
+                               .loop_limit = limit,
+                               .ignore_stop_ids = true,
+                               .allow = script_allow,
+                               .picked = script_picked,
+                               .user = &s};
+    GOLDEN_OK(limn_writer_new(&w, &r, &f->cfg.text, &q, &err));
+    for (bool done = false; !done;) GOLDEN_OK(limn_writer_take(w, logits, 1000, &done, &err));
+    *n = r.ids.len;
+    limn_finish finish = r.finish;
+    limn_writer_free(&w);
+    limn_generate_result_deinit(&r);
+    free(logits);
+    return finish;
+}
+
+static void test_loops(void **state) {
+    (void)state;
+    fixture f;
+    size_t n;
+    fixture_open(&f, "qwen3", 80);
+    int32_t vocab = f.cfg.text.vocab;
+    /* period: tokens of a piece; after a lead of 11; the limit of 96 and eight times */
+    static const struct {
+        int period, limit;
+        size_t ends;
+    } rows[] = {{1, 96, 11 + 96}, {5, 96, 11 + 96}, {12, 96, 11 + 96}, {20, 96, 11 + 160},
+                {1, 0, 400},      {60, 96, 400},    {3, 400, 400}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        script s = {.at = 0};
+        for (int k = 0; k < 400; k++) s.ids[k] = k < 11 ? 100 + k : (k - 11) % rows[i].period;
+        limn_finish finish = scripted(&n, &s, rows[i].limit, &f);
+        assert_int_equal(finish, rows[i].ends < 400 ? LIMN_FINISH_LOOP : LIMN_FINISH_LENGTH);
+        if (n != rows[i].ends) fail_msg("row %zu ended after %zu", i, n);
+    }
+    /* a list that counts, a table whose cells differ here and there: no loops */
+    script count = {.at = 0}, table = {.at = 0};
+    for (int k = 0; k < 400; k++) {
+        count.ids[k] = k % 4 == 3 ? (k / 4) % vocab : k % 4;
+        table.ids[k] = k % 37 == 36 ? (50 + k / 37) % vocab : k % 2;
+    }
+    assert_int_equal(scripted(&n, &count, 96, &f), LIMN_FINISH_LENGTH);
+    assert_int_equal(scripted(&n, &table, 96, &f), LIMN_FINISH_LENGTH);
+    fixture_close(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_draws_follow_the_options),
@@ -392,6 +528,8 @@ int main(void) {
         cmocka_unit_test(test_greedy_and_lengths),
         cmocka_unit_test(test_stops),
         cmocka_unit_test(test_forks_and_marks),
+        cmocka_unit_test(test_branches),
+        cmocka_unit_test(test_loops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

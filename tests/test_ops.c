@@ -194,6 +194,23 @@ static void case_experts(fixture *f, int v) {
     limn_g_output(f->g, limn_g_affine(f->g, route, 1, 0), "route");
 }
 
+/* The same with branches: each query sees the beginning, and its own branch. */
+static void case_branches(fixture *f, int v) {
+    static const limn_dtype types[] = {LIMN_F32, LIMN_F16, LIMN_BF16, LIMN_Q8_0, LIMN_F32};
+    static const int64_t len[] = {5, 1, 3, 32, 12};
+    int heads = 4, kv = v % 2 ? 2 : 1;
+    int64_t dim = 32, rows = 200;
+    limn_node *x = input(f, "x", LIMN_SHAPE(2, len[v], kv * dim));
+    limn_node *span = limn_g_input(f->g, "branches", LIMN_I32, LIMN_SHAPE(2, 2 + len[v]));
+    limn_shape s = LIMN_SHAPE(2, rows, kv * dim);
+    limn_node *k = limn_g_store(f->g, limn_g_state(f->g, "k", types[v], s),
+                                limn_g_affine(f->g, x, 0.5f, 0), span);
+    limn_node *w = limn_g_store(f->g, limn_g_state(f->g, "v", types[v], s), x, span);
+    limn_node *q = input(f, "q", LIMN_SHAPE(2, len[v], heads * dim));
+    limn_attr a = {.heads = heads, .kv_heads = kv};
+    limn_g_output(f->g, limn_g_cached_attention(f->g, q, k, w, span, &a), "y");
+}
+
 typedef struct case_row {
     const char *name;
     op_case *build;
@@ -208,6 +225,7 @@ static const case_row cases[] = {
     {"rest", case_rest},
     {"tile", case_tile},
     {"cache", case_cache},
+    {"branches", case_branches},
     {"experts", case_experts},
 };
 enum { N_CASES = sizeof cases / sizeof cases[0], VARIANTS = 5 };
@@ -243,6 +261,13 @@ static limn_program *program_of(const case_row *c, int variant, limn_backend *b,
         float *x = limn_program_data(p, n);
         if (strcmp(n->name, "window") == 0) {
             memcpy(x, (int32_t[]){1, 0, 3, 3}, 16);
+            continue;
+        }
+        if (strcmp(n->name, "branches") == 0) { /* and branches of three queries */
+            int32_t len = (int32_t)n->shape.dim[1] - 2, *at = (int32_t *)(void *)x;
+            memset(at, 0, (size_t)(2 + len) * 8);
+            at[0] = 17, at[1] = len, at[3 + len] = len - len / 3;
+            for (int32_t k = 0; k < len; k++) at[2 + k] = at[4 + len + k] = k / 3 * 3;
             continue;
         }
         if (n->dtype == LIMN_I32) { /* {first, used} of two sequences */

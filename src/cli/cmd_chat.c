@@ -92,6 +92,8 @@ static void answer(chat *k) {
         fprintf(stderr, "note: the context is full; /reset begins anew\n");
     if (st == LIMN_OK && a->finish == LIMN_FINISH_LENGTH)
         fprintf(stderr, "note: the answer was cut (/set max_tokens N)\n");
+    if (st == LIMN_OK && a->finish == LIMN_FINISH_LOOP)
+        fprintf(stderr, "note: the answer repeated itself and was ended (/set loop_limit N)\n");
     if (st == LIMN_OK && limn_params_int(k->c->app, "verbose")) cli_print_rates(a);
     limn_cancel_clear(k->c->cancel);
     limn_answer_free(&a);

@@ -198,6 +198,8 @@ static limn_status report(cli_stream *o, const limn_answer *a, limn_err *err) {
                 (long long)a->completion_tokens);
     if (a->finish == LIMN_FINISH_CONTEXT)
         fprintf(stderr, "note: the answer was cut: the context is full (--context)\n");
+    if (a->finish == LIMN_FINISH_LOOP)
+        fprintf(stderr, "note: the answer repeated itself and was ended (--loop-limit)\n");
     if (limn_params_int(c->app, "verbose")) cli_print_rates(a);
     return st;
 }

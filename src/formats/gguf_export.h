@@ -16,8 +16,8 @@
 
 typedef enum limn_export_order {
     LIMN_EXPORT_AS_IS,
-    LIMN_EXPORT_PAIRS, /* rows of heads, halves -> adjacent pairs (the "llama" architecture) */
-    LIMN_EXPORT_SLICE, /* one of the two temporal slices of the patch kernel */
+    LIMN_EXPORT_PAIRS,  /* rows of heads, halves -> adjacent pairs (the "llama" architecture) */
+    LIMN_EXPORT_SLICE,  /* one of the two temporal slices of the patch kernel */
     LIMN_EXPORT_PART,   /* rows slice .. of each expert of [experts, all, cols] */
     LIMN_EXPORT_COLUMNS /* the same of [experts, cols, all]: columns become rows */
 } limn_export_order;

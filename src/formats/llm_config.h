@@ -31,12 +31,12 @@ typedef struct limn_rope_config {
     bool pairs; /* adjacent pairs rotate, as llama.cpp stores the "llama" architecture */
 } limn_rope_config;
 
-/* Qwen3 (dense and MoE), Qwen2, Llama, Mistral, SmolLM. Whether there are QK norms or biases is read off the
- * tensors when the network is built. */
+/* Qwen3 (dense and MoE), Qwen2, Llama, Mistral, SmolLM. Whether there are QK norms or biases is
+ * read off the tensors when the network is built. */
 typedef struct limn_decoder_config {
     int vocab, width, layers, heads, kv_heads, head_dim, ff;
     int experts, experts_used, expert_ff; /* layers with a router; 0: every layer is dense */
-    int context; /* positions the model was made for */
+    int context;                          /* positions the model was made for */
     float norm_eps;
     limn_rope_config rope;
     bool tied;     /* the output layer is the token embedding, also when the file has another */

@@ -216,7 +216,9 @@ limn_node *limn_g_slice(limn_graph *g, limn_node *x, int64_t offset, int64_t wid
 limn_node *limn_g_store(limn_graph *g, limn_node *state, limn_node *x, limn_node *span);
 /* Causal attention over what a state holds: q [n, len, heads*d], k and v stored states
  * [n, rows, kv_heads*d] with the same span. Query i < used of sequence b sees the rows
- * 0 .. first + i; results from used on are 0. */
+ * 0 .. first + i; results from used on are 0. A span [n, 2 + len] goes on with the query at which
+ * the branch of each begins, 0 .. i: of the rows behind `first` query i then sees only those from
+ * there on, so that several ways a text may go on are computed together. */
 limn_node *limn_g_cached_attention(limn_graph *g, limn_node *q, limn_node *k, limn_node *v,
                                    limn_node *span, const limn_attr *a);
 

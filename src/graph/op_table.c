@@ -222,9 +222,10 @@ static limn_status infer_rope(limn_node *n, limn_err *err) {
     return LIMN_OK;
 }
 
-static bool is_span(const limn_node *span, int64_t n) {
+/* {first, used}, and perhaps where the branch of each row begins. */
+static bool is_span(const limn_node *span, int64_t n, int64_t len) {
     return span->dtype == LIMN_I32 && span->shape.ndim == 2 && span->shape.dim[0] == n &&
-           span->shape.dim[1] == 2;
+           (span->shape.dim[1] == 2 || span->shape.dim[1] == 2 + len);
 }
 
 static limn_status infer_state(limn_node *n, limn_err *err) {
@@ -242,7 +243,7 @@ static limn_status infer_store(limn_node *n, limn_err *err) {
     const limn_node *s = n->src[0];
     const limn_shape *x = &n->src[1]->shape;
     bool ok = s->op == LIMN_OP_STATE && x->ndim == 3 && x->dim[0] == s->shape.dim[0] &&
-              x->dim[2] == s->shape.dim[2] && is_span(n->src[2], x->dim[0]);
+              x->dim[2] == s->shape.dim[2] && is_span(n->src[2], x->dim[0], x->dim[1]);
     if (!ok)
         return limn_fail(err, LIMN_E_SHAPE, "store: %s does not fit the state %s", shape_text(x).s,
                          shape_text(&s->shape).s);
@@ -260,7 +261,7 @@ static limn_status infer_cached_attention(limn_node *n, limn_err *err) {
               limn_shape_equal(k, &vn->shape) && q->dim[0] == k->dim[0] && a->heads > 0 &&
               a->kv_heads > 0 && a->heads % a->kv_heads == 0 && q->dim[2] % a->heads == 0 &&
               k->dim[2] % a->kv_heads == 0 && q->dim[2] / a->heads == k->dim[2] / a->kv_heads &&
-              is_span(n->src[3], q->dim[0]);
+              is_span(n->src[3], q->dim[0], q->dim[1]);
     if (!ok)
         return limn_fail(err, LIMN_E_SHAPE,
                          "attention of %d heads (%d for keys): q %s and the state %s do not fit",
@@ -272,7 +273,7 @@ static limn_status infer_cached_attention(limn_node *n, limn_err *err) {
 static limn_status infer_route(limn_node *n, limn_err *err) {
     const limn_shape *x = &n->src[0]->shape;
     bool ok = x->ndim == 3 && n->attr.top > 0 && n->attr.top <= x->dim[2] && x->dim[2] < 1 << 20 &&
-              (n->n_src == 1 || is_span(n->src[1], x->dim[0]));
+              (n->n_src == 1 || is_span(n->src[1], x->dim[0], x->dim[1]));
     if (!ok)
         return limn_fail(err, LIMN_E_SHAPE, "route: %d experts cannot be chosen from %s",
                          n->attr.top, shape_text(x).s);

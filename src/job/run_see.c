@@ -220,7 +220,8 @@ static limn_status report(limn_run *run, char *json, limn_finish finish, bool ca
     json_t *root = NULL;
     char *text = NULL;
     limn_status st = LIMN_OK;
-    bool cut = finish == LIMN_FINISH_LENGTH || finish == LIMN_FINISH_CONTEXT;
+    bool cut =
+        finish == LIMN_FINISH_LENGTH || finish == LIMN_FINISH_CONTEXT || finish == LIMN_FINISH_LOOP;
     LIMN_TRY(limn_json_load(&root, json, strlen(json), err));
     json_object_set_new(root, "finish_reason",
                         json_string(calls ? "tool_calls"

@@ -18,7 +18,7 @@ static void route_task(void *arg, size_t task, int worker) {
     int64_t row = (int64_t)task;
     const float *x = a->logits + row * a->experts;
     float *id = a->y + row * 2 * a->top, *share = id + a->top;
-    bool used = !a->span || row % a->len < a->span[row / a->len * 2 + 1];
+    bool used = !a->span || row % a->len < a->span[row / a->len * a->span_stride + 1];
     double sum = 0, all = 0;
     float most = -INFINITY;
     (void)worker;

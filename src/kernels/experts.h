@@ -17,7 +17,7 @@ typedef struct limn_route_args {
     int top;
     /* {first, used} of every `len` rows: those from `used` on choose nobody; NULL: all choose */
     const int32_t *span;
-    int64_t len;
+    int64_t span_stride, len;
 } limn_route_args;
 
 /* Ties go to the lower number; NaN is never chosen. */

@@ -170,7 +170,8 @@ void limn_decoder_build(const limn_nn *nn, const limn_decoder_config *cfg,
         limn_g_input(g, "embeds", LIMN_F32, LIMN_SHAPE(req->batch, req->len, cfg->width));
     b.cosines = limn_g_input(g, "cos", LIMN_F32, table);
     b.sines = limn_g_input(g, "sin", LIMN_F32, table);
-    if (req->rows > 0) b.span = limn_g_input(g, "span", LIMN_I32, LIMN_SHAPE(req->batch, 2));
+    int64_t span = req->branches ? 2 + req->len : 2;
+    if (req->rows > 0) b.span = limn_g_input(g, "span", LIMN_I32, LIMN_SHAPE(req->batch, span));
     tap(&b, x, 0);
     for (int i = 0; i < layers; i++) {
         x = block(&b, x, i);

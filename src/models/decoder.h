@@ -25,6 +25,7 @@ typedef struct limn_decoder_request {
     int64_t batch, len;
     int64_t rows;     /* positions that the KV cache holds; 0: no cache, the text is whole */
     limn_dtype cache; /* of its states: f32, f16, bf16, q8_0 (heads of whole blocks) */
+    bool branches;    /* the rows of a chunk are several ways to go on; see "span" */
     bool deepstack;   /* rows of the vision tower are added after the first layers */
     int layers;       /* how many to run; 0: all. Fewer need LIMN_HEAD_NONE */
     limn_decoder_head head;
@@ -36,7 +37,8 @@ typedef struct limn_decoder_request {
 /*
  * Inputs  "embeds" f32 [batch, len, width]
  *         "cos", "sin" f32 [batch, len, rope.dim / 2]
- *         "span" i32 [batch, 2]: first cache row and used rows of each sequence; with a cache
+ *         "span" i32 [batch, 2]: first cache row and used rows of each sequence; with a cache. With
+ *         branches [batch, 2 + len], see limn_g_cached_attention
  *         "deepstack.N" f32 [batch, len, width]: 0 where there is no picture; with deepstack
  *         "last" i32 [batch]: the row to read; with LIMN_HEAD_LAST
  * States  "k.N", "v.N" [batch, rows, kv_heads * head_dim] (models/kv_cache.h binds them)

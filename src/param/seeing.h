@@ -72,6 +72,7 @@ typedef struct limn_seeing {
     int64_t seed;
     /* answer */
     int64_t max_tokens; /* 0: as many as fit */
+    int64_t loop_limit; /* tokens of exact repetition that end an answer; 0: none do */
     limn_texts stop;
     int64_t logprobs; /* how many of the likeliest; asked for when set */
     bool thinking;

@@ -145,6 +145,10 @@ static const limn_param rows[] = {
      .cli_short = 'n', .aliases = "max_completion_tokens|max_new_tokens|n_predict",
      .group = "answer", .unit = "tokens", .default_note = "as many as fit", UI(0, 4096, 64),
      .help = "length of the answer (0: as many as fit)"},
+    {.name = "loop_limit", .type = LIMN_TYPE_INT, F(loop_limit), .def.i = 512, RANGE(0, 1048576),
+     .group = "answer", .unit = "tokens", UI(0, 4096, 64),
+     .help = "an answer ends when so many tokens only repeat a piece of at most 128, eight times "
+             "or more (0: never)"},
     {.name = "stop", .type = LIMN_TYPE_LIST, F(stop), .max = 256, .group = "answer",
      .help = "a text that ends the answer; may be repeated, at most 16 times"},
     {.name = "logprobs", .type = LIMN_TYPE_INT, F(logprobs), RANGE(0, 20),

@@ -103,11 +103,10 @@ void limn_answer_free(limn_answer **answer) {
 
 /* ---- JSON ---- */
 
-static const char *const finish_words[] = {[LIMN_FINISH_STOP_ID] = "stop",
-                                           [LIMN_FINISH_STOP_STRING] = "stop",
-                                           [LIMN_FINISH_LENGTH] = "length",
-                                           [LIMN_FINISH_CONTEXT] = "context",
-                                           [LIMN_FINISH_CALLER] = "cancelled"};
+static const char *const finish_words[] = {
+    [LIMN_FINISH_STOP_ID] = "stop",     [LIMN_FINISH_STOP_STRING] = "stop",
+    [LIMN_FINISH_LENGTH] = "length",    [LIMN_FINISH_CONTEXT] = "context",
+    [LIMN_FINISH_CALLER] = "cancelled", [LIMN_FINISH_LOOP] = "loop"};
 
 /* Bytes of a token that are not whole characters are given as numbers only. */
 static json_t *logprob_json(const limn_logprob *p) {

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { IDS_MAX = 1 << 24, TEXT_MAX = 1 << 28 };
+enum { IDS_MAX = 1 << 24, TEXT_MAX = 1 << 28, LOOP_PERIOD = 128, LOOP_TIMES = 8 };
 
 void limn_generate_result_init(limn_generate_result *out) {
     *out = (limn_generate_result){.stop_id = -1};
@@ -25,6 +25,7 @@ struct limn_writer {
     limn_detok detok;
     size_t sent, searched, longest; /* bytes of out->text; longest stop string */
     int64_t made;
+    int32_t same[LOOP_PERIOD]; /* [p - 1]: picks in a row that equal the one p before */
 };
 
 static limn_status stops_check(limn_writer *w, limn_err *err) {
@@ -87,6 +88,22 @@ static bool deliver(limn_writer *w, const limn_pick *pick, size_t upto) {
     w->sent = upto;
     if (!w->req->on_token || (!pick && g.len == 0)) return true;
     return w->req->on_token(w->req->user, &g);
+}
+
+/* The last `limit` picks are one piece of at most LOOP_PERIOD over and over, eight times at least.
+ */
+static bool is_loop(limn_writer *w) {
+    const limn_ids *ids = &w->out->ids;
+    int64_t limit = w->req->loop_limit;
+    bool loop = false;
+    for (size_t p = 1; p <= LOOP_PERIOD && p < ids->len; p++) {
+        bool equal = ids->data[ids->len - 1] == ids->data[ids->len - 1 - p];
+        int32_t *same = &w->same[p - 1];
+        *same = equal && *same < INT32_MAX ? *same + 1 : 0;
+        int64_t length = *same + (int64_t)p;
+        loop = loop || (length >= limit && length >= LOOP_TIMES * (int64_t)p);
+    }
+    return loop && limit > 0;
 }
 
 /* Takes in one picked token; *done when the text ends with it. */
@@ -166,6 +183,8 @@ limn_status limn_writer_take(limn_writer *w, const float *logits, int64_t room, 
     LIMN_TRY(token_add(w, &pick, done, err));
     if (*done) return LIMN_OK;
     *done = true;
+    w->out->finish = LIMN_FINISH_LOOP;
+    if (is_loop(w)) return LIMN_OK;
     w->out->finish = LIMN_FINISH_LENGTH;
     if (q->max_tokens > 0 && w->made == q->max_tokens) return LIMN_OK;
     w->out->finish = LIMN_FINISH_CONTEXT;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The generation loop: read the prompt, pick, read the pick, until a stop id, a stop string, the
- * number of tokens asked for, the end of the context, or the caller's word.
+ * number of tokens asked for, the end of the context, a text that only repeats itself, or the
+ * caller's word.
  *
  * Text streams as it becomes certain: a UTF-8 character that is not complete and an ending that may
  * become a stop string are held back. A limn_writer is the same without the reading, for those who
@@ -33,6 +34,7 @@ typedef struct limn_generate_request {
     const int32_t *seen;            /* ids already in the sequence, for the repetition penalty */
     size_t n_seen;
     int64_t max_tokens;              /* 0: as many as fit */
+    int64_t loop_limit;              /* ends after so many tokens of exact repetition; 0: never */
     const limn_pick_options *pick;   /* NULL: limn_pick_greedy */
     const limn_tokenizer *tokenizer; /* NULL: ids only, no text and no stop strings */
     const int32_t *stop_ids;         /* besides those of the model's config */

@@ -133,42 +133,33 @@ static limn_status picked(void *user, int32_t id, limn_err *err) {
     return limn_constraint_accept(l->constraint, id, err);
 }
 
-/* The only token that may come. */
-static limn_status allow_forced(void *user, const uint32_t **ids, limn_err *err) {
-    limn_look *l = user;
-    size_t n = l->result.ids.len;
-    if (n >= l->forced.len) return limn_fail(err, LIMN_E_INTERNAL, "a forced answer went on");
-    if (n > 0) l->mask[l->forced.data[n - 1] / 32] = 0;
-    l->mask[l->forced.data[n] / 32] = (uint32_t)1 << l->forced.data[n] % 32;
-    *ids = l->mask;
-    return LIMN_OK;
-}
+/* ---- answers that are given ---- */
 
-/* ---- forced answers ---- */
-
-limn_status limn_look_force(limn_look *l, const char *lead, const char *text, bool whole,
-                            limn_err *err) {
+limn_status limn_look_score(limn_look *l, const char *lead, const char *const *texts, size_t n,
+                            bool whole, limn_err *err) {
     limn_status st = LIMN_OK;
     const limn_vl_model *m = l->seer->model;
-    LIMN_CHECK(err, l->stage == LIMN_LOOK_ENCODE && !l->forced.data, LIMN_E_INTERNAL,
-               "an answer is forced before it begins");
-    limn_ids_init(&l->forced, 1 << 20);
-    LIMN_TRY(limn_tokenizer_encode(m->tokenizer, &l->forced, lead, strlen(lead), 0, err));
-    l->forced_from = l->forced.len;
-    LIMN_TRY(limn_tokenizer_encode(m->tokenizer, &l->forced, text, strlen(text), 0, err));
-    if (whole && m->stops.len > 0) {
-        int32_t end = limn_tokenizer_find(m->tokenizer, "<|im_end|>");
-        limn_ids_add(&l->forced, end >= 0 ? end : m->stops.data[0]);
+    limn_ids *ids = &l->branch_ids;
+    int32_t end = limn_tokenizer_find(m->tokenizer, "<|im_end|>");
+    if (end < 0 && m->stops.len > 0) end = m->stops.data[0];
+    LIMN_CHECK(err, l->stage == LIMN_LOOK_ENCODE && !l->branches && n > 0, LIMN_E_INTERNAL,
+               "answers are given before the first step");
+    l->branches = limn_mem_calloc(n, sizeof *l->branches);
+    LIMN_CHECK(err, l->branches, LIMN_E_NOMEM, "no memory for a question");
+    limn_ids_init(ids, 1 << 24);
+    LIMN_TRY(limn_tokenizer_encode(m->tokenizer, &l->prompt.ids, lead, strlen(lead), 0, err));
+    for (size_t i = 0; i < n; i++) {
+        size_t before = ids->len;
+        LIMN_TRY(limn_tokenizer_encode(m->tokenizer, ids, texts[i], strlen(texts[i]), 0, err));
+        if (whole && end >= 0) limn_ids_add(ids, end);
+        LIMN_CHECK(err, !ids->failed && ids->len > before, LIMN_E_VALUE,
+                   "an empty answer has no probability");
+        l->branches[i].n = (int64_t)(ids->len - before);
     }
-    LIMN_CHECK(err, !l->forced.failed && l->forced.len > l->forced_from, LIMN_E_VALUE,
-               "an empty answer has no probability");
-    if (!l->mask) l->mask = limn_mem_calloc((size_t)m->cfg.text.vocab / 32 + 3, sizeof *l->mask);
-    LIMN_CHECK(err, l->mask, LIMN_E_NOMEM, "no memory for a question");
-    l->request.allow = allow_forced;
-    l->request.picked = NULL;
-    l->request.max_tokens = (int64_t)l->forced.len;
-    l->request.ignore_stop_ids = true;
-    l->request.n_stop = 0;
+    LIMN_CHECK(err, !l->prompt.ids.failed, LIMN_E_NOMEM, "no memory for a question");
+    const int32_t *at = ids->data; /* the list has stopped to move */
+    for (size_t i = 0; i < n; at += l->branches[i++].n) l->branches[i].ids = at;
+    l->n_branches = n;
 out:
     return st;
 }
@@ -207,10 +198,6 @@ static bool speak(limn_look *l, limn_said_kind kind, const char *text, size_t le
  * text that it belongs to may be held back. */
 static bool on_token(void *user, const limn_generated *g) {
     limn_look *l = user;
-    if (g->pick && l->forced.data) {
-        if (l->result.ids.len > l->forced_from) l->forced_sum += (double)g->pick->logprob;
-        return true;
-    }
     if (g->pick && limn_seeing_has(limn_seeing_of(l->see), "logprobs")) {
         limn_said said = {.kind = l->sink.kind, .text = "", .logprobs = logprobs_add(l, g->pick)};
         if (!said.logprobs) return false;
@@ -277,6 +264,7 @@ static limn_status request_make(limn_look *l, const limn_seeing *o, limn_err *er
     l->request = (limn_generate_request){
         .prompt = &l->text,
         .max_tokens = o->max_tokens,
+        .loop_limit = o->loop_limit,
         .pick = &l->pick,
         .tokenizer = m->tokenizer,
         .stop_ids = m->stops.data,
@@ -478,8 +466,22 @@ void limn_look_advance(limn_look *l) {
     if (st != LIMN_OK) limn_look_end(l, st);
 }
 
+/* Instead of writing: what the model thinks of the answers that were given. */
+static void score(limn_look *l, const float *logits) {
+    limn_seer *s = l->seer;
+    int32_t usable = (int32_t)limn_tokenizer_count(s->model->tokenizer);
+    l->first = limn_clock_now();
+    limn_look_end(l, limn_reader_score(s->reader, limn_seer_slot_index(s, l->slot), logits, usable,
+                                       l->branches, l->n_branches,
+                                       limn_cancel_flag(l->watch.cancel), &l->err));
+}
+
 void limn_look_take_logits(limn_look *l, const float *logits) {
     bool done;
+    if (l->n_branches > 0) {
+        score(l, logits);
+        return;
+    }
     int64_t room = limn_reader_room(l->seer->reader, limn_seer_slot_index(l->seer, l->slot));
     limn_status st = limn_writer_take(l->writer, logits, room, &done, &l->err);
     if (l->stage != LIMN_LOOK_WRITE) l->first = limn_clock_now();
@@ -552,7 +554,8 @@ void limn_look_free(limn_look **look) {
     limn_constraint_free(&l->constraint);
     limn_grammar_free(&l->grammar);
     limn_mem_free(l->mask);
-    limn_ids_deinit(&l->forced);
+    limn_mem_free(l->branches);
+    limn_ids_deinit(&l->branch_ids);
     limn_mem_free(l->bias);
     limn_mem_free(l->tokens);
     limn_look_sink_deinit(&l->sink);

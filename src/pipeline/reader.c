@@ -3,7 +3,9 @@
 #include "pipeline/reader.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "models/decoder.h"
 #include "models/kv_cache.h"
@@ -22,6 +24,8 @@ struct limn_reader {
     int64_t bound[LADDER][2];          /* sequence + 1 that a program is bound to; 0: none */
     limn_program *batches[BATCHES];    /* one token for 2^k (or all) neighbouring sequences */
     int64_t batch_bound[BATCHES];
+    limn_program *scorer; /* logits of every row of branches */
+    int64_t scorer_bound;
 };
 
 limn_status limn_reader_new(limn_reader **out, limn_backend *b, limn_model_weights *w,
@@ -60,6 +64,7 @@ void limn_reader_free(limn_reader **reader) {
     for (int i = 0; i < LADDER; i++)
         for (int k = 0; k < 2; k++) limn_program_free(&r->programs[i][k]);
     for (int k = 0; k < BATCHES; k++) limn_program_free(&r->batches[k]);
+    limn_program_free(&r->scorer);
     limn_kv_cache_free(&r->cache);
     limn_mem_free(r->marks);
     limn_mem_free(r);
@@ -345,6 +350,123 @@ out:
     return st;
 }
 
+/* ---- several ways to go on ---- */
+
+enum { SCORE_ROWS = 32 };
+
+/* The log-probability of an id; adds it to *sum. */
+static limn_status score_add(double *sum, const limn_reader *r, const float *logits, int32_t usable,
+                             int32_t id, limn_err *err) {
+    int32_t n = usable > 0 && usable < r->cfg.vocab ? usable : r->cfg.vocab;
+    double top = -INFINITY, all = 0;
+    if (id < 0 || id >= n)
+        return limn_fail(err, LIMN_E_VALUE, "token id %d is outside the vocabulary of %d", id, n);
+    for (int32_t i = 0; i < n; i++) top = logits[i] > top ? logits[i] : top;
+    for (int32_t i = 0; i < n; i++) all += exp((double)logits[i] - top);
+    *sum += (double)logits[id] - top - log(all);
+    return LIMN_OK;
+}
+
+static limn_status scorer_get(limn_reader *r, int64_t sequence, limn_err *err) {
+    limn_graph *g = NULL;
+    limn_decoder_request req = {.batch = 1,
+                                .len = SCORE_ROWS,
+                                .rows = limn_kv_cache_rows(r->cache),
+                                .cache = limn_kv_cache_type(r->cache),
+                                .branches = true,
+                                .head = LIMN_HEAD_ALL};
+    limn_status st = LIMN_OK;
+    if (!r->scorer) {
+        LIMN_TRY(limn_graph_new(&g, err));
+        limn_nn nn = {g, limn_model_weights_find, r->weights};
+        limn_decoder_build(&nn, &r->cfg, &req);
+        LIMN_TRY(limn_program_new(&r->scorer, r->backend, &g, err));
+    }
+    if (r->scorer_bound != sequence + 1)
+        LIMN_TRY(limn_kv_cache_bind(r->cache, r->scorer, sequence, err));
+    r->scorer_bound = sequence + 1;
+out:
+    return st;
+}
+
+/* Branches [0, n) in one pass: all ids but the last of each are rows. */
+static limn_status score_together(limn_reader *r, int64_t sequence, int32_t usable,
+                                  limn_reader_branch *branches, size_t n, const atomic_bool *cancel,
+                                  limn_err *err) {
+    limn_status st;
+    const limn_reader_mark *mark = &r->marks[sequence];
+    int64_t used = 0, width = r->cfg.width, half = r->cfg.rope.dim / 2;
+    limn_nn nn = {NULL, limn_model_weights_find, r->weights};
+    LIMN_TRY(scorer_get(r, sequence, err));
+    float *embeds = limn_program_input(r->scorer, "embeds", NULL),
+          *cosines = limn_program_input(r->scorer, "cos", NULL),
+          *sines = limn_program_input(r->scorer, "sin", NULL);
+    int32_t *span = limn_program_input(r->scorer, "span", NULL);
+    memset(span, 0, (2 + SCORE_ROWS) * sizeof *span);
+    for (size_t i = 0; i < n; i++) {
+        int64_t begin = used;
+        for (int64_t k = 0; k + 1 < branches[i].n; k++, used++) {
+            int32_t at = mark->position + (int32_t)k, pos[3] = {at, at, at};
+            LIMN_TRY(limn_decoder_embed(embeds + used * width, &nn, &r->cfg, branches[i].ids + k, 1,
+                                        err));
+            limn_rope_table(cosines + used * half, sines + used * half, &r->cfg.rope, pos, 1, 1);
+            span[2 + used] = (int32_t)begin;
+        }
+    }
+    span[0] = (int32_t)mark->length;
+    span[1] = (int32_t)used;
+    LIMN_TRY(limn_program_run(r->scorer, cancel, err));
+    const float *logits = limn_program_output(r->scorer, "logits", NULL);
+    for (size_t i = 0; i < n; i++)
+        for (int64_t k = 1; k < branches[i].n; k++, logits += r->cfg.vocab)
+            LIMN_TRY(score_add(&branches[i].sum, r, logits, usable, branches[i].ids[k], err));
+out:
+    return st;
+}
+
+/* A branch of more rows than fit: token by token, and back. */
+static limn_status score_long(limn_reader *r, int64_t sequence, int32_t usable,
+                              limn_reader_branch *b, const atomic_bool *cancel, limn_err *err) {
+    limn_reader_mark mark = r->marks[sequence];
+    limn_status st = LIMN_OK;
+    for (int64_t k = 1; k < b->n && st == LIMN_OK; k++) {
+        const float *logits;
+        limn_reader_text one = {.ids = b->ids + k - 1, .n = 1};
+        st = limn_reader_read(r, sequence, &one, &logits, cancel, err);
+        if (st == LIMN_OK) st = score_add(&b->sum, r, logits, usable, b->ids[k], err);
+    }
+    limn_reader_set_mark(r, sequence, mark);
+    return st;
+}
+
+limn_status limn_reader_score(limn_reader *r, int64_t sequence, const float *logits, int32_t usable,
+                              limn_reader_branch *branches, size_t n, const atomic_bool *cancel,
+                              limn_err *err) {
+    limn_status st = LIMN_OK;
+    int64_t room = limn_reader_room(r, sequence), most = room < SCORE_ROWS ? room : SCORE_ROWS;
+    for (size_t i = 0; i < n; i++) {
+        branches[i].sum = 0;
+        LIMN_CHECK(err, branches[i].n >= 1, LIMN_E_VALUE, "a branch without tokens");
+        LIMN_CHECK(err, branches[i].n - 1 <= room, LIMN_E_LIMIT,
+                   "%lld tokens do not fit what is left of the context, %lld",
+                   (long long)branches[i].n - 1, (long long)room);
+        LIMN_TRY(score_add(&branches[i].sum, r, logits, usable, branches[i].ids[0], err));
+    }
+    for (size_t i = 0, end; i < n; i = end) {
+        int64_t rows = branches[i].n - 1;
+        end = i + 1;
+        if (rows > most) {
+            LIMN_TRY(score_long(r, sequence, usable, &branches[i], cancel, err));
+            continue;
+        }
+        while (end < n && rows + branches[end].n - 1 <= most) rows += branches[end++].n - 1;
+        if (rows > 0)
+            LIMN_TRY(score_together(r, sequence, usable, branches + i, end - i, cancel, err));
+    }
+out:
+    return st;
+}
+
 size_t limn_reader_bytes(const limn_reader *r) {
     size_t n = limn_kv_cache_bytes(&r->cfg, limn_kv_cache_type(r->cache), r->sequences,
                                    limn_kv_cache_rows(r->cache));
@@ -353,5 +475,6 @@ size_t limn_reader_bytes(const limn_reader *r) {
             if (r->programs[i][k]) n += r->programs[i][k]->plan->arena_bytes;
     for (int k = 0; k < BATCHES; k++)
         if (r->batches[k]) n += r->batches[k]->plan->arena_bytes;
+    if (r->scorer) n += r->scorer->plan->arena_bytes;
     return n;
 }

@@ -73,6 +73,19 @@ limn_status limn_reader_feed_step(limn_reader_feed *f, const float **logits,
  * different). logits[i] [vocab], valid until the next call. E_LIMIT when one of them is full. */
 limn_status limn_reader_step(limn_reader *r, size_t n, const int64_t *sequences, const int32_t *ids,
                              const float **logits, const atomic_bool *cancel, limn_err *err);
+/* One of several ways a text may go on. */
+typedef struct limn_reader_branch {
+    const int32_t *ids;
+    int64_t n;  /* >= 1 */
+    double sum; /* out: the log-probability of all of them, one after the other */
+} limn_reader_branch;
+
+/* Scores branches behind the text of a sequence, whose next token has these logits; as many as fit
+ * 32 rows are computed together. The text stays as it is; ids from `usable` on (0: none) have no
+ * probability. E_LIMIT when the longest does not fit the context, E_VALUE (ids), E_CANCELLED. */
+limn_status limn_reader_score(limn_reader *r, int64_t sequence, const float *logits, int32_t usable,
+                              limn_reader_branch *branches, size_t n, const atomic_bool *cancel,
+                              limn_err *err);
 /* Bytes that cache and programs take so far. */
 size_t limn_reader_bytes(const limn_reader *r);
 

@@ -109,10 +109,10 @@ struct limn_look {
     limn_grammar *grammar;
     limn_constraint *constraint;
     uint32_t *mask;
-    limn_ids forced; /* the answer that it has to give; data NULL: its own */
-    size_t forced_from;
-    double forced_sum; /* of the log-probabilities from there on */
-    int32_t wait_for;  /* the constraint begins after this id; -1: at once */
+    limn_reader_branch *branches; /* [n_branches] answers to score instead of writing one */
+    size_t n_branches;
+    limn_ids branch_ids;
+    int32_t wait_for; /* the constraint begins after this id; -1: at once */
     limn_look_sink sink;
     limn_token_logprobs *tokens;
     size_t n_tokens, cap_tokens;
@@ -120,11 +120,11 @@ struct limn_look {
     double began, image_seconds, read_seconds, first, written, stage_began;
 };
 
-/* Before the first step: the answer has to be `lead` and then `text` (and the end of the turn, when
- * `whole`); l->forced_sum then has the log-probability that the model gives to what follows lead.
+/* Before the first step: instead of writing, the look gives the answers `lead` + texts[i] (and the
+ * end of the turn, when `whole`) their log-probabilities: l->branches[i].sum, without the lead's.
  */
-limn_status limn_look_force(limn_look *l, const char *lead, const char *text, bool whole,
-                            limn_err *err);
+limn_status limn_look_score(limn_look *l, const char *lead, const char *const *texts, size_t n,
+                            bool whole, limn_err *err);
 /* Which frames and pages of files are looked at. E_VALUE: pages that are no range. */
 limn_status limn_media_settle(limn_media_options *m, const limn_seeing *o, limn_err *err);
 

@@ -3,9 +3,10 @@
  * Tasks: the jobs of Qwen3-VL, each with a documented prompt, a bound of the answer, a parser that
  * survives anything a model writes, and a typed result (limn_sight in limn.h).
  *
- * A task is a row of task_table.c; task_run.c walks the pictures, task_parse.c reads answers into
- * findings, task_format.c writes results. Prompts follow the cookbooks of QwenLM/Qwen3-VL; boxes
- * and points come in 0..1000 of the picture's sides and go out in its pixels.
+ * A task is a row of task_table.c; task_impl.h has the pieces that do it, task_parse.c reads
+ * answers into findings, task_format.c writes results. Prompts follow the cookbooks of
+ * QwenLM/Qwen3-VL; boxes and points come in 0..1000 of the picture's sides and go out in its
+ * pixels.
  */
 #ifndef LIMN_PIPELINE_TASK_H
 #define LIMN_PIPELINE_TASK_H

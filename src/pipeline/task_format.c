@@ -179,11 +179,10 @@ limn_status limn_sight_write(limn_sight_box *b, limn_seeing_format format, limn_
     return st;
 }
 
-static const char *const finish_words[] = {[LIMN_FINISH_STOP_ID] = "stop",
-                                           [LIMN_FINISH_STOP_STRING] = "stop",
-                                           [LIMN_FINISH_LENGTH] = "length",
-                                           [LIMN_FINISH_CONTEXT] = "context",
-                                           [LIMN_FINISH_CALLER] = "cancelled"};
+static const char *const finish_words[] = {
+    [LIMN_FINISH_STOP_ID] = "stop",     [LIMN_FINISH_STOP_STRING] = "stop",
+    [LIMN_FINISH_LENGTH] = "length",    [LIMN_FINISH_CONTEXT] = "context",
+    [LIMN_FINISH_CALLER] = "cancelled", [LIMN_FINISH_LOOP] = "loop"};
 
 limn_status limn_sight_format_json(char **out, const limn_sight *s, limn_err *err) {
     const limn_sight_box *b = (const limn_sight_box *)(const void *)s;

@@ -2,6 +2,8 @@
 /* Ops of the CPU backend: node attributes to kernel arguments; see cpu_ops.h. */
 #include "backend/cpu/cpu_ops.h"
 
+#include <math.h>
+
 #include "kernels/attention.h"
 #include "kernels/conv.h"
 #include "kernels/experts.h"
@@ -427,7 +429,7 @@ typedef struct cache_span {
 /* Checks {first, used} of sequence b against the rows that were planned. */
 static limn_status span_get(cache_span *out, const cpu_step *s, int span, int64_t b, int64_t len,
                             int64_t rows, limn_err *err) {
-    const int32_t *at = (const int32_t *)s->x[span] + 2 * b;
+    const int32_t *at = (const int32_t *)s->x[span] + last_of(s->n->src[span]) * b;
     *out = (cache_span){at[0], at[1]};
     if (at[0] >= 0 && at[1] >= 0 && at[1] <= len && out->first + out->used <= rows) return LIMN_OK;
     return limn_fail(err, LIMN_E_LIMIT, "%d positions from %d on do not fit a context of %lld",
@@ -505,6 +507,32 @@ static limn_attention_args cached_args(const cpu_step *s, int64_t b, int64_t use
     return args;
 }
 
+/* Where the branch of each query begins; NULL when all rows are one text. */
+static const int32_t *branches_of(const cpu_step *s, int64_t b) {
+    int64_t stride = last_of(s->n->src[3]);
+    return stride > 2 ? (const int32_t *)s->x[3] + b * stride + 2 : NULL;
+}
+
+/* Which keys the queries of branches do not see: [used, keys], in front of the scratch. */
+static size_t branches_bytes(const cpu_step *s) {
+    if (last_of(s->n->src[3]) == 2) return 0;
+    size_t bytes = (size_t)(s->n->shape.dim[1] * s->n->src[1]->shape.dim[1]) * sizeof(float);
+    return (bytes + 63) & ~(size_t)63;
+}
+
+static limn_status branches_mask(float *bias, const int32_t *from, const cache_span *span,
+                                 limn_err *err) {
+    int64_t keys = span->first + span->used;
+    for (int64_t i = 0; i < span->used; i++) {
+        if (from[i] < 0 || from[i] > i)
+            return limn_fail(err, LIMN_E_VALUE, "row %lld of a branch that begins at %d",
+                             (long long)i, from[i]);
+        for (int64_t j = 0; j < keys; j++)
+            bias[i * keys + j] = j >= span->first && j < span->first + from[i] ? -INFINITY : 0;
+    }
+    return LIMN_OK;
+}
+
 /* The most that any number of queries takes: the longest chunk, or few rows over all keys. */
 static size_t cached_scratch(const cpu_step *s, const limn_kernels *k, int threads) {
     int64_t len = s->n->shape.dim[1], rows = s->n->src[1]->shape.dim[1];
@@ -515,7 +543,7 @@ static size_t cached_scratch(const cpu_step *s, const limn_kernels *k, int threa
         if (bytes > most) most = bytes;
         if (used == len) break;
     }
-    return most;
+    return most + branches_bytes(s);
 }
 
 static limn_status cached_run(const cpu_step *s, const limn_exec *ex, limn_err *err) {
@@ -529,7 +557,17 @@ static limn_status cached_run(const cpu_step *s, const limn_exec *ex, limn_err *
                (size_t)(q[1] - span.used) * row);
         if (span.used == 0) continue;
         limn_attention_args a = cached_args(s, b, span.used, span.first + span.used);
-        limn_attention_run(ex, &a);
+        limn_exec inner = *ex;
+        const int32_t *from = branches_of(s, b);
+        if (from) {
+            st = branches_mask(ex->scratch, from, &span, err);
+            if (st != LIMN_OK) return st;
+            a.bias = ex->scratch;
+            a.bias_row = span.first + span.used;
+            inner.scratch = (char *)ex->scratch + branches_bytes(s);
+            inner.scratch_bytes = ex->scratch_bytes - branches_bytes(s);
+        }
+        limn_attention_run(&inner, &a);
         if (limn_exec_cancelled(ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");
     }
     return LIMN_OK;
@@ -544,6 +582,7 @@ static limn_status route_run(const cpu_step *s, const limn_exec *ex, limn_err *e
                          .experts = last_of(s->n->src[0]),
                          .top = s->n->attr.top,
                          .span = s->n->n_src > 1 ? s->x[1] : NULL,
+                         .span_stride = s->n->n_src > 1 ? last_of(s->n->src[1]) : 0,
                          .len = s->n->shape.dim[1]};
     limn_route_run(ex, &a);
     return LIMN_OK;

@@ -11,7 +11,8 @@ static int64_t last_of(const limn_node *n) {
 
 /* How many rows of sequence b are used; all without a span. */
 static int64_t used_rows(const ref_step *s, int64_t b) {
-    return s->n->n_src > 1 ? ((const int32_t *)s->x[1])[2 * b + 1] : s->n->shape.dim[1];
+    if (s->n->n_src == 1) return s->n->shape.dim[1];
+    return ((const int32_t *)s->x[1])[b * last_of(s->n->src[1]) + 1];
 }
 
 limn_status limn_ref_route(const ref_step *s, limn_err *err) {

@@ -416,7 +416,7 @@ static limn_status ref_store(const ref_step *s, limn_err *err) {
     const int32_t *span = s->x[2];
     size_t row;
     (void)limn_dtype_row_bytes(&row, s->n->dtype, x[2]);
-    for (int64_t b = 0; b < x[0]; b++, span += 2) {
+    for (int64_t b = 0; b < x[0]; b++, span += last_of(s->n->src[2])) {
         limn_status st = span_check(span, x[1], rows, err);
         if (st != LIMN_OK) return st;
         for (int64_t i = 0; i < span[1]; i++)
@@ -434,22 +434,30 @@ static limn_status ref_cached_attention(const ref_step *s, limn_err *err) {
     size_t row, all = (size_t)(kd[1] * kd[2]);
     limn_status st = LIMN_OK;
     const int32_t *span = s->x[3];
-    float *k = limn_mem_alloc((2 * all + (size_t)kd[1]) * sizeof *k), *v = k + all, *p = v + all;
+    int64_t stride = last_of(s->n->src[3]);
+    float *k = limn_mem_alloc(2 * (all + (size_t)kd[1]) * sizeof *k), *v = k + all, *p = v + all;
+    float *mask = p + kd[1];
     LIMN_CHECK(err, k, LIMN_E_NOMEM, "no memory for attention scores");
     (void)limn_dtype_row_bytes(&row, kn->dtype, kd[2]);
     memset(s->y, 0, (size_t)count_of(s->n) * sizeof *s->y);
-    for (int64_t b = 0; b < q[0]; b++, span += 2) {
+    for (int64_t b = 0; b < q[0]; b++, span += stride) {
         LIMN_TRY(span_check(span, q[1], kd[1], err));
         int64_t seen = span[0] + span[1];
         size_t at = (size_t)(b * kd[1]) * row;
         limn_dtype_to_f32(k, (const char *)s->x[1] + at, kn->dtype, seen * kd[2]);
         limn_dtype_to_f32(v, (const char *)s->x[2] + at, kn->dtype, seen * kd[2]);
-        for (int64_t i = 0; i < span[1]; i++)
+        for (int64_t i = 0; i < span[1]; i++) {
+            int64_t from = stride > 2 ? span[2 + i] : 0; /* where its branch begins */
+            LIMN_CHECK(err, from >= 0 && from <= i, LIMN_E_VALUE,
+                       "row %lld of a branch that begins at %lld", (long long)i, (long long)from);
+            for (int64_t j = 0; j < seen; j++)
+                mask[j] = j >= span[0] && j < span[0] + from ? -INFINITY : 0;
             for (int64_t h = 0; h < a->heads; h++) {
                 int64_t to = (b * q[1] + i) * q[2] + h * dim, kv = h / per * dim;
-                attend(s->y + to, (const float *)s->x[0] + to, k + kv, v + kv, NULL, p, seen,
+                attend(s->y + to, (const float *)s->x[0] + to, k + kv, v + kv, mask, p, seen,
                        span[0] + i + 1, dim, kd[2], a->scale);
             }
+        }
     }
 out:
     limn_mem_free(k);
