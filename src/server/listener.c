@@ -308,9 +308,10 @@ static limn_status open_tcp(limn_listener *l, limn_err *err) {
 
 static limn_status open_unix(limn_listener *l, const char *path, limn_err *err) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path)
+    size_t length = strlen(path);
+    if (length >= sizeof address.sun_path)
         return limn_fail(err, LIMN_E_LIMIT, "--socket: the path is too long");
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    memcpy(address.sun_path, path, length + 1);
     struct stat info;
     if (lstat(path, &info) == 0 && S_ISSOCK(info.st_mode)) unlink(path); /* of a process before */
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
