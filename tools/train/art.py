@@ -154,7 +154,7 @@ class Painter:
         c = SIZE / 2
         things = [index]
         if kind == "single":
-            side = {"normal": 98, "big": 120, "small": 54}[size]
+            side = {"normal": 98, "big": 120, "small": 58}[size]
             boxes = [spot(c, c, side)]
         elif kind in ("two", "three"):
             n = 2 if kind == "two" else 3
@@ -168,10 +168,12 @@ class Painter:
                 other = pick(self.by_style[style])
             things = [index, other]
             if kind == "beside":
-                boxes = [spot(SIZE * .26, c, 58), spot(SIZE * .74, c, 58)]
+                boxes = [spot(SIZE * .25, c, 58), spot(SIZE * .75, c, 58)]
             else:
-                boxes = [spot(c, SIZE * .26, 58), spot(c, SIZE * .74, 58)]
-        base = np.clip(np.array(COLOURS[colour], np.float32) + (rng.uniform(-2, 2, 3) if colour != "white" else 0), 0, 255)
+                boxes = [spot(c, SIZE * .25, 58), spot(c, SIZE * .75, 58)]
+        # A thing of 58 px lies alike on a grid of 32 px wherever it stands: mini-draw learns it once for all places.
+        stray = rng.uniform(-2, 2, 3) if colour != "white" and self.shake else 0
+        base = np.clip(np.array(COLOURS[colour], np.float32) + stray, 0, 255)
         canvas = np.tile(base.astype(np.float32), (SIZE, SIZE, 1))
         rects = [self.paste(canvas, style, t, b) for t, b in zip(things, boxes)]
         scene = Scene(np.clip(canvas + .5, 0, 255).astype(np.uint8), "", kind, things, style, colour, size, rects)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Measure mini-upscale against Lanczos: art on coloured grounds (a seed that training never uses) and the
+"""Measure mini-upscale against Lanczos: art on coloured grounds (things that training never saw) and the
 photographs of --photos, made four times smaller by area, enlarged by `limn upscale` and by Pillow's Lanczos.
 Prints the mean PSNR of both; --show writes truth, Lanczos and mini-upscale side by side.
 
-    python eval_upscale.py --limn build/limn --model models/mini-upscale/mini-upscale-x4.safetensors --sprites SPRITES
+    python eval_upscale.py --limn build/limn --model models/mini-upscale/mini-upscale.safetensors --sprites SPRITES
 """
 import argparse
 import subprocess
@@ -32,7 +32,7 @@ def main():
     parser.add_argument("--show", type=Path)
     args = parser.parse_args()
     painter, rng = Painter(args.sprites, load_concepts((1, 2, 3)), styles=("3d", "flat")), np.random.default_rng(515151)
-    sets = {"art": [art_picture(painter, rng, 256) for _ in range(args.count)]}
+    sets = {"art": [art_picture(painter, rng, 256, held=True) for _ in range(args.count)]}
     if args.photos:
         crops = []
         for path in sorted(args.photos.iterdir()):

@@ -21,9 +21,9 @@ if [ -e models/mini-draw/model_index.json ]; then
     "$python" "$here/eval_draw.py" --limn "$limn" --model models/mini-draw --judge "$data/judge/judge.pt" \
         --sprites "$data/sprites" ${EVAL_OPTIONS:-}
 fi
-if [ -e models/mini-upscale/mini-upscale-x4.safetensors ]; then
+if [ -e models/mini-upscale/mini-upscale.safetensors ]; then
     "$python" "$here/eval_upscale.py" --limn "$limn" --sprites "$data/sprites" \
-        --photos "$data/photos_held" --model models/mini-upscale/mini-upscale-x4.safetensors
+        --photos "$data/photos_held" --model models/mini-upscale/mini-upscale.safetensors
 fi
 if [ -e models/mini-see/config.json ]; then
     "$python" "$here/eval_see.py" --model models/mini-see --sprites "$data/sprites" ${EVAL_SEE_OPTIONS:-}

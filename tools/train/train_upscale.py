@@ -8,7 +8,7 @@ several resamplers, sometimes blurred, sometimes with a little noise, sometimes 
 through mini-draw's own autoencoder, because its pictures are what is enlarged most.
 
     python train_upscale.py --sprites SPRITES --out RUN --minutes 30 [--photos FOLDER] [--vae VAE]
-    python train_upscale.py ... --export models/mini-upscale/mini-upscale-x4.safetensors
+    python train_upscale.py ... --export models/mini-upscale/mini-upscale.safetensors
 """
 import argparse
 import io
@@ -25,7 +25,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from art import COLOURS, Painter, load_concepts
-from train_draw import quicken
 
 SCALE = 4
 RESAMPLERS = (Image.BOX, Image.BILINEAR, Image.BICUBIC, Image.LANCZOS)
@@ -34,15 +33,34 @@ RESAMPLERS = (Image.BOX, Image.BILINEAR, Image.BICUBIC, Image.LANCZOS)
 class Compact(nn.Module):
     """[n, 3, h, w] in 0..1 -> [n, 3, 4h, 4w]: convolutions with PReLU, pixel shuffle, plus the nearest picture."""
 
-    def __init__(self, features=32, convolutions=12):
+    def __init__(self, features=32, convolutions=8):
         super().__init__()
         layers = [nn.Conv2d(3, features, 3, 1, 1), nn.PReLU(features)]
         for _ in range(convolutions):
             layers += [nn.Conv2d(features, features, 3, 1, 1), nn.PReLU(features)]
         layers.append(nn.Conv2d(features, 3 * SCALE * SCALE, 3, 1, 1))
-        nn.init.zeros_(layers[-1].weight)
-        nn.init.zeros_(layers[-1].bias)
         self.body = nn.ModuleList(layers)
+        self.lead()
+
+    @torch.no_grad()
+    def lead(self):
+        """Begin as the bilinear picture: red, green and blue travel in the first three features (they are not
+        negative, so PReLU leaves them alone) and the last convolution adds bilinear less nearest."""
+        for layer in self.body:
+            if isinstance(layer, nn.Conv2d):
+                layer.bias.zero_()
+        for layer in self.body[:-1:2]:
+            layer.weight[:3] = 0
+            layer.weight[range(3), range(3), 1, 1] = 1
+        last = self.body[-1].weight
+        last.zero_()
+        for k in range(SCALE * SCALE):
+            offsets = [((p + .5) / SCALE - .5) for p in (k // SCALE, k % SCALE)]
+            taps = [torch.tensor([max(0, -o), 1 - abs(o), max(0, o)]) for o in offsets]
+            kernel = taps[0][:, None] * taps[1]
+            kernel[1, 1] -= 1
+            for colour in range(3):
+                last[colour * SCALE * SCALE + k, colour] = kernel
 
     def forward(self, x):
         y = x
@@ -51,9 +69,15 @@ class Compact(nn.Module):
         return F.pixel_shuffle(y, SCALE) + F.interpolate(x, scale_factor=SCALE, mode="nearest")
 
 
-def art_picture(painter, rng, side):
+def held_out(index):
+    """Every tenth thing is kept from training, in all styles: eval_upscale.py measures on these."""
+    return index % 10 == 7
+
+
+def art_picture(painter, rng, side, held=False):
     """One thing near its native size on a plain ground."""
-    style, index = painter.singles[int(rng.integers(len(painter.singles)))]
+    singles = [s for s in painter.singles if held_out(s[1]) == held]
+    style, index = singles[int(rng.integers(len(singles)))]
     sprite = painter.sprites[style, index]
     limit = 1.0 if max(sprite.size) >= 200 else .6       # the 136 px bitmaps are not blown up
     scale = rng.uniform(.5, 1.0) * side * limit / max(sprite.size)
@@ -77,16 +101,17 @@ def photo_crop(paths, rng, side):
 
 
 def degrade(picture, rng):
-    """The small picture for a large one, one resampler and at most one or two flaws."""
-    if rng.random() < .3:
-        picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(.3, 1.8))))
-    small = picture.resize([s // SCALE for s in picture.size], RESAMPLERS[int(rng.integers(len(RESAMPLERS)))])
-    if rng.random() < .2:
+    """The small picture for a large one: mostly clean (most of it area means), now and then with a flaw."""
+    if rng.random() < .06:
+        picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(.3, 1.2))))
+    way = Image.BOX if rng.random() < .7 else RESAMPLERS[int(rng.integers(len(RESAMPLERS)))]
+    small = picture.resize([s // SCALE for s in picture.size], way)
+    if rng.random() < .05:
         buffer = io.BytesIO()
         small.save(buffer, "JPEG", quality=int(rng.integers(60, 96)))
         small = Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
     values = np.asarray(small, np.float32) / 255
-    if rng.random() < .3:
+    if rng.random() < .06:
         values = values + rng.normal(0, rng.uniform(0, .02), values.shape).astype(np.float32)
     return np.clip(values, 0, 1)
 
@@ -112,13 +137,14 @@ class Supply:
     def batch(self, scenes, side=256, crop=32, crops=4):
         small, large = [], []
         for _ in range(scenes):
-            photo = self.photos and self.rng.random() < .4
+            photo = self.photos and self.rng.random() < .3
             picture = photo_crop(self.photos, self.rng, side) if photo else art_picture(self.painter, self.rng, side)
             low, high = degrade(picture, self.rng), np.asarray(picture, np.float32) / 255
-            if self.vae and not photo and self.rng.random() < .25:
+            if self.vae and not photo and self.rng.random() < .15:
                 low = self.through_vae(low)
             for _ in range(crops):
-                x, y = (int(v) for v in self.rng.integers(0, side // SCALE - crop + 1, 2))
+                tries = self.rng.integers(0, side // SCALE - crop + 1, (2, 2)).tolist()
+                x, y = max(tries, key=lambda t: low[t[1]:t[1] + crop, t[0]:t[0] + crop].var())    # grounds teach little
                 small.append(low[y:y + crop, x:x + crop])
                 large.append(high[SCALE * y:SCALE * (y + crop), SCALE * x:SCALE * (x + crop)])
         tensor = lambda rows: torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).contiguous()
@@ -126,10 +152,11 @@ class Supply:
 
 
 def loss_of(made, truth):
+    """Mean absolute error, and a little of the same for the steps between neighbours, which keeps edges crisp."""
     total = F.l1_loss(made, truth)
     for dim in (2, 3):
-        total = total + F.l1_loss(made.diff(dim=dim), truth.diff(dim=dim))
-    return total + .5 * F.l1_loss(F.avg_pool2d(made, 4), F.avg_pool2d(truth, 4))
+        total = total + .25 * F.l1_loss(made.diff(dim=dim), truth.diff(dim=dim))
+    return total
 
 
 def main():
@@ -140,7 +167,7 @@ def main():
     parser.add_argument("--vae")
     parser.add_argument("--minutes", type=float, default=12, help="of processor time, so that a shared core does no harm")
     parser.add_argument("--features", type=int, default=32)
-    parser.add_argument("--convolutions", type=int, default=12)
+    parser.add_argument("--convolutions", type=int, default=8)
     parser.add_argument("--scenes", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=1)
@@ -161,6 +188,7 @@ def main():
     if args.export:
         args.export.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.half() for k, v in model.state_dict().items()}, args.export, {"format": "pt", "scale": "4"})
+        args.export.chmod(0o644)
         return
 
     def keep():
@@ -168,7 +196,7 @@ def main():
                    state.with_suffix(".part"))
         os.replace(state.with_suffix(".part"), state)
 
-    quicken(model.to(memory_format=torch.channels_last))
+    model.to(memory_format=torch.channels_last)
     supply, last, total, count = Supply(args), time.process_time(), 0.0, 0
     while spent < args.minutes * 60:
         part = spent / (args.minutes * 60)
