@@ -93,6 +93,7 @@ typedef struct limn_http_arg {
 } limn_http_arg;
 
 typedef struct limn_http_waiting limn_http_waiting;
+typedef struct limn_remote_wait limn_remote_wait;
 
 struct limn_http_req {
     limn_server *server;
@@ -119,11 +120,12 @@ struct limn_http_req {
     struct MHD_Connection *conn;
     struct MHD_Response *response;
     limn_http_waiting *waiting;
+    limn_remote_wait *remote; /* files that are being fetched for it */
     char *target;
     double started;
     size_t body_limit;
     unsigned allow; /* methods of a path without a row */
-    bool upgrade, counted, refused;
+    bool upgrade, counted, refused, parsed;
     int status;
     int64_t bytes_out;
 };

@@ -354,7 +354,13 @@ static enum MHD_Result finish(limn_http_req *rq) {
     if (!rq->route) {
         no_route(rq);
     } else if (!rq->waiting) {
-        if (parse_body(rq)) rq->route->handler(rq);
+        if (!rq->parsed) {
+            rq->parsed = true;
+            if (parse_body(rq) && limn_remote_begin(rq)) return MHD_YES; /* comes back */
+        } else if (rq->remote) {
+            limn_remote_end(rq);
+        }
+        if (!rq->response) rq->route->handler(rq);
         if (!rq->response && !rq->waiting)
             limn_http_fail(rq, LIMN_HTTP_INTERNAL, NULL, "no answer was made");
     }
@@ -394,6 +400,7 @@ static void done(void *user, struct MHD_Connection *conn, void **state,
         limn_server_log_request(rq, seconds);
     }
     if (rq->data && rq->free_data) rq->free_data(rq->data);
+    limn_mem_free(rq->remote);
     if (rq->response) MHD_destroy_response(rq->response);
     atomic_fetch_sub(&s->bodies_bytes, (int64_t)rq->body.len);
     limn_buf_deinit(&rq->body);

@@ -147,6 +147,7 @@ static limn_status start(limn_server *s, limn_err *err) {
         st = limn_shelf_set_default(s->shelf, LIMN_SHELF_DRAW, s->set->default_model, err);
     if (st == LIMN_OK) st = limn_watcher_start(&s->watcher, s, err);
     if (st == LIMN_OK) st = limn_sockets_start(&s->sockets, s, err);
+    if (st == LIMN_OK) st = limn_remote_start(&s->remote, s, err);
     if (st == LIMN_OK) st = limn_http_start(s, err);
     if (st == LIMN_OK) st = limn_listener_start(&s->listener, s, err);
     return st;
@@ -169,7 +170,9 @@ static void stop(limn_server *s) {
     if (s->watcher) limn_watcher_stop(&s->watcher);
     limn_sockets_stop(&s->sockets);
     limn_listener_stop(s->listener);
+    limn_remote_stop(s->remote);
     limn_http_stop(s);
+    limn_remote_free(&s->remote);
     limn_watcher_free(&s->watcher);
     limn_listener_free(&s->listener);
     limn_prefs_free(&s->prefs);

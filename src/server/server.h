@@ -6,6 +6,7 @@
  *     HTTP threads      libmicrohttpd: one loop each; handlers and continuations run here
  *     socket thread     all WebSockets
  *     watcher thread    parked requests: time limits, clients that went away, signs of life
+ *     remote threads    fetch what requests name by URL, if the settings allow it
  *     worker threads    src/job
  *     other processes   decode what strangers send (media/decoders.h)
  *
@@ -33,6 +34,7 @@ typedef struct limn_sockets limn_sockets;
 typedef struct limn_watcher limn_watcher;
 typedef struct limn_metrics limn_metrics;
 typedef struct limn_prefs limn_prefs;
+typedef struct limn_remote limn_remote;
 typedef struct limn_state_cache limn_state_cache;
 struct MHD_Daemon;
 
@@ -44,6 +46,7 @@ struct limn_server {
     limn_keyring *keys;
     limn_buckets *rates, *bad_keys;
     limn_metrics *metrics;
+    limn_remote *remote;     /* NULL: URLs are refused */
     limn_decoders *decoders; /* NULL: pictures are decoded here */
     limn_shelf *shelf;       /* of the engine runner, or own_shelf */
     limn_shelf *own_shelf;   /* with the stub */
@@ -144,6 +147,17 @@ bool limn_prefs_log_prompts(limn_prefs *p);
 json_t *limn_prefs_get_object(limn_prefs *p, const char *group, const char *name);
 limn_status limn_prefs_set_object(limn_prefs *p, const char *group, const char *name,
                                   const json_t *object, limn_err *err);
+
+/* ---- remote.c: URLs in requests ---- */
+/* *out NULL when the settings do not allow them. E_VALUE: a setting. */
+limn_status limn_remote_start(limn_remote **out, limn_server *s, limn_err *err);
+/* Ends what is being fetched and resumes who waits for it; NULL-safe. Before the HTTP threads. */
+void limn_remote_stop(limn_remote *r);
+void limn_remote_free(limn_remote **r);
+/* Once per request, with its body read: true: suspended until its files are here, or not; then
+ * limn_remote_end answers if they are not. Else it may have answered. */
+bool limn_remote_begin(limn_http_req *rq);
+void limn_remote_end(limn_http_req *rq);
 
 /* ---- json_in.c ---- */
 /* Strict JSON of at most JSON_DEPTH and JSON_NODES; E_FORMAT names line and column. */

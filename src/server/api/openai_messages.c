@@ -77,6 +77,7 @@ static limn_status read_part(reading *r, json_t *parts, const json_t *part, cons
         return limn_fail(r->err, LIMN_E_VALUE, "%s: more than %d pictures and files", where,
                          LIMN_LIMIT_IMAGES_IN);
     const char *ref = part_ref(part, t->member, t->inner);
+    if (!ref) ref = openai_text(part, "file_url"); /* of input_file */
     return t->what == PART_IMAGE ? add_image(r, parts, ref, where) : add_file(r, parts, ref, where);
 }
 
