@@ -34,6 +34,7 @@ void limn_winograd_fill_avx512_simde(limn_winograd_kernels *k);
 #ifdef LIMN_TEST_SIMDE_GEMM
 void limn_gemm_fill_avx512_simde(limn_gemm_kernels *k);
 void limn_gemm_fill_vnni_simde(limn_gemm_kernels *k);
+void limn_gemm_fill_quant_vnni_simde(limn_gemm_kernels *k);
 void limn_gemm_fill_avx512bf16_simde(limn_gemm_kernels *k);
 #endif
 
@@ -62,6 +63,7 @@ static inline int kernel_tables_fill(kernel_table *t) {
 #ifdef LIMN_TEST_SIMDE_GEMM
         limn_gemm_fill_avx512_simde(&t[n].k.gemm);
         if (i >= 1) limn_gemm_fill_vnni_simde(&t[n].k.gemm);
+        if (i >= 1) limn_gemm_fill_quant_vnni_simde(&t[n].k.gemm);
         if (i >= 2) limn_gemm_fill_avx512bf16_simde(&t[n].k.gemm);
 #endif
         snprintf(t[n].name, sizeof t[n].name, "%s (emulated)", levels[2 + i]);

@@ -12,8 +12,9 @@
 #include "kernels/gemm_body.h"
 #include "kernels/quant_panel.h"
 #include "kernels/x86/intrin.h"
+#include "kernels/x86/quant_scales.h"
 
-enum { NR = LIMN_QUANT_NR, MR = LIMN_QUANT_FEW, AHEAD = 2048 };
+enum { NR = LIMN_QUANT_NR, MR = LIMN_QUANT_FEW, AHEAD = 2048, AHEAD_K45 = 1024 };
 
 #define EACH_ROW _Pragma("GCC unroll 4") for (int r = 0; r < mr; r++)
 #define EACH_HALF _Pragma("GCC unroll 2") for (int h = 0; h < 2; h++)
@@ -91,9 +92,10 @@ LIMN_INLINE __m256i pairs_to_32(__m256i pairs) {
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
-LIMN_INLINE void ask(const uint8_t *b, const int lines) {
+/* Asks for what comes `ahead` bytes later. */
+LIMN_INLINE void ask(const uint8_t *b, const int ahead, const int lines) {
 #pragma GCC unroll 10
-    for (int i = 0; i < lines; i++) _mm_prefetch((const char *)b + AHEAD + 64 * i, _MM_HINT_T0);
+    for (int i = 0; i < lines; i++) _mm_prefetch((const char *)b + ahead + 64 * i, _MM_HINT_T0);
 }
 
 /* ---- few rows ---- */
@@ -118,7 +120,7 @@ LIMN_INLINE void few_q8_0(const limn_quant_tile *t, const int mr) {
     for (size_t g = t->group0; g < t->group0 + t->groups; g++, b += NR * 34) {
         sums a;
         clear(&a, mr);
-        ask(b, 9);
+        ask(b, AHEAD, 9);
 #pragma GCC unroll 8
         for (int s = 0; s < 8; s++) {
             __m256i even[2], odd[2];
@@ -170,7 +172,7 @@ LIMN_INLINE void few_q4_0(const limn_quant_tile *t, const int mr) {
     totals_load(&c, t, mr);
     for (size_t g = t->group0; g < t->group0 + t->groups; g++, b += NR * 18) {
         sums a;
-        ask(b, 5);
+        ask(b, AHEAD, 5);
         __m256 scale[2], min[2];
         group_nibbles(&a, b, &x, g * 32, mr);
         EACH_HALF {
@@ -181,21 +183,6 @@ LIMN_INLINE void few_q4_0(const limn_quant_tile *t, const int mr) {
         sub_minima(&c, min, &x, g, mr);
     }
     totals_store(&c, t, mr);
-}
-
-/* Six-bit scales and minima of group g of a block of q4_K or q5_K, as bytes. */
-LIMN_INLINE void scales_k45(__m128i *scale, __m128i *min, const uint8_t *head, int g) {
-    const __m128i *p = (const __m128i *)(head + LIMN_QUANT_K_SCALES) + (g & 3);
-    const __m128i six = _mm_set1_epi8(63), four = _mm_set1_epi8(15), top = _mm_set1_epi8(48);
-    __m128i a = _mm_load_si128(p), b = _mm_load_si128(p + 4), c = _mm_load_si128(p + 8);
-    if (g < 4) {
-        *scale = _mm_and_si128(a, six);
-        *min = _mm_and_si128(b, six);
-    } else {
-        *scale = _mm_or_si128(_mm_and_si128(c, four), _mm_and_si128(_mm_srli_epi16(a, 2), top));
-        *min = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(c, 4), four),
-                            _mm_and_si128(_mm_srli_epi16(b, 2), top));
-    }
 }
 
 /* Fifth bits of word s, in place. */
@@ -242,14 +229,14 @@ LIMN_INLINE void few_k45(const limn_quant_tile *t, const int mr, const bool fift
             d[h] = halves(head, h);
             dmin[h] = halves(head + 2 * NR, h);
         }
-        ask(b, 4);
+        ask(b, AHEAD_K45, 4);
         b += LIMN_QUANT_K_HEAD;
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) {
             size_t g = g0 + (size_t)i;
             sums a;
             __m128i sc, m;
-            ask(b, fifth ? 5 : 4);
+            ask(b, AHEAD_K45, fifth ? 5 : 4);
             scales_k45(&sc, &m, head, i);
             if (fifth)
                 group_fives(&a, b, &x, g * 32, mr);
@@ -347,12 +334,12 @@ LIMN_INLINE void few_q6_k(const limn_quant_tile *t, const int mr) {
         const uint8_t *head = b;
         __m256 d[2];
         EACH_HALF d[h] = halves(head, h);
-        ask(b, 5);
+        ask(b, AHEAD, 5);
         b += LIMN_QUANT_6_HEAD;
         for (int i = 0; i < 8; i++) {
             size_t g = g0 + (size_t)i;
             sums a;
-            ask(b, 6);
+            ask(b, AHEAD, 6);
             group_sixes(&a, b, head + LIMN_QUANT_6_SCALES + 2 * NR * i, &x, g, mr);
             add_sums(&c, &a, d, &x, g, mr);
             b += LIMN_QUANT_NIBBLES + 8 * NR;

@@ -62,6 +62,7 @@ void limn_kernels_init_x86(limn_kernels *k, unsigned cpu_flags) {
     limn_winograd_fill_avx512(&k->winograd);
     if (!(cpu_flags & LIMN_CPU_VNNI)) return;
     limn_gemm_fill_vnni(&k->gemm);
+    limn_gemm_fill_quant_vnni(&k->gemm);
     if (!(cpu_flags & LIMN_CPU_AVX512BF16)) return;
     limn_gemm_fill_avx512bf16(&k->gemm);
     limn_attention_fill_avx512bf16(&k->attention);
