@@ -61,6 +61,15 @@ async function img2img(s) {
   const base = { ...fox, denoising_strength: 0.5 };
   const good = await s.post(`${V}/img2img`, { ...base, init_images: [picture], mask: png(8, 8).toString('base64'), mask_blur: 2, inpainting_fill: 2, inpaint_full_res: true });
   equal('img2img', [good.status, good.json.images?.length, good.json.parameters?.init_images, good.json.parameters?.mask], [200, 1, null, null]);
+  const several = await s.post(`${V}/img2img`, { ...base, seed: 5, n_iter: 2, init_images: [picture, png(8, 8).toString('base64'), picture] });
+  const told = JSON.parse(several.json.info ?? '{}');
+  equal('a picture for each init image and round', [several.status, several.json.images?.length, told.all_seeds, told.infotexts?.length, told.batch_size],
+    [200, 6, [5, 6, 7, 8, 9, 10], 6, 3]);
+  const alone = await s.post(`${V}/img2img`, { ...base, seed: 6, init_images: [png(8, 8).toString('base64')] });
+  equal('each as it is alone', several.json.images?.[1], alone.json.images?.[0]);
+  equal('one of them is none', (await s.post(`${V}/img2img`, { ...base, init_images: [picture, 'x'] })).status, 422);
+  equal('too many', (await s.post(`${V}/img2img`, { ...base, init_images: Array(17).fill(picture) })).status, 422);
+  equal('too many rounds', (await s.post(`${V}/img2img`, { ...base, n_iter: 33, init_images: [picture, picture] })).status, 422);
   equal('data URI', (await s.post(`${V}/img2img`, { ...base, init_images: [`data:image/png;base64,${picture}`], include_init_images: true })).json.parameters.init_images.length, 1);
   const none = await s.post(`${V}/img2img`, base);
   equal('no picture', [none.status, none.json.detail], [404, 'Init image not found']);

@@ -337,8 +337,8 @@ static limn_status take_pictures(limn_http_req *rq, limn_params *gen, const json
                          "Init image not found");
     const char *first = json_string_value(json_array_get(list, 0));
     LIMN_CHECK(err, first, LIMN_E_VALUE, "/init_images: must be a list of strings");
-    LIMN_CHECK(err, json_array_size(list) == 1, LIMN_E_UNSUPPORTED,
-               "several init_images are not there yet");
+    LIMN_CHECK(err, json_array_size(list) <= LIMN_LIMIT_IMAGES_IN, LIMN_E_VALUE,
+               "/init_images: at most %d pictures", LIMN_LIMIT_IMAGES_IN);
     LIMN_CHECK(err, mode < 3, LIMN_E_UNSUPPORTED, "resize_mode 3 (latent) is not there yet");
     LIMN_TRY(limn_picture_take(rq, ref, first, true, "/init_images", err));
     LIMN_TRY(set_text(gen, "init_image", ref, err));
@@ -408,58 +408,153 @@ static void fail_ended(limn_http_req *rq, const limn_job *job) {
     limn_api_fail(rq, &err);
 }
 
-static void drawn(limn_http_req *rq, limn_job *job, bool ended) {
-    json_t *body = rq->data, *images = json_array();
-    (void)ended;
-    int have = 0;
-    for (int i = 0; job && i < job->n_artifacts; i++)
-        have += job->artifacts[i].role == LIMN_ARTIFACT_RESULT;
-    /* as the originals do, what was drawn before an interrupt is an answer */
-    if (!job || (job->state != LIMN_JOB_SUCCEEDED && have == 0)) {
-        fail_ended(rq, job);
-        json_decref(images);
-        return;
-    }
-    if (!json_is_false(json_object_get(body, "send_images")) && !add_images(rq, images, job)) {
-        json_decref(images);
-        return;
-    }
-    if (!is_on(body, "include_init_images") && json_object_get(body, "init_images")) {
-        json_object_set_new(body, "init_images", json_null());
-        json_object_set_new(body, "mask", json_null());
-    }
-    json_t *info = sdapi_info(rq, job);
-    char *text = info ? json_dumps(info, 0) : NULL;
+/* One request: a job, or with several init_images a job for each of them in each round. */
+typedef struct drawing {
+    json_t *body, *images, *info; /* info NULL: no job has ended yet */
+    char (*jobs)[LIMN_JOB_ID_LEN + 1];
+    int n, done;
+    bool cancel; /* when the client goes away */
+    limn_queue *queue;
+} drawing;
+
+static void cancel_rest(const drawing *d, int from) {
+    limn_job_state was;
+    for (int i = from; i < d->n; i++) limn_queue_cancel(d->queue, NULL, d->jobs[i], &was, NULL);
+}
+
+static void free_drawing(void *data) {
+    drawing *d = data;
+    if (d->cancel) cancel_rest(d, d->done + 1); /* those that nobody has waited for yet */
+    json_decref(d->body);
+    json_decref(d->images);
+    json_decref(d->info);
+    limn_mem_free(d->jobs);
+    limn_mem_free(d);
+}
+
+/* What a further job says goes behind what the first ones said. */
+static void add_info(drawing *d, json_t *info) {
+    static const char *const lists[] = {"all_prompts", "all_negative_prompts", "all_seeds",
+                                        "all_subseeds", "infotexts"};
+    for (size_t i = 0; d->info && i < COUNT(lists); i++)
+        json_array_extend(json_object_get(d->info, lists[i]), json_object_get(info, lists[i]));
+    if (!d->info) d->info = json_incref(info);
     json_decref(info);
+}
+
+static void reply_drawing(limn_http_req *rq, drawing *d, int per_round) {
+    if (!is_on(d->body, "include_init_images") && json_object_get(d->body, "init_images")) {
+        json_object_set_new(d->body, "init_images", json_null());
+        json_object_set_new(d->body, "mask", json_null());
+    }
+    if (per_round > 1) json_object_set_new(d->info, "batch_size", json_integer(per_round));
+    char *text = d->info ? json_dumps(d->info, 0) : NULL;
     limn_http_reply_json(rq, 200,
-                         json_pack("{s:o, s:O, s:s}", "images", images, "parameters", body, "info",
-                                   text ? text : "{}"));
+                         json_pack("{s:O, s:O, s:s}", "images", d->images, "parameters", d->body,
+                                   "info", text ? text : "{}"));
     free(text);
 }
 
-static void free_json(void *data) {
-    json_decref(data);
+static void drawn(limn_http_req *rq, limn_job *job, bool ended) {
+    drawing *d = rq->data;
+    (void)ended;
+    int have = 0, given = (int)json_array_size(json_object_get(d->body, "init_images"));
+    for (int i = 0; job && i < job->n_artifacts; i++)
+        have += job->artifacts[i].role == LIMN_ARTIFACT_RESULT;
+    /* as the originals do, what was drawn before an interrupt is an answer */
+    bool whole = job && job->state == LIMN_JOB_SUCCEEDED;
+    if (!whole && have == 0 && !d->info) {
+        cancel_rest(d, d->done + 1);
+        fail_ended(rq, job);
+        return;
+    }
+    if (have && !json_is_false(json_object_get(d->body, "send_images")) &&
+        !add_images(rq, d->images, job)) {
+        cancel_rest(d, d->done + 1);
+        return;
+    }
+    if (have) add_info(d, sdapi_info(rq, job));
+    if (!whole) cancel_rest(d, d->done + 1);
+    if (whole && ++d->done < d->n)
+        limn_http_wait(rq, d->jobs[d->done], -1, d->cancel, drawn);
+    else
+        reply_drawing(rq, d, given);
+}
+
+/* The values of job `k` of several: its picture, and the next seed. */
+static limn_status next_values(limn_http_req *rq, limn_params *gen, const json_t *list, int k,
+                               limn_err *err) {
+    char ref[LIMN_PICTURE_REF_MAX];
+    const char *text = json_string_value(json_array_get(list, (size_t)k % json_array_size(list)));
+    limn_status st = LIMN_OK;
+    LIMN_CHECK(err, text, LIMN_E_VALUE, "/init_images: must be a list of strings");
+    LIMN_TRY(limn_picture_take(rq, ref, text, true, "/init_images", err));
+    LIMN_TRY(set_text(gen, "init_image", ref, err));
+    LIMN_TRY(set_number(gen, "count", 1, err));
+    LIMN_TRY(set_number(gen, "batch_size", 1, err));
+    if (k > 0 && limn_params_is_set(gen, "seed")) {
+        char seed[32];
+        snprintf(seed, sizeof seed, "%lld", (long long)(limn_params_int(gen, "seed") + 1));
+        LIMN_TRY(set_text(gen, "seed", seed, err));
+    }
+out:
+    return st;
+}
+
+/* false: rq has been answered. */
+static bool submit_drawing(limn_http_req *rq, drawing *d, limn_params *gen, limn_submit *submit) {
+    const json_t *list = json_object_get(d->body, "init_images");
+    int given = (int)json_array_size(list), jobs = 1;
+    limn_submitted made;
+    limn_err err = {0};
+    limn_status st = LIMN_OK;
+    if (given > 1) jobs = given * (int)limn_params_int(gen, "count");
+    LIMN_CHECK(&err, jobs <= LIMN_LIMIT_IMAGES_OUT, LIMN_E_VALUE,
+               "/n_iter: n_iter x init_images may be %d at most", LIMN_LIMIT_IMAGES_OUT);
+    LIMN_CHECK(&err, jobs == 1 || !limn_http_header(rq, "Idempotency-Key"), LIMN_E_VALUE,
+               "/init_images: with an Idempotency-Key it must be one");
+    d->jobs = limn_mem_calloc((size_t)jobs, sizeof *d->jobs);
+    LIMN_CHECK(&err, d->jobs, LIMN_E_NOMEM, "no memory for the request");
+    while (d->n < jobs) {
+        if (jobs > 1) LIMN_TRY(next_values(rq, gen, list, d->n, &err));
+        if (!limn_api_submit(rq, submit, &made)) {
+            cancel_rest(d, 0);
+            return false;
+        }
+        snprintf(d->jobs[d->n++], sizeof *d->jobs, "%s", made.id);
+    }
+out:
+    if (st != LIMN_OK) {
+        cancel_rest(d, 0);
+        limn_api_fail(rq, &err);
+    }
+    return st == LIMN_OK;
 }
 
 static void draw(limn_http_req *rq, bool image) {
     limn_err err = {0};
     limn_params *gen = NULL;
-    limn_submitted made;
     static const char *const tags[] = {"sdapi"};
     limn_submit submit = {
         .kind = LIMN_JOB_DRAW, .source = "sdapi", .tags = tags, .n_tags = 1, .preview_every = 5};
-    json_t *body = with_defaults(rq, image);
-    rq->data = body;
-    rq->free_data = free_json;
-    limn_status st = limn_params_new(&gen, LIMN_PARAMS_GEN, &err);
-    if (st == LIMN_OK) st = read_drawing(rq, gen, body, image, &err);
+    drawing *d = limn_mem_calloc(1, sizeof *d);
+    limn_status st = LIMN_OK;
+    LIMN_CHECK(&err, d, LIMN_E_NOMEM, "no memory for the request");
+    d->queue = rq->server->queue;
+    rq->data = d;
+    rq->free_data = free_drawing;
+    d->body = with_defaults(rq, image);
+    d->images = json_array();
+    LIMN_CHECK(&err, d->body && d->images, LIMN_E_NOMEM, "no memory for the request");
+    LIMN_TRY(limn_params_new(&gen, LIMN_PARAMS_GEN, &err));
+    LIMN_TRY(read_drawing(rq, gen, d->body, image, &err));
     /* a client that only wants the picture in its answer has gone: nobody wants it */
-    submit.keep = is_on(body, "save_images") || *text_of(body, "force_task_id");
+    submit.keep = is_on(d->body, "save_images") || *text_of(d->body, "force_task_id");
     submit.params = gen;
-    if (st != LIMN_OK)
-        limn_api_fail(rq, &err);
-    else if (limn_api_submit(rq, &submit, &made))
-        limn_http_wait(rq, made.id, -1, !submit.keep, drawn);
+    d->cancel = !submit.keep;
+    if (submit_drawing(rq, d, gen, &submit)) limn_http_wait(rq, d->jobs[0], -1, d->cancel, drawn);
+out:
+    if (st != LIMN_OK) limn_api_fail(rq, &err);
     limn_params_free(&gen);
 }
 
