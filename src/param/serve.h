@@ -31,11 +31,11 @@ typedef struct limn_serve_settings {
     char *keys; /* path of the key file; "" = <data_dir>/keys.json */
     bool insecure_no_auth, trust_proxy;
     limn_texts allow_hosts;
-    int64_t rate_limit; /* cost units per minute; 0: none */
+    int64_t rate_limit;             /* cost units per minute; 0: none */
     bool remote_media, remote_http; /* URLs in requests (server/remote_fetch.h) */
     limn_texts remote_hosts, remote_private;
     int64_t remote_seconds, remote_size; /* size in MB */
-    bool decode_apart;  /* in locked processes (media/decoders.h) */
+    bool decode_apart;                   /* in locked processes (media/decoders.h) */
     int64_t decode_files, decode_seconds, decode_memory; /* memory in MB */
     /* keeping */
     char *data_dir;
