@@ -461,6 +461,7 @@ typedef struct limn_answer {
     double write_seconds;      /* from the first token to the last */
     double first_seconds;      /* from limn_look_new to the first token */
     int64_t seed;              /* that was used */
+    int64_t memory_bytes;      /* that were reckoned with before the work began, weights included */
     const limn_token_logprobs *tokens; /* [n_tokens]; NULL unless "logprobs" is set */
     size_t n_tokens;
 } limn_answer;
@@ -481,6 +482,9 @@ typedef struct limn_seer_info {
     int64_t context;  /* tokens of each conversation */
     int sequences;    /* questions that can be answered at once */
     int64_t weight_bytes, cache_bytes;
+    /* Memory of a question without pictures at most, both included; limn_answer.memory_bytes says
+     * the same for one with pictures. Weights that are read where they lie in a file count. */
+    int64_t need_bytes;
     const char *note; /* to tell the user: the bundled model was taken; NULL: nothing */
 } limn_seer_info;
 

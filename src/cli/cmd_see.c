@@ -180,7 +180,7 @@ void cli_print_rates(const limn_answer *a) {
     fprintf(stderr, "; wrote %lld", (long long)a->completion_tokens);
     if (a->completion_tokens > 1 && a->write_seconds > 0)
         fprintf(stderr, " at %.1f/s", (double)(a->completion_tokens - 1) / a->write_seconds);
-    fputc('\n', stderr);
+    fprintf(stderr, "; at most %.0f MB\n", (double)a->memory_bytes / 1e6);
 }
 
 static limn_status report(cli_stream *o, const limn_answer *a, limn_err *err) {
@@ -215,9 +215,13 @@ limn_status cli_seer_new(limn_seer **seer, cli *c, cli_progress *progress, limn_
     limn_seer_get_info(&info, *seer);
     if (info.note && !limn_params_int(c->app, "quiet")) fprintf(stderr, "note: %s\n", info.note);
     if (limn_params_int(c->app, "verbose"))
-        fprintf(stderr, "%s: %.0f MB of weights, %.0f MB for %d conversation%s of %lld tokens\n",
-                info.name, (double)info.weight_bytes / 1e6, (double)info.cache_bytes / 1e6,
-                info.sequences, info.sequences == 1 ? "" : "s", (long long)info.context);
+        fprintf(
+            stderr,
+            "%s: %.0f MB of weights, %.0f MB for %d conversation%s of %lld tokens, at most %.0f "
+            "MB in all without pictures\n",
+            info.name, (double)info.weight_bytes / 1e6, (double)info.cache_bytes / 1e6,
+            info.sequences, info.sequences == 1 ? "" : "s", (long long)info.context,
+            (double)info.need_bytes / 1e6);
     return LIMN_OK;
 }
 

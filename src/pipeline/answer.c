@@ -77,6 +77,7 @@ limn_status limn_answer_make(limn_answer **out, limn_look *l, limn_err *err) {
         .write_seconds = l->written - l->first,
         .first_seconds = l->first - l->began,
         .seed = l->seed,
+        .memory_bytes = (int64_t)l->memory,
         .tokens = l->tokens,
         .n_tokens = l->n_tokens,
     };

@@ -227,29 +227,34 @@ static void report(const limn_look *l, const char *stage, int64_t done, int64_t 
 static limn_status pictures_prepare(limn_look *l, limn_err *err) {
     limn_status st = LIMN_OK;
     const limn_talk_prompt *p = &l->prompt;
-    size_t need = 0;
+    const limn_vision_config *v = &l->seer->model->cfg.vision;
+    size_t need = 0, pixels = 0,
+           token = (size_t)(v->patch * v->merge) * (size_t)(v->patch * v->merge);
+    size_t row = (size_t)(1 + v->n_deepstack) * (size_t)v->out_width * sizeof(float);
     l->rows = limn_mem_calloc(p->n_pictures + 1, sizeof *l->rows);
     LIMN_CHECK(err, l->rows, LIMN_E_NOMEM, "no memory for a question");
     for (size_t i = 0; i < p->n_pictures; i++) {
         const limn_talk_picture *pic = &p->pictures[i];
         bool in_slot = pic->place.at < l->cached;
+        size_t area = (size_t)pic->pixels.height * (size_t)pic->pixels.width;
+        pixels += 2 * 3 * area + area / token * row;
         if (!in_slot) l->rows[i] = limn_picture_encoder_find(l->seer->encoder, &pic->key);
         if (in_slot || l->rows[i]) {
             l->cached_images++;
             continue;
         }
         size_t bytes;
-        if (l->seer->engine->memory == 0) continue;
         LIMN_TRY(limn_picture_encoder_need(&bytes, l->seer->encoder, pic->pixels.height,
                                            pic->pixels.width, err));
         if (bytes > need) need = bytes;
     }
-    double all = (double)need + (double)l->seer->model->bytes + (double)l->seer->cache_bytes;
-    LIMN_CHECK(err, l->seer->engine->memory == 0 || all <= (double)l->seer->engine->memory,
-               LIMN_E_LIMIT,
-               "weights, cache and the largest picture take %.0f MB together, more than %.0f MB of "
-               "memory: make the picture smaller (image_max_tokens)",
-               all / 1e6, (double)l->seer->engine->memory / 1e6);
+    if (l->seer->encoder) need += limn_picture_encoder_bytes(l->seer->encoder);
+    l->memory = l->seer->need + need + pixels;
+    size_t limit = (size_t)l->seer->engine->memory;
+    LIMN_CHECK(err, limit == 0 || l->memory <= limit, LIMN_E_LIMIT,
+               "weights, cache and the largest picture take up to %.0f MB together, more than %.0f "
+               "MB of memory: make the picture smaller (image_max_tokens) or the context (context)",
+               (double)l->memory / 1e6, (double)limit / 1e6);
 out:
     return st;
 }

@@ -123,6 +123,13 @@ limn_status limn_picture_encoder_need(size_t *bytes, const limn_picture_encoder 
     return st;
 }
 
+size_t limn_picture_encoder_bytes(const limn_picture_encoder *e) {
+    size_t n = e->bytes;
+    for (int i = 0; i < PROGRAMS; i++)
+        if (e->towers[i].program) n += e->towers[i].program->plan->arena_bytes;
+    return n;
+}
+
 /* Positions and rotary tables depend on the size only and are written once. */
 static limn_status tower_make(tower *t, limn_picture_encoder *e, int rows, int cols,
                               limn_err *err) {

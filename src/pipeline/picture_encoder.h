@@ -54,5 +54,7 @@ void limn_picture_rows_unref(limn_picture_rows **rows); /* NULL-safe; nulls the 
 /* Bytes that encoding a picture of this size takes besides the weights: planned, not allocated. */
 limn_status limn_picture_encoder_need(size_t *bytes, const limn_picture_encoder *e, int height,
                                       int width, limn_err *err);
+/* Bytes of kept rows and of programs for sizes that came before. */
+size_t limn_picture_encoder_bytes(const limn_picture_encoder *e);
 
 #endif

@@ -467,6 +467,50 @@ out:
     return st;
 }
 
+/* ---- memory ---- */
+
+static limn_status plan_add(size_t *bytes, const limn_reader *r, limn_decoder_request req,
+                            limn_err *err) {
+    limn_graph *g = NULL;
+    limn_plan *plan = NULL;
+    limn_plan_options o = r->backend->v->plan_options(r->backend);
+    req.rows = limn_kv_cache_rows(r->cache);
+    req.cache = limn_kv_cache_type(r->cache);
+    limn_status st = limn_graph_new(&g, err);
+    if (st != LIMN_OK) return st;
+    limn_nn nn = {g, limn_model_weights_find, r->weights};
+    limn_decoder_build(&nn, &r->cfg, &req);
+    st = limn_plan_build(&plan, &g, &o, err);
+    if (st == LIMN_OK) *bytes += plan->arena_bytes;
+    limn_plan_free(&plan);
+    return st;
+}
+
+limn_status limn_reader_need(size_t *bytes, const limn_reader *r, limn_err *err) {
+    limn_status st = LIMN_OK;
+    *bytes = limn_kv_cache_bytes(&r->cfg, limn_kv_cache_type(r->cache), r->sequences,
+                                 limn_kv_cache_rows(r->cache));
+    for (int i = 0; i < LADDER; i++)
+        for (int k = 0; k < (r->cfg.deepstack > 0 ? 2 : 1); k++)
+            LIMN_TRY(plan_add(
+                bytes, r,
+                (limn_decoder_request){
+                    .batch = 1, .len = r->len[i], .deepstack = k > 0, .head = LIMN_HEAD_LAST},
+                err));
+    for (int64_t batch = 1;; batch *= 2) {
+        int64_t n = batch < r->sequences ? batch : r->sequences;
+        LIMN_TRY(plan_add(
+            bytes, r, (limn_decoder_request){.batch = n, .len = 1, .head = LIMN_HEAD_LAST}, err));
+        if (n == r->sequences) break;
+    }
+    LIMN_TRY(plan_add(bytes, r,
+                      (limn_decoder_request){
+                          .batch = 1, .len = SCORE_ROWS, .branches = true, .head = LIMN_HEAD_ALL},
+                      err));
+out:
+    return st;
+}
+
 size_t limn_reader_bytes(const limn_reader *r) {
     size_t n = limn_kv_cache_bytes(&r->cfg, limn_kv_cache_type(r->cache), r->sequences,
                                    limn_kv_cache_rows(r->cache));

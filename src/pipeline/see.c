@@ -76,6 +76,35 @@ static limn_status context_choose(limn_seer *s, const limn_seeing *o, limn_err *
     return LIMN_OK;
 }
 
+/* ---- memory ---- */
+
+enum { BASE_BYTES = 64 << 20, THREAD_BYTES = 16 << 20, CHUNK_ROWS = 256 };
+
+static size_t largest_tensor(const limn_weights *w) {
+    size_t most = 0, bytes;
+    for (size_t i = 0; w && i < limn_weights_count(w); i++) {
+        const limn_tensor *t = limn_weights_at(w, i);
+        if (limn_tensor_bytes(&bytes, t->dtype, &t->shape) && bytes > most) most = bytes;
+    }
+    return most;
+}
+
+/* Weights as stored (packed forms are not larger; those of f8 are f16), the tensor that is being
+ * packed once more, cache and programs, what kernels keep of a chunk, the program itself. */
+static limn_status need_sum(limn_seer *s, limn_err *err) {
+    const limn_decoder_config *c = &s->model->cfg.text;
+    size_t a = largest_tensor(s->model->text_set), b = largest_tensor(s->model->vision_set);
+    size_t width = (size_t)(c->ff > c->width ? c->ff : c->width);
+    size_t heads = (size_t)c->heads * (size_t)c->head_dim;
+    size_t experts = 4 * (size_t)c->experts_used * (size_t)(c->expert_ff + c->width);
+    long threads = s->engine->threads > 0 ? s->engine->threads : sysconf(_SC_NPROCESSORS_ONLN);
+    if (heads > width) width = heads;
+    limn_status st = limn_reader_need(&s->need, s->reader, err);
+    s->need += s->model->bytes + (a > b ? a : b) + BASE_BYTES + (size_t)threads * THREAD_BYTES +
+               CHUNK_ROWS * (2 * width + experts) * sizeof(float);
+    return st;
+}
+
 limn_status limn_seer_new(limn_seer **out, const limn_params *app, const limn_params *see,
                           limn_err *err) {
     limn_status st = LIMN_OK;
@@ -93,6 +122,7 @@ limn_status limn_seer_new(limn_seer **out, const limn_params *app, const limn_pa
     if (s->model->vision)
         LIMN_TRY(limn_picture_encoder_new(&s->encoder, s->backend, s->model,
                                           (size_t)o->picture_cache, err));
+    LIMN_TRY(need_sum(s, err));
     s->slots = limn_mem_calloc((size_t)o->sequences, sizeof *s->slots);
     LIMN_CHECK(err, s->slots, LIMN_E_NOMEM, "no memory for a seer");
     s->n_slots = (int)o->sequences;
@@ -141,6 +171,7 @@ void limn_seer_get_info(limn_seer_info *out, const limn_seer *s) {
         .sequences = s->n_slots,
         .weight_bytes = (int64_t)s->model->bytes,
         .cache_bytes = (int64_t)s->cache_bytes,
+        .need_bytes = (int64_t)s->need,
         .note = s->note[0] ? s->note : NULL,
     };
 }

@@ -47,6 +47,7 @@ struct limn_seer {
     uint64_t clock;
     bool read_last; /* the last step read; writers go first now */
     size_t cache_bytes;
+    size_t need; /* bytes that questions take at most, weights included, without pictures */
     char note[256];
 };
 
@@ -94,6 +95,7 @@ struct limn_look {
     limn_picture_rows **rows; /* [prompt.n_pictures] references; NULL: not needed or not yet */
     size_t encoded;           /* pictures that are looked after */
     int64_t cached, patches;
+    size_t memory; /* bytes that it takes at most, reckoned before the work */
     int cached_images;
     limn_seer_slot *slot;
     limn_vision_place *places; /* of what is read */

@@ -10,7 +10,7 @@ import sys
 
 GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout",
           "image", "qwen3vl", "media"]
-ON_DEMAND = ["text", "chat"]
+ON_DEMAND = ["text", "chat", "talks"]
 
 
 def main():
