@@ -107,7 +107,7 @@ static void test_final(void **state) {
     sqlite3_close(db);
     limn_store *s;
     assert_ok(err, store_open(&s, path, &err));
-    assert_ok(err, s->ops->begin(s, &err));
+    assert_ok(err, s->ops->begin(s, true, &err));
     limn_job_change c = {
         .id = sub.id, .from = LIMN_JOB_RUNNING, .to = LIMN_JOB_SUCCEEDED, .epoch = 1, .now_ms = 1};
     assert_int_equal(s->ops->change(s, &c, &err), LIMN_E_CONFLICT);
@@ -151,7 +151,7 @@ static void test_claim(void **state) {
     assert_ok(err, draw(q, "{\"model\": \"c\"}", &(limn_submit){.priority = 1}, &sub[6], &err));
     limn_queue_close(&q);
     assert_ok(err, store_open(&s, path, &err));
-    assert_ok(err, s->ops->begin(s, &err));
+    assert_ok(err, s->ops->begin(s, true, &err));
     expect_claim(s, "b", sub[6].id, false); /* priority before all */
     expect_claim(s, "b", sub[1].id, true);
     expect_claim(s, "c", sub[3].id, true); /* third in line: just within reach */

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* limn serve, limn key and limn jobs: the server, the keys that open it, what it has done. */
+#include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,14 +35,97 @@ static limn_status read_settings(cli *c, limn_err *err) {
     return st;
 }
 
-limn_status cmd_serve(cli *c, limn_err *err) {
-    limn_status st = read_settings(c, err);
+/* ---- reading again ---- */
+
+/* Set by SIGHUP; written before the handler is installed. */
+static limn_cancel *asked_again;
+
+static void on_hangup(int number) {
+    (void)number;
+    limn_cancel_set(asked_again);
+}
+
+/* What the flags said alone: files and variables are weaker and read again. */
+typedef struct serving_user {
+    cli *c;
+    limn_params *serve, *app;
+} serving_user;
+
+static limn_status read_again(void *user, limn_params **out, limn_err *err) {
+    serving_user *u = user;
+    cli again = *u->c;
+    limn_status st = limn_params_copy(&again.serve, u->serve, err);
     if (st != LIMN_OK) return st;
+    st = limn_params_copy(&again.app, u->app, err);
+    if (st == LIMN_OK) st = read_settings(&again, err);
+    if (st == LIMN_OK) {
+        *out = again.serve;
+        again.serve = NULL;
+    }
+    limn_params_free(&again.serve);
+    limn_params_free(&again.app);
+    return st;
+}
+
+/* ---- the service manager (sd_notify(3), without its library) ---- */
+
+static void notify(void *user, const char *state) {
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    const char *path = getenv("NOTIFY_SOCKET");
+    char text[64];
+    (void)user;
+    size_t n = path ? strlen(path) : 0;
+    if (n < 2 || n >= sizeof a.sun_path || (path[0] != '/' && path[0] != '@')) return;
+    memcpy(a.sun_path, path, n);
+    if (path[0] == '@') a.sun_path[0] = 0;
+    if (strcmp(state, "RELOADING=1") == 0) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        snprintf(text, sizeof text, "%s\nMONOTONIC_USEC=%lld", state,
+                 (long long)t.tv_sec * 1000000 + t.tv_nsec / 1000);
+        state = text;
+    }
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return;
+    /* nobody who could be told if it fails */
+    (void)!sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&a,
+                  (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
+    close(fd);
+}
+
+/* A third of what the manager waits for; 0: it does not watch this process. */
+static double watchdog_seconds(void) {
+    const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+    double seconds = usec ? strtod(usec, NULL) / 1e6 : 0;
+    if (pid && strtol(pid, NULL, 10) != (long)getpid()) return 0;
+    return seconds > 0 && seconds < 86400 ? seconds / 3 : 0;
+}
+
+limn_status cmd_serve(cli *c, limn_err *err) {
+    serving_user user = {.c = c};
+    struct sigaction hangup = {.sa_handler = on_hangup, .sa_flags = SA_RESTART};
     limn_serving serving = {.log = limn_params_int(c->app, "quiet") ? NULL : print_line,
                             .ready = print_ready,
+                            .user = &user,
                             .terminal = isatty(STDERR_FILENO) != 0,
-                            .stop = c->cancel};
-    return limn_serve(c->serve, c->app, &serving, err);
+                            .stop = c->cancel,
+                            .settings = read_again,
+                            .notify = getenv("NOTIFY_SOCKET") ? notify : NULL,
+                            .watchdog_seconds = watchdog_seconds()};
+    limn_status st = limn_cancel_new(&serving.reload, err);
+    if (st == LIMN_OK) st = limn_params_copy(&user.serve, c->serve, err);
+    if (st == LIMN_OK) st = limn_params_copy(&user.app, c->app, err);
+    if (st == LIMN_OK) st = read_settings(c, err);
+    if (st == LIMN_OK) {
+        asked_again = serving.reload;
+        sigaction(SIGHUP, &hangup, NULL);
+        st = limn_serve(c->serve, c->app, &serving, err);
+        signal(SIGHUP, SIG_DFL);
+    }
+    limn_params_free(&user.serve);
+    limn_params_free(&user.app);
+    limn_cancel_free(&serving.reload);
+    return st;
 }
 
 /* ---- keys ---- */

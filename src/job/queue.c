@@ -115,7 +115,7 @@ static limn_status recover(limn_queue *q, limn_err *err) {
         limn_job_page page;
         LIMN_TRY(ops->list(q->store, &page, &query, err));
         query.cursor = page.next;
-        st = ops->begin(q->store, err);
+        st = ops->begin(q->store, true, err);
         for (int i = 0; i < page.count && st == LIMN_OK; i++)
             st = recover_one(q, page.jobs[i], err);
         if (st == LIMN_OK) st = ops->commit(q->store, err);

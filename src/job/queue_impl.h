@@ -70,6 +70,7 @@ typedef struct write_request {
     write_fn *write;
     after_fn *after; /* NULL: nothing */
     void *arg;
+    bool relaxed; /* need not be on the disk before the caller goes on (store.h, begin) */
     limn_status st;
     limn_err err;
     bool done;
@@ -79,6 +80,9 @@ typedef struct write_request {
 
 /* Blocks until it is on the disk or refused. E_UNAVAILABLE when the queue is closing. */
 limn_status queue_write(limn_queue *q, write_fn *write, after_fn *after, void *arg, limn_err *err);
+/* The same for what a dead process leaves in order anyhow: it does not wait for the disk. */
+limn_status queue_write_relaxed(limn_queue *q, write_fn *write, after_fn *after, void *arg,
+                                limn_err *err);
 void *queue_writer_main(void *queue);
 /* Files that no row refers to any more go; writer's thread, outside of a transaction. */
 void queue_collect(limn_queue *q, const limn_artifact *a, int n);

@@ -249,7 +249,8 @@ static void run_one(limn_run *r) {
     finish(r, st, &err);
 }
 
-/* Takes jobs until none waits. */
+/* Takes jobs until none waits. That one has begun need not be on the disk: should the power fail,
+ * it waits as before. */
 static void run_all(limn_queue *q, taking *t) {
     for (;;) {
         limn_err err = {0};
@@ -261,7 +262,7 @@ static void run_all(limn_queue *q, taking *t) {
         t->model[0] = 0;
         if (q->runner->ops->ready_model)
             q->runner->ops->ready_model(q->runner, t->lane, t->model, sizeof t->model);
-        limn_status st = queue_write(q, take_job, took_job, t, &err);
+        limn_status st = queue_write_relaxed(q, take_job, took_job, t, &err);
         if (st == LIMN_OK) run_one(t->run);
         run_free(&t->run);
         if (st == LIMN_E_NOT_FOUND) return;

@@ -21,8 +21,7 @@ static bool is_own_fault(limn_status st) {
 }
 
 /* ---- asking ---- */
-limn_status queue_write(limn_queue *q, write_fn *write, after_fn *after, void *arg, limn_err *err) {
-    write_request r = {.write = write, .after = after, .arg = arg};
+static limn_status ask(limn_queue *q, write_request r, limn_err *err) {
     if (pthread_cond_init(&r.cond, NULL) != 0)
         return limn_fail(err, LIMN_E_NOMEM, "no memory to write a job");
     pthread_mutex_lock(&q->lock);
@@ -43,11 +42,23 @@ limn_status queue_write(limn_queue *q, write_fn *write, after_fn *after, void *a
     return r.st;
 }
 
+limn_status queue_write(limn_queue *q, write_fn *write, after_fn *after, void *arg, limn_err *err) {
+    return ask(q, (write_request){.write = write, .after = after, .arg = arg}, err);
+}
+
+limn_status queue_write_relaxed(limn_queue *q, write_fn *write, after_fn *after, void *arg,
+                                limn_err *err) {
+    return ask(q, (write_request){.write = write, .after = after, .arg = arg, .relaxed = true},
+               err);
+}
+
 /* ---- one transaction ---- */
 /* Writes all requests; the status of the transaction as a whole. */
 static limn_status write_batch(limn_queue *q, write_request *list, limn_err *err) {
     const limn_store_ops *ops = q->store->ops;
-    limn_status st = ops->begin(q->store, err);
+    bool durable = false;
+    for (const write_request *r = list; r; r = r->next) durable |= !r->relaxed;
+    limn_status st = ops->begin(q->store, durable, err);
     if (st != LIMN_OK) return st;
     for (write_request *r = list; r; r = r->next) {
         st = ops->mark(q->store, err);

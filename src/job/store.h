@@ -5,9 +5,9 @@
  * another database can stand behind the same rows and the same tests.
  *
  * Writes come from one thread, between begin and commit; what was written is durable when commit
- * answers LIMN_OK, and not there at all when it does not. Reads may come from any thread at any
- * time and see committed rows only. Every write that changes a state names the state (and epoch)
- * that it expects to find: that is how two workers cannot both win.
+ * answers LIMN_OK (see begin), and not there at all when it does not. Reads may come from any
+ * thread at any time and see committed rows only. Every write that changes a state names the state
+ * (and epoch) that it expects to find: that is how two workers cannot both win.
  */
 #ifndef LIMN_JOB_STORE_H
 #define LIMN_JOB_STORE_H
@@ -88,7 +88,9 @@ typedef struct limn_store_ops {
     void (*close)(limn_store *s);
 
     /* ---- writes: one thread ---- */
-    limn_status (*begin)(limn_store *s, limn_err *err);
+    /* durable false: what is written may be lost with the power (not with the process), like the
+     * news that a waiting job has begun; it is on the disk with the next durable commit. */
+    limn_status (*begin)(limn_store *s, bool durable, limn_err *err);
     /* One request inside the transaction: undone alone when it fails. */
     limn_status (*mark)(limn_store *s, limn_err *err);
     void (*undo)(limn_store *s);

@@ -305,16 +305,25 @@ static limn_status sqlite_reopen(limn_store *store, limn_err *err) {
     sqlite_store *s = (sqlite_store *)store;
     if (s->writer.db && !s->writer.broken) return LIMN_OK;
     conn_close(&s->writer);
+    s->relaxed = false;
     limn_status st = conn_open(&s->writer, s, true, err);
     if (st == LIMN_OK) st = quick_check(&s->writer, s->path, "PRAGMA quick_check(1)", err);
     if (st != LIMN_OK) conn_close(&s->writer);
     return st;
 }
 
-static limn_status sqlite_begin(limn_store *store, limn_err *err) {
+static limn_status sqlite_begin(limn_store *store, bool durable, limn_err *err) {
+    sqlite_store *s = (sqlite_store *)store;
     limn_status st = sqlite_reopen(store, err);
     if (st != LIMN_OK) return LIMN_E_UNAVAILABLE;
-    return limn_sqlite_run(&((sqlite_store *)store)->writer, err, NULL, "BEGIN IMMEDIATE", "");
+    if (s->relaxed == durable) {
+        st = conn_exec(&s->writer,
+                       durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL",
+                       "choose when to wait for the disk", err);
+        if (st != LIMN_OK) return st;
+        s->relaxed = !durable;
+    }
+    return limn_sqlite_run(&s->writer, err, NULL, "BEGIN IMMEDIATE", "");
 }
 
 /* SQLite undoes a whole transaction by itself after some errors; what follows must not become one

@@ -32,6 +32,7 @@ typedef struct sqlite_store {
     bool read_only;
     int lock_fd;
     sqlite_conn writer;
+    bool relaxed; /* the writer does not wait for the disk now */
     sqlite_conn reader[SQLITE_READERS];
     pthread_mutex_t busy[SQLITE_READERS];
     int locks; /* that were made */

@@ -52,6 +52,12 @@ static void look(limn_keyring *ring, bool force) {
     ring->size = info.st_size;
 }
 
+void limn_keyring_reload(limn_keyring *ring) {
+    pthread_mutex_lock(&ring->lock);
+    look(ring, true);
+    pthread_mutex_unlock(&ring->lock);
+}
+
 static limn_status load_secret(limn_keyring *ring, limn_err *err) {
     char path[LIMN_SERVE_PATH_MAX + 8];
     void *data;
@@ -201,6 +207,13 @@ limn_status limn_buckets_new(limn_buckets **out, double per_minute, double burst
     b->burst = burst;
     randombytes_buf(b->seed, sizeof b->seed);
     return LIMN_OK;
+}
+
+void limn_buckets_set(limn_buckets *b, double per_minute, double burst) {
+    pthread_mutex_lock(&b->lock);
+    b->per_second = per_minute / 60;
+    b->burst = burst;
+    pthread_mutex_unlock(&b->lock);
 }
 
 void limn_buckets_free(limn_buckets **b) {

@@ -40,6 +40,8 @@ typedef struct limn_keyring limn_keyring;
 /* `path` of the key file, which need not exist. The secret is made beside it when needed. */
 limn_status limn_keyring_open(limn_keyring **out, const char *path, limn_err *err);
 void limn_keyring_close(limn_keyring **ring);
+/* Reads the file now. */
+void limn_keyring_reload(limn_keyring *ring);
 /* Any key that is not revoked or expired. Looks at the file at most once a second. */
 bool limn_keyring_has_keys(limn_keyring *ring);
 /* false: no such key. */
@@ -53,6 +55,7 @@ bool limn_keyring_check_cookie(limn_keyring *ring, limn_principal *out, const ch
 typedef struct limn_buckets limn_buckets;
 /* `per_minute` units come back per minute, `burst` at most are saved; 0 per minute: no limit. */
 limn_status limn_buckets_new(limn_buckets **out, double per_minute, double burst, limn_err *err);
+void limn_buckets_set(limn_buckets *b, double per_minute, double burst);
 void limn_buckets_free(limn_buckets **b);
 /* Takes `cost` units from the bucket of `who`. false: not enough; *retry_seconds then. cost 0 asks
  * whether one unit is there. */

@@ -159,7 +159,7 @@ static bool within_rate(limn_http_req *rq) {
     double retry;
     int cost = rq->route ? rq->route->cost : 1;
     if (cost == 0) return true;
-    if (!rq->who.key[0] && rq->local && !limn_params_is_set(s->serve, "rate_limit")) return true;
+    if (!rq->who.key[0] && rq->local && !atomic_load(&s->rate_given)) return true;
     snprintf(who, sizeof who, "%s%s",
              rq->who.key[0] ? "key:" : "address:", rq->who.key[0] ? rq->who.key : rq->address);
     if (limn_buckets_take(s->rates, who, cost, &retry)) return true;

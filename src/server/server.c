@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -23,8 +22,6 @@
 #include "server/auth_file.h"
 #include "server/event_json.h"
 #include "server/serve_paths.h"
-
-enum { RATE_DEFAULT = 1200, BURST_MINUTES = 1, POLL_MS = 100 };
 
 /* Only this machine can reach the address. E_VALUE: it is no address. */
 static limn_status is_loopback(bool *out, const char *host, limn_err *err) {
@@ -108,13 +105,14 @@ out:
 
 static limn_status open_guard(limn_server *s, limn_err *err) {
     char path[LIMN_SERVE_PATH_MAX], dir[LIMN_SERVE_PATH_MAX];
-    double rate =
-        limn_params_is_set(s->serve, "rate_limit") ? (double)s->set->rate_limit : RATE_DEFAULT;
+    bool given = limn_params_is_set(s->serve, "rate_limit");
+    double rate = limn_server_rate(s->set, given);
+    atomic_store(&s->rate_given, given);
     limn_status st = limn_serve_path_data(dir, s->serve, err);
     if (st == LIMN_OK) st = limn_private_dir(dir, err);
     if (st == LIMN_OK) st = limn_serve_path_keys(path, s->serve, err);
     if (st == LIMN_OK) st = limn_keyring_open(&s->keys, path, err);
-    if (st == LIMN_OK) st = limn_buckets_new(&s->rates, rate, rate * BURST_MINUTES, err);
+    if (st == LIMN_OK) st = limn_buckets_new(&s->rates, rate, rate, err);
     if (st == LIMN_OK)
         st = limn_buckets_new(&s->bad_keys, LIMN_LIMIT_BAD_KEYS, LIMN_LIMIT_BAD_KEYS, err);
     return st == LIMN_OK ? check_guard(s, err) : st;
@@ -151,11 +149,6 @@ static limn_status start(limn_server *s, limn_err *err) {
     if (st == LIMN_OK) st = limn_http_start(s, err);
     if (st == LIMN_OK) st = limn_listener_start(&s->listener, s, err);
     return st;
-}
-
-static void nap(int ms) {
-    struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
-    nanosleep(&t, NULL);
 }
 
 static void drain(limn_server *s) {
@@ -205,13 +198,17 @@ limn_status limn_serve(const limn_params *serve, const limn_params *app,
     LIMN_TRY(start(s, err));
     s->port = limn_listener_port(s->listener);
     if (serving->ready) serving->ready(serving->user, s->set->host, s->port);
-    while (!serving->stop || !limn_cancel_is_set(serving->stop)) nap(POLL_MS);
+    if (serving->notify) serving->notify(serving->user, "READY=1");
+    limn_server_run(s);
+    if (serving->notify) serving->notify(serving->user, "STOPPING=1");
     drain(s);
 out:
     stop(s);
     if (st == LIMN_OK) limn_server_log(s, LIMN_LOG_INFO, "stopped", NULL);
     limn_log_set(NULL, NULL, LIMN_LOG_ERROR);
     limn_log_ring_free(&s->log);
+    for (int i = 0; i < s->n_settings; i++) limn_params_free(&s->settings[i]);
+    limn_mem_free(s->settings);
     limn_params_free(&s->serve);
     limn_params_free(&s->app);
     pthread_mutex_destroy(&s->log_lock);

@@ -39,8 +39,11 @@ typedef struct limn_state_cache limn_state_cache;
 struct MHD_Daemon;
 
 struct limn_server {
-    limn_params *serve, *app; /* copies */
-    const limn_serve_settings *set;
+    limn_params *serve, *app; /* copies, as at the start */
+    /* As they are now; those that were replaced live as long as the server. */
+    const limn_serve_settings *_Atomic set;
+    limn_params **settings; /* [n_settings]; main thread */
+    int n_settings;
     const limn_serving *hooks;
     limn_queue *queue;
     limn_keyring *keys;
@@ -66,10 +69,17 @@ struct limn_server {
     int64_t started_ms;
     double started;
     atomic_bool draining, stopping;
+    atomic_bool rate_given; /* the rate limit holds for this machine too */
     atomic_int_fast64_t bodies_bytes;
     atomic_int sse_clients, ws_clients;
     atomic_uint next_daemon;
 };
+
+/* ---- reload.c: the main thread between start and end ---- */
+/* Until serving->stop is set: settings are read again when that is asked for, and the watchdog is
+ * told as long as the server answers. */
+void limn_server_run(limn_server *s);
+double limn_server_rate(const limn_serve_settings *set, bool given);
 
 /* ---- http_core.c ---- */
 limn_status limn_http_start(limn_server *s, limn_err *err);
