@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Installs what building limn needs on Debian 12 (and newer) or Ubuntu 24.04; does nothing when all
 # of it is there. With --check it only says what is missing and fails; with --web it also installs
-# what work on the studio needs (make web, make test-web).
+# what work on the studio needs (make web, make test-web); with --promtool it puts that one program of
+# the package prometheus into /usr/local/bin, for the tests of /metrics.
 set -eu
 
 BUILD="gcc libc6-dev meson ninja-build pkg-config make python3"
@@ -32,6 +33,16 @@ if [ "${1:-}" = --check ]; then
     echo "setup: missing: $need" >&2
     echo "setup: run 'make install-deps' first (it installs these packages with apt-get)" >&2
     exit 1
+fi
+
+if [ "${1:-}" = --promtool ]; then
+    command -v promtool >/dev/null && exit 0
+    dir=$(mktemp -d)
+    trap 'rm -rf "$dir"' EXIT
+    (cd "$dir" && apt-get download -q prometheus)
+    dpkg-deb --fsys-tarfile "$dir"/prometheus_*.deb | tar -x -C "$dir" ./usr/bin/promtool
+    install -m 0755 "$dir/usr/bin/promtool" /usr/local/bin/promtool
+    exit 0
 fi
 
 [ "${1:-}" = --web ] || WEB=

@@ -8,11 +8,13 @@ import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { generateText, streamText } from 'ai';
 import { createParser } from 'eventsource-parser';
 import WebSocket from 'ws';
+import { createConfig, lintFromString } from '@redocly/openapi-core';
 import { createRequire } from 'node:module';
 import { Server, check, equal, run, png } from '../server/harness.mjs';
 
 const real = process.argv[2] === 'engine';
 const sd = createRequire(import.meta.url)('stable-diffusion-api').default;
+const sdwebui = createRequire(import.meta.url)('node-sd-webui').default;
 const size = real ? '128x128' : '64x64';
 const isPng = (b64) => Buffer.from(b64, 'base64').subarray(1, 4).toString() === 'PNG';
 
@@ -92,6 +94,25 @@ async function a1111(s) {
   check('A1111 progress', typeof (await client.getProgress()).progress === 'number');
 }
 
+async function sdWebui(s) {
+  const client = sdwebui({ apiUrl: s.base });
+  const made = await client.txt2img({ prompt: 'a fox', width: 64, height: 64, steps: 2, seed: 7, batchSize: 2 });
+  check('node-sd-webui txt2img', made.images.length === 2 && isPng(made.images[0]), made.info);
+  const again = await client.img2img({ imageData: [made.images[0]], prompt: 'a fox at night', width: 64, height: 64, steps: 2, denoisingStrength: 0.5 });
+  check('node-sd-webui img2img', again.images.length === 1 && isPng(again.images[0]));
+  const facts = await client.pngInfo({ imageData: made.images[0] });
+  check('node-sd-webui pngInfo', facts.prompt === 'a fox' && facts.steps === 2, facts);
+}
+
+// The document as others read it: no error and no warning of the recommended rules (but one: errors are
+// described once, as "default").
+async function lint(s) {
+  const config = await createConfig({ extends: ['recommended'], rules: { 'operation-4xx-response': 'off' } });
+  const source = (await s.get('/v1/openapi.json')).text;
+  const found = await lintFromString({ source, absoluteRef: 'openapi.json', config });
+  equal('the OpenAPI document is clean', found.map((p) => `${p.ruleId}: ${p.message} ${p.location[0]?.pointer}`), []);
+}
+
 async function events(s) {
   const types = [];
   const made = await s.post('/v1/draw', { prompt: 'a fox', width: 64, height: 64, steps: 3, seed: 7 });
@@ -119,6 +140,8 @@ await run(async () => {
     await pictures(client);
     await aiSdk(s, model);
     await a1111(s);
+    await sdWebui(s);
+    await lint(s);
     await events(s);
   } finally {
     await s.stop();

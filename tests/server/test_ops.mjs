@@ -67,6 +67,33 @@ async function facts(s) {
   equal('wildcards', list.data.map((w) => [w.name, w.lines]), [['animals/cats', 2], ['colours', 3]]);
 }
 
+// The rules of Prometheus' text format 0.0.4 that `promtool check metrics` holds too, which is asked as
+// well where it is installed (tools/setup.sh brings it).
+async function metrics(s) {
+  const r = await s.get('/metrics');
+  check('metrics', r.status === 200 && r.headers.get('content-type').startsWith('text/plain; version=0.0.4') && r.text.endsWith('\n'), r.headers.get('content-type'));
+  const types = new Map(), seen = new Set(), bad = [], groups = [];
+  for (const line of r.text.trimEnd().split('\n')) {
+    const meta = /^# (HELP|TYPE) ([a-zA-Z_:][a-zA-Z0-9_:]*) (.+)$/.exec(line);
+    if (meta) {
+      if (meta[1] === 'TYPE' && (types.has(meta[2]) || !['counter', 'gauge', 'histogram'].includes(meta[3]))) bad.push(line);
+      if (meta[1] === 'TYPE') types.set(meta[2], meta[3]);
+      continue;
+    }
+    const sample = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*",?)*\})? (-?[0-9.e+-]+|NaN|[+-]Inf)$/.exec(line);
+    if (!sample || seen.has(line.slice(0, line.lastIndexOf(' ')))) { bad.push(line); continue; }
+    seen.add(line.slice(0, line.lastIndexOf(' ')));
+    const family = types.has(sample[1]) ? sample[1] : sample[1].replace(/_(bucket|sum|count)$/, '');
+    const type = types.get(family);
+    if (!type || (type === 'counter' && !family.endsWith('_total')) || (type === 'gauge' && family.endsWith('_total'))) bad.push(line);
+    if (groups.at(-1) !== family) { if (groups.includes(family)) bad.push(`${line} (not beside its family)`); groups.push(family); }
+  }
+  equal('its format', bad, []);
+  check('what is counted', ['limn_jobs_running', 'limn_workers'].every((n) => types.get(n) === 'gauge') && types.size > 15, [...types.keys()]);
+  const promtool = spawnSync(process.env.PROMTOOL ?? 'promtool', ['check', 'metrics'], { input: r.text, encoding: 'utf8' });
+  if (!promtool.error) equal('promtool agrees', [promtool.status, promtool.stdout + promtool.stderr], [0, '']);
+}
+
 // Keys: only admins see the log, and no key is in it.
 async function guarded(models) {
   const dir = mkdtempSync(join(tmpdir(), 'limn-ops-'));
@@ -92,6 +119,7 @@ run(async () => {
   const s = await Server.start({ args: ['--models-dir', models] });
   await traces(s);
   await facts(s);
+  await metrics(s);
   await logs(s);
   await s.stop();
   s.remove();
