@@ -217,6 +217,8 @@ static limn_status check_weight(const limn_conv_args *a, limn_err *err) {
     const limn_packed *w = a->w;
     if (s->groups != 1)
         return limn_fail(err, LIMN_E_UNSUPPORTED, "limn_conv has one group, not %d", s->groups);
+    if (w->store == LIMN_STORE_QUANT)
+        return limn_fail(err, LIMN_E_UNSUPPORTED, "the weight is packed as a matrix");
     if (w->kh != s->kh || w->kw != s->kw || w->ic != s->ic || w->n != s->oc)
         return limn_fail(err, LIMN_E_SHAPE, "the packed weight has another shape");
     return LIMN_OK;

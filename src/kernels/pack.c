@@ -75,7 +75,7 @@ static bool is_narrow(limn_dtype t) {
 static limn_store choose_store(const limn_gemm_kernels *g, const limn_pack_args *a) {
     bool quantised = limn_dtype_get(a->dtype)->quantised, one_tap = a->kh * a->kw <= 1;
     if (a->compute == LIMN_COMPUTE_INT8) return LIMN_STORE_I8X4;
-    if (quantised && !a->borrow && !a->delta && !a->expand && one_tap &&
+    if (quantised && !a->borrow && !a->delta && !a->expand && a->kh == 0 &&
         a->compute == LIMN_COMPUTE_HALF && g->quant[a->dtype].few)
         return LIMN_STORE_QUANT;
     if ((quantised || a->borrow) && !a->delta && !a->expand && one_tap) return LIMN_STORE_ROWS;

@@ -44,7 +44,7 @@ typedef struct limn_pack_args {
     const void *data; /* [n, k] dense rows; for conv [oc, ic, kh, kw], k = ic * kh * kw */
     limn_dtype dtype;
     int64_t n, k;
-    int kh, kw; /* 0 or 1 for a matrix */
+    int kh, kw; /* 0 for a matrix; a convolution says 1 too */
     limn_compute compute;
     limn_pack_delta_fn *delta; /* or NULL */
     void *delta_user;
