@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Times one network of a checkpoint in its real shape, with a profile per op class and the share of
- * the multiply-add rate that this machine reaches in the same run.
+ * the multiply-add rate that this machine reaches in the same run. With --against its outputs are
+ * also compared with those of another precision.
  *
  *     bench_network FILE [--part unet|vae-decode|vae-encode|taesd-decode] [--px 512] [--runs 3]
  * [--batch 1]
  *                        [--threads 0] [--cpu-mask native] [--precision fast|exact|int8]
+ *                        [--against exact]
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +23,7 @@
 #include "models/unet.h"
 
 typedef struct options {
-    const char *file, *part, *mask, *precision;
+    const char *file, *part, *mask, *precision, *against;
     int px, runs, batch, threads;
 } options;
 
@@ -30,7 +33,8 @@ static int die(const limn_err *err) {
 }
 
 static bool parse(options *o, int argc, char **argv) {
-    *o = (options){NULL, "unet", "native", "fast", 512, 3, 1, 0};
+    *o = (options){
+        .part = "unet", .mask = "native", .precision = "fast", .px = 512, .runs = 3, .batch = 1};
     for (int i = 1; i < argc; i++) {
         const char *v = i + 1 < argc ? argv[i + 1] : "";
         if (strncmp(argv[i], "--", 2) != 0)
@@ -49,6 +53,8 @@ static bool parse(options *o, int argc, char **argv) {
             o->mask = v, i++;
         else if (strcmp(argv[i], "--precision") == 0)
             o->precision = v, i++;
+        else if (strcmp(argv[i], "--against") == 0)
+            o->against = v, i++;
         else
             return false;
     }
@@ -98,6 +104,57 @@ static void fill_inputs(limn_program *p) {
     }
 }
 
+static limn_precision precision_of(const char *name) {
+    return strcmp(name, "exact") == 0  ? LIMN_PRECISION_EXACT
+           : strcmp(name, "int8") == 0 ? LIMN_PRECISION_INT8
+                                       : LIMN_PRECISION_FAST;
+}
+
+/* The network's program on a backend of its own; both live as long as the process. */
+static limn_status open_program(limn_program **p, limn_backend **b, const options *o,
+                                const limn_weights *w, const limn_cpu_options *co, limn_err *err) {
+    limn_graph *g;
+    limn_model_weights *mw = NULL;
+    limn_status st = limn_backend_new_cpu(b, co, err);
+    if (st == LIMN_OK) st = limn_graph_new(&g, err);
+    if (st == LIMN_OK) st = build(g, &mw, o, w, err);
+    if (st == LIMN_OK) st = limn_program_new(p, *b, &g, err);
+    if (st == LIMN_OK) fill_inputs(*p);
+    return st;
+}
+
+/* Prints how far the outputs of p, which has run, are from those of the other precision. */
+static limn_status compare(limn_program *p, const options *o, const limn_weights *w,
+                           limn_cpu_options co, limn_err *err) {
+    limn_program *q;
+    limn_backend *b;
+    limn_shape s;
+    co.precision = precision_of(o->against);
+    limn_status st = open_program(&q, &b, o, w, &co, err);
+    if (st == LIMN_OK) st = limn_program_run(q, NULL, err);
+    if (st != LIMN_OK) return st;
+    static const char *const names[] = {"out", "image", "moments"};
+    const float *x = NULL, *y = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && !x; i++) {
+        if (!limn_plan_find_output(p->plan, names[i])) continue;
+        x = limn_program_output(p, names[i], &s);
+        y = limn_program_output(q, names[i], &s);
+    }
+    double most = 0, worst = 0, sum = 0, sum_y = 0;
+    int64_t n = x && y ? limn_shape_count(&s) : 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = (double)x[i] - y[i];
+        most = fabs(y[i]) > most ? fabs(y[i]) : most;
+        worst = fabs(d) > worst ? fabs(d) : worst;
+        sum += d * d;
+        sum_y += (double)y[i] * y[i];
+    }
+    if (n == 0) return limn_fail(err, LIMN_E_MISSING, "nothing to compare");
+    printf("against %s: largest difference %.2g of the largest value %.3g; rms %.2g of rms\n",
+           o->against, worst / most, most, sqrt(sum / sum_y));
+    return LIMN_OK;
+}
+
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
@@ -110,32 +167,25 @@ int main(int argc, char **argv) {
         fprintf(
             stderr,
             "usage: bench_network FILE [--part unet|vae-decode|vae-encode|taesd-decode] [--px N] "
-            "[--runs N] [--batch N] [--threads N] [--cpu-mask M] [--precision P]\n");
+            "[--runs N] [--batch N] [--threads N] [--cpu-mask M] [--precision P] [--against P]\n");
         return 2;
     }
     unsigned mask;
     limn_weights *w;
     limn_backend *b;
-    limn_graph *g;
     limn_program *p;
-    limn_model_weights *mw = NULL;
     if (limn_cpu_mask_parse(&mask, o.mask, &err) != LIMN_OK) return die(&err);
-    limn_cpu_options co = {.threads = o.threads, .cpu_flags = limn_cpu_detect() & mask};
-    co.precision = strcmp(o.precision, "exact") == 0  ? LIMN_PRECISION_EXACT
-                   : strcmp(o.precision, "int8") == 0 ? LIMN_PRECISION_INT8
-                                                      : LIMN_PRECISION_FAST;
+    limn_cpu_options co = {.threads = o.threads,
+                           .cpu_flags = limn_cpu_detect() & mask,
+                           .precision = precision_of(o.precision)};
     int threads = o.threads > 0 ? o.threads : limn_cpu_count();
     double begin = bench_clock(threads);
     if (limn_weights_open(&w, o.file, &err) != LIMN_OK) return die(&err);
-    if (limn_backend_new_cpu(&b, &co, &err) != LIMN_OK) return die(&err);
-    if (limn_graph_new(&g, &err) != LIMN_OK) return die(&err);
-    if (build(g, &mw, &o, w, &err) != LIMN_OK) return die(&err);
-    if (limn_program_new(&p, b, &g, &err) != LIMN_OK) return die(&err);
+    if (open_program(&p, &b, &o, w, &co, &err) != LIMN_OK) return die(&err);
     char cpu[64];
     printf("%s, %s, %d px, batch %d, %s, %s; ready in %.2f s\n", o.file, o.part, o.px, o.batch,
            limn_cpu_describe(co.cpu_flags, cpu, sizeof cpu), o.precision,
            bench_clock(threads) - begin);
-    fill_inputs(p);
     if (limn_program_run(p, NULL, &err) != LIMN_OK) return die(&err); /* warm-up */
     if (limn_program_profile(p, &err) != LIMN_OK) return die(&err);
     p->runs = 0;
@@ -166,5 +216,6 @@ int main(int argc, char **argv) {
            100 * p->plan->flops / t[o.runs / 2] / 1e9 / peak, peak, bench_unit_name(unit),
            (double)p->plan->arena_bytes / 1e6, (double)limn_backend_packed_bytes(b) / 1e6,
            (double)limn_mem_peak_rss() / 1e6);
+    if (o.against && compare(p, &o, w, co, &err) != LIMN_OK) return die(&err);
     return 0;
 }

@@ -24,17 +24,16 @@
 #include "kernels/gemm_run.h"
 
 enum {
-    BLOCK_TILES = 64,        /* rows of a product: a plane of V and a panel of U lie in L2 */
-    CHUNK = 320,             /* channels of a product: a panel of U lies in L1 */
-    GROUP = 8,               /* panels of a task, at most */
-    THIN_TILES = 48,         /* fewer are thin: U must lie in L2, */
-    THIN_CHUNK = 64,         /* so that it holds one panel of few channels */
-    PASS_TILES = 256,        /* enough for the transform of weights to cost little */
-    V_FLOATS = 2 << 20,      /* of the tiles of a pass, 8 MiB; to reach PASS_TILES more, */
-    V_MOST_FLOATS = 6 << 20, /* up to 24 MiB */
-    C_FLOATS = 640 << 10,    /* sums of a task, about: 2.5 MiB */
-    SEG_TILES = 16,          /* neighbouring tiles whose outputs are finished together */
-    INPUT_TILES = 8          /* of a task of the first phase */
+    BLOCK_TILES = 64,     /* rows of a product: a plane of V and a panel of U lie in L2 */
+    CHUNK = 320,          /* channels of a product: a panel of U lies in L1 */
+    GROUP = 8,            /* panels of a task, at most */
+    THIN_TILES = 48,      /* fewer are thin: U must lie in L2, */
+    THIN_CHUNK = 64,      /* so that it holds one panel of few channels */
+    PASS_TILES = 256,     /* enough for the transform of weights to cost little; V stays near */
+    V_FLOATS = 6 << 20,   /* of the tiles of a pass, at most: 24 MiB */
+    C_FLOATS = 640 << 10, /* sums of a task, about: 2.5 MiB */
+    SEG_TILES = 16,       /* neighbouring tiles whose outputs are finished together */
+    INPUT_TILES = 8       /* of a task of the first phase */
 };
 
 typedef struct wg_plan {
@@ -61,6 +60,15 @@ static size_t odd_lines(int64_t floats) {
     return ((size_t)(floats + 15) / 16 | 1) * 16;
 }
 
+/* Time of both ways per channel and output, in cycles of an 8-float FMA machine as measured on Zen
+ * 3: a pixel costs the direct form its nine multiplications; here weights are transformed once, and
+ * a tile costs its 36 multiplications and its share of the two other transforms. */
+static bool is_faster(const limn_conv_shape *s, const limn_packed *w, int64_t oh, int64_t ow) {
+    double tiles = (double)(ceil_div(oh, LIMN_WG_OUT) * ceil_div(ow, LIMN_WG_OUT));
+    double outs = (double)(w->panels * w->nr), direct = 5.3 * (double)(oh * ow);
+    return 77 + tiles * (21 + 250 / outs + 250 / (double)s->ic) < direct;
+}
+
 bool limn_winograd_takes(const limn_kernels *k, const limn_conv_args *a) {
     const limn_conv_shape *s = &a->shape;
     int64_t oh, ow;
@@ -69,7 +77,7 @@ bool limn_winograd_takes(const limn_kernels *k, const limn_conv_args *a) {
     if (a->x_dtype != LIMN_F32 || a->w->compute != LIMN_COMPUTE_HALF ||
         limn_packed_words(a->w, k) != LIMN_WORDS_F32 || !limn_conv_out(s, &oh, &ow))
         return false;
-    return s->ic >= 8 && oh * ow >= 16;
+    return is_faster(s, a->w, oh, ow);
 }
 
 /* Panels of a task and parts of a pass: the least work of the busiest thread. A panel's transform
@@ -98,9 +106,8 @@ static wg_plan make_plan(const limn_conv_args *a, int threads) {
     p.rows = ceil_div(p.oh, LIMN_WG_OUT);
     p.cols = ceil_div(p.ow, LIMN_WG_OUT);
     p.tiles = a->shape.n * p.rows * p.cols;
-    int64_t tile = LIMN_WG_POS * w->ic, most = V_MOST_FLOATS / tile;
+    int64_t most = V_FLOATS / (LIMN_WG_POS * w->ic);
     if (most > PASS_TILES) most = PASS_TILES;
-    if (most < V_FLOATS / tile) most = V_FLOATS / tile;
     if (most < BLOCK_TILES) most = BLOCK_TILES;
     p.pass = ceil_div(p.tiles, ceil_div(p.tiles, most));
     p.blocks = ceil_div(p.pass, BLOCK_TILES);
