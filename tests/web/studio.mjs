@@ -175,6 +175,17 @@ await suite.test('draw: queue drawer shows places and cancels what waits', page,
     await until('three jobs', async () => (await jobs('&state=queued,running')).length === 3);
     await page.click('[data-testid=queue-button]');
     await until('two waiting', async () => /2 waiting/.test(await page.locator('[data-testid=queue]').innerText()));
+    const waiting = async () => (await jobs('&state=queued')).sort((a, b) => a.position - b.position).map((j) => j.id);
+    const order = await waiting();
+    await page.locator('[data-testid=job-waiting] .handle').first().focus();
+    await page.keyboard.press('ArrowDown');
+    await until('the other order', async () => JSON.stringify(await waiting()) === JSON.stringify([...order].reverse()), 10000);
+    const [upper, lower] = await Promise.all([0, 1].map((i) => page.locator('[data-testid=job-waiting] .handle').nth(i).boundingBox()));
+    await page.mouse.move(lower.x + 5, lower.y + 10);
+    await page.mouse.down();
+    await page.mouse.move(upper.x + 5, upper.y + 8, { steps: 5 });
+    await page.mouse.up();
+    await until('the first order', async () => JSON.stringify(await waiting()) === JSON.stringify(order), 10000);
     await page.getByRole('button', { name: 'Cancel all' }).click({ noWaitAfter: true });
     await until('none waiting', async () => (await jobs('&state=queued')).length === 0);
     await page.locator('[data-testid=job-running]').getByRole('button', { name: 'Cancel' }).click();
@@ -226,15 +237,36 @@ await suite.test('gallery: browse, search, tag, delete with undo, export', page,
     const zip = readFileSync(file);
     same(zip.readUInt32LE(0), 0x04034b50, 'ZIP signature');
     same(zip.readUInt16LE(zip.length - 12), 2, 'entries');
-    await page.getByRole('button', { name: 'Delete' }).click();
+    await page.getByRole('button', { name: 'Delete', exact: true }).click();
     await until('two fewer', async () => (await page.locator('.cell').count()) < count);
     await page.getByRole('button', { name: 'Undo' }).last().click();
     await until('all again', async () => (await page.locator('.cell').count()) === count);
-    await page.locator('.cell .tick').nth(0).click({ force: true });
     const first = (await jobs('&state=succeeded'))[0].id;
-    await page.getByRole('button', { name: 'Delete' }).click();
-    await page.getByRole('button', { name: 'Close' }).last().click();
+    await page.locator('.cell .tick').nth(0).click({ force: true });
+    await page.getByRole('button', { name: 'Delete', exact: true }).click();
     await until('it to be gone', async () => !(await jobs()).some((j) => j.id === first), 15000);
+    await page.getByRole('button', { name: 'Deleted lately' }).click();
+    await page.locator('dialog[open]').getByRole('button', { name: 'Restore', exact: true }).first().click();
+    await until('it to be back', async () => (await jobs()).some((j) => j.id === first), 15000);
+    await page.keyboard.press('Escape');
+    await page.getByRole('button', { name: 'Filters' }).click();
+    await page.locator('.filters input[inputmode=numeric]').fill('7');
+    await page.locator('.filters input[inputmode=numeric]').press('Enter');
+    same(await page.getByRole('searchbox', { name: 'Search pictures' }).inputValue(), 'seed:7', 'search text');
+    await until('those of seed 7', () => page.evaluate(() => document.querySelector('.list[data-query]').dataset.query === 'seed:7'));
+    await page.getByRole('button', { name: 'Clear search' }).first().click();
+});
+
+await suite.test('gallery: one picture of several goes and comes back', page, async () => {
+    const { job } = await api('/v1/draw?wait=120', { prompt: 'a yellow star', steps: 1, batch_size: 3, seed: 50 });
+    const left = async () => (await api(`/v1/jobs/${job.id}`)).job.artifacts.filter((a) => a.role === 'result').map((a) => a.seed);
+    await page.goto(`${base}/#/gallery/${job.id}/${job.artifacts[1].id}`);
+    await page.locator('.look').waitFor();
+    await page.locator('.look').getByRole('button', { name: 'Delete', exact: true }).click();
+    await until('two left', async () => JSON.stringify(await left()) === '[50,52]', 10000);
+    check(/#\/gallery\/./.test(page.url()), 'the next picture is not shown');
+    await page.getByRole('button', { name: 'Undo' }).last().click();
+    await until('three again', async () => JSON.stringify(await left()) === '[50,51,52]', 10000);
 });
 
 function pngWithText(key, text) {
@@ -339,6 +371,14 @@ await suite.test('edit: pulling the frame draws beyond the picture', page, async
     same([result.width, result.height], [160, 128], 'size of the result');
 });
 
+/* The newest question when so many have been answered. */
+const answer_ = async (count) => {
+    await until(`${count} answers`, async () => (await jobs('&kind=see&state=succeeded,failed')).length >= count, 120000);
+    const { job } = await api(`/v1/jobs/${(await jobs('&kind=see'))[0].id}`);
+    same(job.state, 'succeeded', `state of the answer (${JSON.stringify(job.error)})`);
+    return job;
+};
+
 await suite.test('see: a question is answered in a stream and kept', page, async () => {
     const made = await picture();
     await page.goto(`${base}/#/see/${made.artifacts[0].id}`);
@@ -352,16 +392,55 @@ await suite.test('see: a question is answered in a stream and kept', page, async
     await until('it on the page', async () => text.trim() === '' || (await answer.innerText()).includes(text.trim().split(/\s+/)[0].replace(/[*#`]/g, '')));
     await page.reload();
     await until('it after a reload', async () => (await page.locator('[data-testid=answer]').count()) === 1);
+    await page.getByPlaceholder('Ask about the picture').fill('And which colour has it?');
+    await page.keyboard.press('Enter');
+    await answer_(2);
+    const kept = await page.evaluate(() => new Promise((done) => {
+        const open = indexedDB.open('limn');
+        open.onsuccess = () => { const all = open.result.transaction('chats').objectStore('chats').getAll(); all.onsuccess = () => done(all.result); };
+    }));
+    const turn = kept.flatMap((c) => c.turns).find((x) => x.prompt === 'And which colour has it?');
+    same(turn.body.messages.map((m) => m.role), ['user', 'assistant'], 'what was said before');
     await page.getByRole('button', { name: 'Find', exact: true }).click();
     await page.getByPlaceholder('What to find').fill('apple');
     await page.keyboard.press('Enter');
-    await until('the second answer', async () => (await jobs('&kind=see&state=succeeded,failed')).length === 2, 120000);
-    const second = (await api(`/v1/jobs/${(await jobs('&kind=see'))[0].id}`)).job;
-    same(second.state, 'succeeded', `state of the search (${JSON.stringify(second.error)})`);
-    const found = JSON.parse(second.result.text);
-    console.log(`   found ${JSON.stringify(found).slice(0, 120)}`);
-    const good = found.filter((x) => x.bbox_2d[2] !== x.bbox_2d[0] && x.bbox_2d[3] !== x.bbox_2d[1]).length;
+    const third = await answer_(3);
+    same(third.result.task, 'boxes', 'task');
+    console.log(`   found ${JSON.stringify(third.result.findings).slice(0, 120)}`);
+    const good = third.result.findings.filter((x) => x.box[2] > x.box[0] && x.box[3] > x.box[1]).length;
     await until('its boxes', async () => (await page.locator('.places g').count()) === good, 10000);
+    await page.getByRole('button', { name: 'Check', exact: true }).click();
+    const fourth = await answer_(4);
+    await until('its scores', async () => (await page.locator('.scores li').count()) === fourth.result.findings.length, 10000);
+});
+
+await suite.test('see: clips and PDF files are taken, shown and asked about', page, async () => {
+    await to('see');
+    const again = page.getByRole('button', { name: 'New conversation' });
+    if (await again.isVisible()) await again.click();
+    const corpus = join(root, 'fuzz', 'corpus', 'media');
+    const before = (await jobs('&kind=see&state=succeeded')).length;
+    await page.setInputFiles('[data-testid=see-file]', [join(corpus, 's.pdf'), join(corpus, 'h264.mp4')]);
+    await until('both', async () => (await page.locator('.foot .film').count()) === 2, 30000);
+    await until('the clip', () => page.locator('video').isVisible());
+    await page.getByRole('button', { name: 'Describe clip' }).click();
+    same((await answer_(before + 1)).result.task, 'video', 'task of the clip');
+    await page.locator('.desk .films button').first().click();
+    await page.fill('[data-testid=see-pages]', '1');
+    await page.getByPlaceholder('Ask about the picture').fill('What is this?');
+    await page.keyboard.press('Enter');
+    const job = await answer_(before + 2);
+    same(job.artifacts.filter((a) => a.role === 'input').map((a) => a.mime).sort(), ['application/pdf', 'video/mp4'], 'files of the question');
+});
+
+await suite.test('system: cores, what fits, the log as it is written', page, async () => {
+    await to('system');
+    await until('the models', async () => (await page.locator('.models .fits').count()) > 0);
+    await until('the cores', async () => (await page.locator('.cores i').count()) > 0);
+    await page.click('[data-testid=logs-open]');
+    await until('lines', async () => (await page.locator('[data-testid=logs] p').count()) > 3);
+    await fetch(`${server.url}/v1/models/no-such-model-here/info`);
+    await until('the new line', async () => /no-such-model-here/.test(await page.locator('[data-testid=logs]').innerText()), 15000);
 });
 
 await suite.test('grid: three by three, filling while it is drawn', page, async () => {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { bodyOf, changed, controlOf, fit, fromRecipe, joinLora, matches, sizeFor, splitLora } from '../src/lib/params';
 import { nudge, tokenize } from '../src/lib/prompt';
 import type { Param } from '../src/lib/types';
-import { heightOf, inView, layout, parseSearch, rowAt } from '../src/lib/virtual';
+import { filterOf, heightOf, inView, layout, parseSearch, rowAt, withFilter } from '../src/lib/virtual';
 import { crc32, zip } from '../src/lib/zip';
 
 const param = (more: Partial<Param>): Param => ({
@@ -103,18 +103,21 @@ describe('params', () => {
 });
 
 describe('long lists', () => {
-    const days = Array.from({ length: 20000 }, (_, i) => `day ${Math.floor(i / 700)}`);
-    const rows = layout(days, 7, 180, 52);
+    const noon = new Date(2026, 9, 31, 12).getTime();
+    const times = Array.from({ length: 20000 }, (_, i) => noon - i * 123_000);
+    const rows = layout(times, 7, 180, 52);
     it('has every item once, in order, under its day', () => {
         let next = 0;
         let heading = '';
         for (const row of rows) {
-            if (row.heading !== null) heading = row.heading;
+            if (row.heading) heading = new Date(times[row.from] as number).toDateString();
             for (let i = row.from; i < row.to; i++) {
-                if (i !== next++ || days[i] !== heading) throw new Error(`item ${i} below ${heading}`);
+                if (i !== next++ || new Date(times[i] as number).toDateString() !== heading) throw new Error(`item ${i} below ${heading}`);
             }
         }
         expect(next).toBe(20000);
+        // Through the night in which the clocks change, each day has one heading.
+        expect(rows.filter((row) => row.heading).length).toBe(new Set(times.map((x) => new Date(x).toDateString())).size);
     });
     it('shows a window and finds it fast', () => {
         const began = performance.now();
@@ -135,6 +138,15 @@ describe('long lists', () => {
         expect(f.get('q')).toBe('owl in snow');
         expect(Number(parseSearch('to:2026-02-28').get('to')) - Number(parseSearch('from:2026-02-28').get('from'))).toBe(86_400_000 - 1);
         expect(parseSearch('from:soon').get('q')).toBe('from:soon');
+    });
+    it('puts filters into the search and takes them out', () => {
+        let text = withFilter('owl in snow', 'model', 'two words');
+        expect(text).toBe('owl in snow model:"two words"');
+        expect(filterOf(text, 'model')).toBe('two words');
+        text = withFilter(text, 'seed', '7');
+        expect([filterOf(text, 'seed'), filterOf(text, 'tag')]).toEqual(['7', '']);
+        expect(withFilter(withFilter(text, 'model', ''), 'seed', '8')).toBe('owl in snow seed:8');
+        expect(filterOf(withFilter('', 'tag', 'a "b"'), 'tag')).toBe('a b');
     });
 });
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -84,6 +85,45 @@ static json_t *model_json(limn_server *s) {
     return *name ? json_pack("{s:s}", "id", name) : json_null();
 }
 
+static json_int_t to_ms(unsigned long long ticks) {
+    long hz = sysconf(_SC_CLK_TCK);
+    return (json_int_t)(ticks * 1000 / (unsigned long long)(hz > 0 ? hz : 100));
+}
+
+/* Busy and whole time of each core since the machine began, as pairs of milliseconds; two answers
+ * make a load. Null where /proc/stat (proc(5)) says nothing. */
+static json_t *cores_json(void) {
+    FILE *f = fopen("/proc/stat", "re");
+    json_t *list = json_array();
+    char line[512];
+    while (f && fgets(line, sizeof line, f)) {
+        unsigned long long v, all = 0, idle = 0;
+        char *at = line + 3, *end;
+        if (strncmp(line, "cpu", 3) != 0 || line[3] < '0' || line[3] > '9') continue;
+        strtoull(at, &at, 10); /* the number of the core */
+        /* user, nice, system, idle, iowait, irq, softirq, steal; guests are part of user */
+        for (int i = 0; i < 8; i++, at = end) {
+            v = strtoull(at, &end, 10);
+            if (end == at) break;
+            all += v;
+            if (i == 3 || i == 4) idle += v;
+        }
+        json_array_append_new(list, json_pack("[I, I]", to_ms(all - idle), to_ms(all)));
+    }
+    if (f) fclose(f);
+    if (json_array_size(list)) return list;
+    json_decref(list);
+    return json_null();
+}
+
+static json_t *cpu_json(void) {
+    struct rusage used = {0};
+    getrusage(RUSAGE_SELF, &used);
+    json_int_t ms = (json_int_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000 +
+                    (json_int_t)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1000;
+    return json_pack("{s:I, s:o}", "used_ms", ms, "cores", cores_json());
+}
+
 /* Who decodes what strangers send. */
 static json_t *decoding_json(limn_server *s) {
     static const char *const words[] = {"starting", "ready", "partly", "refused"};
@@ -109,6 +149,7 @@ void native_system(limn_http_req *rq) {
                   "backend", s->engine ? "cpu" : "stub", "cores", limn_cpu_count());
     json_object_set_new(o, "isa", isa_json());
     json_object_set_new(o, "memory", limn_api_memory(s));
+    json_object_set_new(o, "cpu", cpu_json());
     json_object_set_new(o, "queue", queue_json(s));
     json_object_set_new(o, "model", model_json(s));
     json_object_set_new(o, "clients",

@@ -3,10 +3,9 @@
 import { call, get, submit } from './api';
 import { draft } from './draft.svelte';
 import { t } from './i18n.svelte';
-import { server } from './server.svelte';
-import { load, save } from './store';
-import type { Artifact, Job, Values } from './types';
-import { ui } from './ui.svelte';
+import { picturesOf, server } from './server.svelte';
+import type { Artifact, Job, Picture, Values } from './types';
+import { tell, ui } from './ui.svelte';
 
 const recipes = new Map<string, Promise<{ artifact: Artifact; recipe: Values | null; text: string | null }>>();
 
@@ -53,53 +52,88 @@ export async function upscale(a: Artifact, factor = 2, upscaler?: string): Promi
 }
 
 /*
- * Jobs that the user has deleted but may still take back. The server is told when the undo has run out; when the page is
- * closed before, it is told on the next visit.
+ * Deleting happens at once; the server keeps what was deleted for a while, and undoing asks for it back. What is deleted
+ * of a job is either single pictures or, when none would be left, the job itself.
  */
-const UNDO_MS = 8000;
+const AT_ONCE = 4;
 
-async function remove(ids: string[]): Promise<void> {
-    for (const id of ids) {
-        try {
-            await call('DELETE', `/v1/jobs/${id}`);
-        } catch (e) {
-            if ((e as { status?: number }).status !== 404) {
-                for (const left of ids) server.hidden.delete(left);
-                forgetPending(ids);
-                throw e;
-            }
-        }
-        server.jobs.delete(id);
-        forgetPending([id]);
+interface Gone {
+    job: string;
+    /* A picture of the job; null: all of it. */
+    artifact: string | null;
+    keys: string[];
+}
+
+async function inTurn<T>(list: T[], act: (x: T) => Promise<void>): Promise<void> {
+    const left = [...list];
+    await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+        for (let x = left.shift(); x !== undefined; x = left.shift()) await act(x);
+    }));
+}
+
+/* What has to be asked of the server to delete these pictures. `all` gives every picture of a job. */
+export function plan(list: readonly Picture[], all: (job: string) => Picture[]): Gone[] {
+    const byJob = new Map<string, Picture[]>();
+    for (const p of list) if (p.job) byJob.set(p.job, [...(byJob.get(p.job) ?? []), p]);
+    return [...byJob].flatMap(([job, some]): Gone[] => {
+        const keys = some.map((p) => p.key);
+        if (all(job).every((p) => keys.includes(p.key))) return [{ job, artifact: null, keys: [job, ...keys] }];
+        // Two pictures of a job may be the same bytes: the server knows them by these and takes both.
+        return [...new Set(some.map((p) => p.id))].map((artifact) => ({ job, artifact, keys: all(job).filter((p) => p.id === artifact).map((p) => p.key) }));
+    });
+}
+
+const pathOf = (g: Gone): string => (g.artifact ? `/v1/jobs/${g.job}/artifacts/${g.artifact}` : `/v1/jobs/${g.job}`);
+const hide = (g: Gone, on: boolean): void => {
+    for (const key of g.keys) {
+        if (on) server.hidden.set(key, true);
+        else server.hidden.delete(key);
     }
+};
+
+export async function deletePictures(list: readonly Picture[]): Promise<void> {
+    const full = new Map<string, Picture[]>();
+    await inTurn([...new Set(list.flatMap((p) => p.job ?? []))], async (id) => {
+        full.set(id, picturesOf(await server.find(id)).filter((p) => !server.hidden.has(p.key)));
+    });
+    const steps = plan(list, (id) => full.get(id) ?? []);
+    const done: Gone[] = [];
+    for (const g of steps) hide(g, true);
+    try {
+        await inTurn(steps, async (g) => {
+            try {
+                await call('DELETE', pathOf(g));
+                done.push(g);
+            } catch (e) {
+                // Somebody else was quicker.
+                if ((e as { status?: number }).status !== 404) throw e;
+            }
+        });
+    } catch (e) {
+        for (const g of steps) if (!done.includes(g)) hide(g, false);
+        ui.fail(e);
+    }
+    if (done.length === 0) return;
+    const n = done.reduce((sum, g) => sum + g.keys.filter((k) => k !== g.job).length, 0);
+    ui.say(t('delete.done', { n }), { action: { label: t('undo'), run: () => void tell(() => restore(done)) } }, 10_000);
 }
 
-const pending = (): string[] => load<string[]>('deleting', []);
-const forgetPending = (ids: string[]): void => save('deleting', pending().filter((id) => !ids.includes(id)));
-
-export function deleteJobs(ids: string[], pictures: number): void {
-    for (const id of ids) server.hidden.set(id, true);
-    save('deleting', [...new Set([...pending(), ...ids])]);
-    ui.say(t('delete.done', { n: pictures }), {
-        action: {
-            label: t('undo'),
-            run: () => {
-                for (const id of ids) server.hidden.delete(id);
-                forgetPending(ids);
-            },
-        },
-        gone: () => {
-            remove(ids).catch((e: unknown) => ui.fail(e));
-        },
-    }, UNDO_MS);
+async function restore(list: Gone[]): Promise<void> {
+    await inTurn(list, async (g) => {
+        const { job } = await call<{ job: Job }>('POST', `${pathOf(g)}/restore`);
+        hide(g.artifact ? g : { ...g, keys: [g.job, ...picturesOf(job).map((p) => p.key)] }, false);
+        server.restored(job);
+    });
 }
 
-/* Finishes what an earlier visit left over. */
-export function finishDeletes(): void {
-    const ids = pending().filter((id) => !server.hidden.has(id));
-    if (ids.length === 0) return;
-    for (const id of ids) server.hidden.set(id, true);
-    remove(ids).catch((e: unknown) => ui.fail(e));
+/* Takes back jobs that were deleted earlier, from the list of what was deleted. */
+export const restoreJobs = (ids: string[]): Promise<void> => restore(ids.map((job) => ({ job, artifact: null, keys: [job] })));
+
+export async function deleteForever(ids: string[]): Promise<void> {
+    await inTurn(ids, async (id) => {
+        await call('DELETE', `/v1/jobs/${id}?forever=1`);
+        server.jobs.delete(id);
+    });
 }
 
 export const fileUrl = (a: Artifact): string => a.url;

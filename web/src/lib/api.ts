@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The one place that talks to the server. Every failure becomes an ApiError: the server's own words when it answered,
 // code "away" when it did not.
-import type { Artifact, ErrorBody, Job, Page, Recipe, Values } from './types';
+import type { Artifact, ErrorBody, Job, Media, Page, Recipe, Values } from './types';
 
 export class ApiError extends Error {
     constructor(
@@ -54,7 +54,7 @@ export async function call<T>(method: string, path: string, options: CallOptions
     let body: BodyInit | undefined;
     if (options.bytes) {
         body = options.bytes;
-        headers['Content-Type'] = options.bytes.type;
+        headers['Content-Type'] = options.bytes.type || 'application/octet-stream';
     } else if (options.body !== undefined) {
         body = JSON.stringify(options.body);
         headers['Content-Type'] = 'application/json';
@@ -101,7 +101,7 @@ export async function submit(kind: 'draw' | 'edit' | 'upscale' | 'see' | 'grid',
     }
 }
 
-export async function upload(file: Blob): Promise<{ artifact: Artifact } & Recipe> {
+export async function upload(file: Blob): Promise<{ artifact: Artifact; media?: Media } & Recipe> {
     return call('POST', '/v1/uploads', { bytes: file });
 }
 

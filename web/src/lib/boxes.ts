@@ -12,6 +12,37 @@ export interface Place {
     label: string;
     /* Which picture of the question, when the answer says so; from 0. */
     picture: number | null;
+    /* Seconds into the clip, when it is about one. */
+    time?: number;
+}
+
+/* What a task of the server has found, in pixels of the pictures it looked at (docs/TASKS.md). */
+export interface Finding {
+    label?: string;
+    text?: string;
+    score?: number;
+    chosen?: boolean;
+    picture?: number;
+    box?: number[];
+    point?: number[];
+    start?: number;
+    end?: number;
+}
+export interface Looked {
+    page?: number;
+    width: number;
+    height: number;
+}
+
+export function placesOf(findings: readonly Finding[], looked: readonly Looked[]): (Place | null)[] {
+    return findings.map((f) => {
+        const size = looked[f.picture ?? 0];
+        const numbers = f.box ?? f.point;
+        if (!size || !numbers || (numbers.length !== 4 && numbers.length !== 2)) return null;
+        const unit = numbers.map((v, i) => (1000 * v) / (i % 2 === 0 ? size.width : size.height));
+        const one = place(unit, f.label ?? f.text ?? '', f.picture ?? null);
+        return one && f.start !== undefined ? { ...one, time: f.start } : one;
+    });
 }
 
 const object = /\{[^{}]*?"(bbox_2d|bbox|box_2d|point_2d|point)"\s*:\s*\[\s*(-?[\d.]+(?:\s*,\s*-?[\d.]+)*)\s*\][^{}]*\}/g;
@@ -52,17 +83,3 @@ export function places(text: string): Place[] {
     }
     return found;
 }
-
-/* What the JSON schema asks for when things are to be found. */
-export const findSchema = {
-    type: 'array',
-    items: {
-        type: 'object',
-        properties: {
-            bbox_2d: { type: 'array', items: { type: 'integer', minimum: 0, maximum: 1000 }, minItems: 4, maxItems: 4 },
-            label: { type: 'string', maxLength: 80 },
-        },
-        required: ['bbox_2d', 'label'],
-        additionalProperties: false,
-    },
-} as const;

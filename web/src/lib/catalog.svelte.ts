@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the server offers: parameters, samplers, models and the other lists. The last answer is kept, so that the form
 // stands at once on the next visit and nothing jumps when the fresh lists arrive.
-import { call, get } from './api';
+import { ApiError, call, get } from './api';
 import { server } from './server.svelte';
 import { load, save } from './store';
 import type { Model, Named, Param, SystemState } from './types';
@@ -15,6 +15,7 @@ const routes: Record<string, string> = {
     vae: 'vaes',
     embedding: 'embeddings',
     style: 'styles',
+    wildcard: 'wildcards',
 };
 
 /* One entry for each name, the default one where several share it: a model may lie in two folders. */
@@ -24,6 +25,16 @@ function unique<T extends object>(list: T[], name: (x: T) => string): T[] {
         if (!kept.has(name(x)) || ('default' in x && x.default)) kept.set(name(x), x);
     }
     return [...kept.values()];
+}
+
+/* A list that this server does not have is an empty one; the page must not depend on every one of them. */
+async function listAt(path: string): Promise<{ data: Named[] }> {
+    try {
+        return await get<{ data: Named[] }>(path);
+    } catch (e) {
+        if (e instanceof ApiError && e.status === 404) return { data: [] };
+        throw e;
+    }
 }
 
 class Catalog {
@@ -47,7 +58,7 @@ class Catalog {
             get<{ groups: string[]; data: Param[] }>('/v1/params'),
             get<{ data: Model[] }>('/v1/models'),
             get<SystemState>('/v1/system'),
-            ...names.map((n) => get<{ data: Named[] }>(`/v1/${routes[n]}`)),
+            ...names.map((n) => listAt(`/v1/${routes[n]}`)),
         ]);
         this.params = unique(params.data, (p) => p.name);
         this.groups = params.groups;
@@ -74,7 +85,7 @@ class Catalog {
     /* The names that a parameter may have, when it is one of a list. */
     names(param: Param): Named[] {
         const list = listOf(param);
-        if (list === 'model') return this.drawModels.map((m) => ({ name: m.id, bytes: m.bytes }));
+        if (list === 'model') return this.drawModels.map(namedModel);
         if (list) return this.lists[list] ?? [];
         return (param.words ?? []).map((name) => ({ name }));
     }
@@ -86,6 +97,9 @@ class Catalog {
 }
 
 export const catalog = new Catalog();
+
+/* A model as the pickers show it: what it takes when it is open, and whether that fits. */
+export const namedModel = (m: Model): Named => ({ name: m.id, help: m.title, bytes: m.need ?? m.bytes, fits: m.fits ?? undefined });
 
 /* The list that a parameter's names come from. Those of files are known by the parameter: the table calls them text. */
 export function listOf(param: Param): string | null {

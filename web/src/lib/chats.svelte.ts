@@ -5,14 +5,29 @@ import { ApiError, newKey, submit } from './api';
 import { t } from './i18n.svelte';
 import { server } from './server.svelte';
 import { fetchAllKept, forget, keep } from './store';
-import type { Job, Usage, Values } from './types';
+import type { Finding, Looked } from './boxes';
+import type { Artifact, Job, Media, Usage, Values } from './types';
 import { describe } from './ui.svelte';
 
 export interface Shown {
     id: string;
     width: number;
     height: number;
+    /* A picture when it is not said. */
+    kind?: Media['kind'];
+    /* Frames or pages, as far as known. */
+    total?: number;
+    seconds?: number;
+    name?: string;
+    mime?: string;
 }
+
+/* An artifact as something to ask about. */
+export function shownOf(a: Artifact, media?: Media, name?: string): Shown {
+    const kind = media?.kind ?? (/^video\/|gif$/.test(a.mime) ? 'clip' : /pdf$|tiff$/.test(a.mime) ? 'document' : 'picture');
+    return { id: a.id, width: a.width || 1, height: a.height || 1, kind, mime: a.mime, ...(media ? { total: media.total } : {}), ...(media?.seconds ? { seconds: media.seconds } : {}), ...(name ? { name } : {}) };
+}
+export const isPicture = (p: Shown): boolean => (p.kind ?? 'picture') === 'picture';
 
 export interface Turn {
     key: string;
@@ -20,6 +35,12 @@ export interface Turn {
     prompt: string;
     /* Pictures that came with this question. */
     pictures: Shown[];
+    /* Everything the answer may point at, in the order in which it counts. */
+    seen?: string[];
+    task?: string;
+    findings?: Finding[];
+    looked?: Looked[];
+    note?: string;
     text: string;
     state: 'sending' | 'running' | 'done' | 'failed' | 'cancelled';
     error: string | null;
@@ -36,14 +57,40 @@ export interface Chat {
     waiting: Shown[];
     /* The question as far as it is typed. */
     text: string;
+    /* Which pages of documents are read, which frames of clips are seen; empty: the server decides. */
+    pages?: string;
+    fps?: string;
 }
 
 const KEPT = 200;
 const MAX_PICTURES = 16;
-/* Earlier questions and answers that go along with the next one. */
-const MEMORY_CHARS = 6000;
+const MAX_MESSAGES = 200;
 
 const fresh = (): Chat => ({ id: newKey(), created: Date.now(), updated: Date.now(), turns: [], waiting: [], text: '' });
+
+interface Part {
+    type: 'text' | 'file';
+    text?: string;
+    file?: string;
+}
+export interface Message {
+    role: 'user' | 'assistant';
+    content: string | Part[];
+}
+
+/* What was said so far as messages. When there are too many pictures, the oldest stay out. */
+export function history(turns: readonly Pick<Turn, 'prompt' | 'text' | 'pictures'>[], pictures: number): { messages: Message[]; seen: string[] } {
+    const last = turns.slice(-MAX_MESSAGES / 2);
+    const kept = new Set(last.flatMap((x) => x.pictures.map((p) => p.id)).reverse().slice(0, Math.max(0, pictures)));
+    const seen: string[] = [];
+    const messages = last.flatMap((x): Message[] => {
+        const files = x.pictures.filter((p) => kept.has(p.id));
+        seen.push(...files.map((p) => p.id));
+        const content: Part[] = [...files.map((p): Part => ({ type: 'file', file: `artifact:${p.id}` })), { type: 'text', text: x.prompt }];
+        return [{ role: 'user', content: files.length > 0 ? content : x.prompt }, { role: 'assistant', content: x.text }];
+    });
+    return { messages, seen };
+}
 
 class Chats {
     all = $state<Chat[]>([]);
@@ -111,18 +158,35 @@ class Chats {
         }, 200);
     }
 
+    /* The next turn of the conversation; what was said before goes along as messages. */
     async ask(prompt: string, more: Values = {}): Promise<void> {
         const chat = this.current;
         if (!chat) return;
-        const before = chat.turns.filter((x) => x.state === 'done').map((x) => `User: ${x.prompt}\nAssistant: ${x.text}`).join('\n\n').slice(-MEMORY_CHARS);
-        // All pictures of the conversation stay in sight, the newest first to stay when there are too many.
-        const seen = new Map([...chat.turns.flatMap((x) => x.pictures), ...chat.waiting].map((p) => [p.id, p]));
-        const images = [...seen.keys()].slice(-MAX_PICTURES).map((id) => `artifact:${id}`);
-        const body: Values = { prompt, images, ...more };
-        if (before) body.system = `${t('see.before')}\n\n${before}`;
-        chat.turns.push({ key: newKey(), job: null, prompt, pictures: $state.snapshot(chat.waiting), text: '', state: 'sending', error: null, usage: null, body });
+        const { messages, seen } = history(chat.turns.filter((x) => x.state === 'done'), MAX_PICTURES - chat.waiting.length);
+        const body: Values = { prompt, ...this.files(chat, chat.waiting), ...more };
+        if (messages.length > 0) body.messages = messages;
+        await this.put(chat, prompt, body, [...seen, ...chat.waiting.map((p) => p.id)]);
+    }
+
+    /* A task looks at pictures by itself: nothing of what was said matters to it. */
+    async task(name: string, title: string, on: Shown[], more: Values = {}): Promise<void> {
+        const chat = this.current;
+        if (!chat) return;
+        await this.put(chat, title, { prompt: '', task: name, ...this.files(chat, on), ...more }, on.map((p) => p.id), name);
+    }
+
+    private files(chat: Chat, list: Shown[]): Values {
+        const files: Values = list.length > 0 ? { files: list.map((p) => `artifact:${p.id}`) } : {};
+        const all = [...chat.turns.flatMap((x) => x.pictures), ...list];
+        if (chat.pages?.trim() && all.some((p) => p.kind === 'document')) files.pages = chat.pages.trim();
+        if (Number(chat.fps) > 0 && all.some((p) => p.kind === 'clip')) files.fps = Number(chat.fps);
+        return files;
+    }
+
+    private async put(chat: Chat, prompt: string, body: Values, seen: string[], task?: string): Promise<void> {
+        chat.turns.push({ key: newKey(), job: null, prompt, pictures: $state.snapshot(chat.waiting), seen, text: '', state: 'sending', error: null, usage: null, body, ...(task ? { task } : {}) });
         chat.waiting = [];
-        chat.text = '';
+        if (!task) chat.text = '';
         chat.updated = Date.now();
         const turn = chat.turns.at(-1);
         if (turn) await this.send(turn);
@@ -154,6 +218,9 @@ class Chats {
             if (!turn) continue;
             turn.text = job.result?.text ?? server.texts.get(job.id) ?? turn.text;
             turn.usage = job.result?.usage ?? null;
+            if (Array.isArray(job.result?.findings)) turn.findings = job.result.findings as Finding[];
+            if (Array.isArray(job.result?.pictures)) turn.looked = job.result.pictures as Looked[];
+            if (typeof job.result?.note === 'string') turn.note = job.result.note;
             turn.state = job.state === 'succeeded' ? 'done' : job.state === 'cancelled' ? 'cancelled' : 'failed';
             turn.error = job.error ? describe(job.error) : null;
             if (turn.state !== 'done') turn.key = newKey();

@@ -181,3 +181,27 @@ export function csv(rows: (string | number)[][]): string {
     };
     return `${rows.map((row) => row.map(cell).join(',')).join('\r\n')}\r\n`;
 }
+
+/* The cells of CSV text: quotes, doubled quotes, line ends of any kind. */
+export function readCsv(text: string): string[][] {
+    const rows: string[][] = [[]];
+    let cell = '';
+    let quoted = false;
+    for (let i = 0; i < text.length; i++) {
+        const c = text[i] as string;
+        if (quoted && c === '"' && text[i + 1] === '"') {
+            cell += '"';
+            i++;
+        } else if (c === '"' && (quoted || cell === '')) {
+            quoted = !quoted;
+        } else if (!quoted && (c === ',' || c === '\n')) {
+            rows.at(-1)?.push(cell.replace(/\r$/, ''));
+            cell = '';
+            if (c === '\n') rows.push([]);
+        } else {
+            cell += c;
+        }
+    }
+    rows.at(-1)?.push(cell.replace(/\r$/, ''));
+    return rows.filter((row) => row.length > 1 || row[0] !== '');
+}

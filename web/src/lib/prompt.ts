@@ -115,3 +115,25 @@ export function nudge(text: string, from: number, to: number, up: boolean): { te
     const next = `(${inner}:${up ? 1 + STEP : 1 - STEP})`;
     return { text: text.slice(0, from) + next + text.slice(to), from: from + 1, to: from + 1 + inner.length };
 }
+
+export interface Hint {
+    /* The part of the text that a choice replaces. */
+    from: number;
+    to: number;
+    kind: 'wildcard' | 'lora';
+    /* What was typed of the name. */
+    start: string;
+}
+
+/* What is being written at the caret that could be completed: __wildcard or <lora:name. */
+export function hintAt(text: string, caret: number): Hint | null {
+    const line = text.slice(Math.max(0, caret - 120), caret);
+    const lora = /<lora:([^<>:\n]*)$/.exec(line);
+    if (lora) return { from: caret - lora[0].length, to: text[caret] === '>' ? caret + 1 : caret, kind: 'lora', start: lora[1] ?? '' };
+    const wild = /(?:^|[^\w])(__([\w/.-]*))$/.exec(line);
+    // Two underscores that end a wildcard begin none.
+    if (!wild || /__[\w/.-]+__$/.test(line)) return null;
+    return { from: caret - (wild[1] as string).length, to: caret, kind: 'wildcard', start: wild[2] ?? '' };
+}
+
+export const asWord = (kind: Hint['kind'] | 'embedding', name: string): string => (kind === 'wildcard' ? `__${name}__` : kind === 'lora' ? `<lora:${name}:1>` : name);

@@ -19,30 +19,41 @@ export interface Preview {
 }
 
 /*
- * What a job has drawn; what went into it is left out. The server hands out files when their job has ended, so until then
- * the last preview stands for a picture that is finished.
+ * What a job has drawn; what went into it is left out. The same record gives the same objects every time, so that a list
+ * of many pictures is not built anew whenever a job moves on.
  */
-export const picturesOf = (job: Job): Picture[] => job.artifacts.filter((a) => a.role === 'result' || a.role === 'sheet')
-    .map((a) => (job.finished === null ? { ...a, ...early(job.id, a.index) } : a)).map((a) => ({ ...a, key: `${job.id}/${a.role}/${a.index}`, job: job.id, kind: job.kind, created: job.finished ?? job.created, title: job.title }));
-const BLANK = 'data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7';
-function early(job: string, index: number): { url: string; thumbnail: string } {
-    const url = server.lastPreviews.get(`${job}/${index}`) ?? BLANK;
-    return { url, thumbnail: url };
+const drawn = new WeakMap<Artifact[], { finished: number | null; pictures: Picture[] }>();
+export function picturesOf(job: Job): Picture[] {
+    const known = drawn.get(job.artifacts);
+    if (known && known.finished === job.finished) return known.pictures;
+    const pictures = job.artifacts.filter((a) => a.role === 'result' || a.role === 'sheet')
+        .map((a) => ({ ...a, key: pictureKey(job.id, a), job: job.id, kind: job.kind, created: job.finished ?? job.created, title: job.title }));
+    drawn.set(job.artifacts, { finished: job.finished, pictures });
+    return pictures;
 }
+export const pictureKey = (job: string, a: Artifact): string => `${job}/${a.role}/${a.index}`;
 export const inputsOf = (job: Job): Artifact[] => job.artifacts.filter((a) => a.role === 'input');
+
+/* A list that stays the same object while it has the same members, so that nobody who reads it does anything anew. */
+function kept<T>(read: () => T[]): () => T[] {
+    let last: T[] = [];
+    return () => {
+        const next = read();
+        if (next.length !== last.length || next.some((x, i) => x !== last[i])) last = next;
+        return last;
+    };
+}
 
 class Server {
     link = $state<Link>('starting');
     session = $state.raw<Session | null>(null);
     jobs = new SvelteMap<string, Job>();
     previews = new SvelteMap<string, Preview>();
-    /* The last preview of every picture of a job that has not ended, by "job/index". */
-    lastPreviews = new SvelteMap<string, string>();
     /* What a see job has written so far. */
     texts = new SvelteMap<string, string>();
     /* What the engine had to say about a job, for the user. */
     notes = new SvelteMap<string, string[]>();
-    /* Ids of jobs that are to go once their undo has run out; hidden everywhere. */
+    /* What was deleted here, by the id of the job or the key of the picture; hidden everywhere. */
     hidden = new SvelteMap<string, true>();
 
     private source: EventSource | null = null;
@@ -52,16 +63,17 @@ class Server {
     private sleeper: ReturnType<typeof setTimeout> | undefined;
     private listeners = new Set<(e: JobEvent) => void>();
     private arrivals = new Set<() => void>();
+    private lining: ReturnType<typeof setTimeout> | undefined;
 
-    queued = $derived([...this.jobs.values()].filter((j) => j.state === 'queued')
-        .sort((a, b) => (a.position ?? 1e9) - (b.position ?? 1e9) || a.created - b.created));
-    running = $derived([...this.jobs.values()].filter((j) => j.state === 'running'));
-    finished = $derived([...this.jobs.values()].filter((j) => j.finished !== null && !this.hidden.has(j.id))
-        .sort((a, b) => (b.finished ?? 0) - (a.finished ?? 0)));
+    queued = $derived.by(kept(() => [...this.jobs.values()].filter((j) => j.state === 'queued')
+        .sort((a, b) => (a.lane ?? '').localeCompare(b.lane ?? '') || (a.position ?? 1e9) - (b.position ?? 1e9) || a.created - b.created)));
+    running = $derived.by(kept(() => [...this.jobs.values()].filter((j) => j.state === 'running')));
+    finished = $derived.by(kept(() => [...this.jobs.values()].filter((j) => j.finished !== null && !this.hidden.has(j.id))
+        .sort((a, b) => (b.finished ?? 0) - (a.finished ?? 0))));
 
     /* The newest pictures, newest first. */
-    recent = $derived([...this.jobs.values()].filter((j) => !this.hidden.has(j.id)).flatMap(picturesOf)
-        .sort((a, b) => b.created - a.created || a.index - b.index));
+    recent = $derived.by(kept(() => [...this.jobs.values()].filter((j) => !this.hidden.has(j.id)).flatMap(picturesOf)
+        .filter((p) => !this.hidden.has(p.key)).sort((a, b) => b.created - a.created || a.index - b.index)));
 
     start(): void {
         onFailure((e) => {
@@ -96,6 +108,16 @@ class Server {
     /* Takes up a job that was just made, before its events arrive. */
     add(job: Job): void {
         if (!this.jobs.has(job.id)) this.jobs.set(job.id, job);
+    }
+
+    /* A job that was deleted is back, or one of its pictures. */
+    restored(job: Job): void {
+        this.jobs.set(job.id, { ...job, params: job.params ?? this.jobs.get(job.id)?.params ?? null });
+    }
+
+    /* Gives up the picture that is being drawn; the job goes on with the next one. */
+    async skip(id: string): Promise<void> {
+        this.merge((await call<{ job: Job }>('POST', `/v1/jobs/${id}/skip`)).job);
     }
 
     async cancel(id: string): Promise<void> {
@@ -226,7 +248,6 @@ class Server {
         this.jobs.set(job.id, next);
         if (job.finished === null) return;
         this.previews.delete(job.id);
-        for (const key of [...this.lastPreviews.keys()]) if (key.startsWith(job.id)) this.lastPreviews.delete(key);
     }
 
     private take(e: JobEvent): void {
@@ -238,12 +259,12 @@ class Server {
             // A job that begins (again, after a crash) writes its text from the start.
             if (e.type === 'started') this.texts.delete(e.job);
             // Those behind it move up; the server tells positions only when asked.
-            if (freed || e.type === 'started') this.moveUp();
+            if (freed || e.type === 'started') this.moveUp(e.state.lane);
+            else if (e.type === 'queued' && job && e.state.position !== job.position) this.lineUp();
         }
         if (e.type === 'progress' && job && job.finished === null && e.progress) {
             this.jobs.set(e.job, { ...job, state: 'running', progress: e.progress, left_ms: e.progress.left_ms });
         } else if (e.type === 'preview' && e.data) {
-            this.lastPreviews.set(`${e.job}/${e.image ?? 0}`, `data:${e.mime};base64,${e.data}`);
             this.previews.set(e.job, { image: e.image ?? 0, step: e.step ?? 0, url: `data:${e.mime};base64,${e.data}` });
         } else if (e.type === 'token') {
             this.texts.set(e.job, (this.texts.get(e.job) ?? '') + (e.text ?? ''));
@@ -263,10 +284,42 @@ class Server {
         for (const listener of this.listeners) listener(e);
     }
 
-    private moveUp(): void {
-        this.queued.forEach((job, i) => {
+    private moveUp(lane: string): void {
+        this.queued.filter((job) => job.lane === lane).forEach((job, i) => {
             if (job.position !== i) this.jobs.set(job.id, { ...job, position: i });
         });
+    }
+
+    /* Somebody moved a waiting job: the places of all others, a moment after the last of several moves. */
+    private lineUp(): void {
+        clearTimeout(this.lining);
+        this.lining = setTimeout(() => {
+            readAll<Job>('/v1/jobs?state=queued', 1000).then((list) => {
+                for (const job of list) this.merge(job);
+            }, () => undefined);
+        }, 150);
+    }
+
+    /* Moves a waiting job to another place of its lane; shown at once, taken back when the server refuses. */
+    async move(id: string, position: number): Promise<void> {
+        const job = this.jobs.get(id);
+        if (!job) return;
+        const before = this.queued.filter((j) => j.lane === job.lane);
+        const after = before.filter((j) => j.id !== id);
+        after.splice(Math.max(0, Math.min(after.length, position)), 0, job);
+        const place = (list: Job[]): void => list.forEach((j, i) => {
+            const now = this.jobs.get(j.id);
+            if (now?.state === 'queued') this.jobs.set(j.id, { ...now, position: i });
+        });
+        place(after);
+        try {
+            this.merge((await call<{ job: Job }>('PATCH', `/v1/jobs/${id}`, { body: { position: after.indexOf(job) } })).job);
+            this.lineUp();
+        } catch (e) {
+            place(before);
+            this.lineUp();
+            throw e;
+        }
     }
 
     private look(): void {

@@ -64,6 +64,8 @@ export interface Job {
     owner: string;
     parent: string | null;
     priority: number;
+    /* One job of each lane runs at a time: drawings, questions. */
+    lane: string;
     attempt: number;
     model: string;
     seed: number | null;
@@ -105,6 +107,8 @@ export interface Named {
     help?: string;
     bytes?: number;
     modified?: number;
+    lines?: number;
+    fits?: Fits;
     prompt?: string;
     negative_prompt?: string;
 }
@@ -113,10 +117,17 @@ export interface Model {
     id: string;
     created: number;
     kind: 'draw' | 'see';
+    title?: string;
+    family?: string;
     bytes: number;
     loaded: boolean;
     default: boolean;
+    /* Bytes: what it takes now, what it takes when it is open (an estimate). */
+    memory?: number;
+    need?: number | null;
+    fits?: Fits | null;
 }
+export type Fits = 'now' | 'after_unload' | 'no';
 
 export interface Session {
     auth: 'off' | 'key';
@@ -134,7 +145,8 @@ export interface SystemState {
     backend: string;
     cores: number;
     isa: string[];
-    memory: { total: number; available: number; rss: number; limit: number | null };
+    memory: { total: number; available: number; rss: number; limit: number | null; budget?: number; models?: number };
+    cpu?: { used_ms: number; cores: [number, number][] | null };
     queue: { queued: number; running: number; depth_limit: number; paused: boolean };
     model: { id: string; kind: string } | null;
     clients: { sse: number; ws: number };
@@ -144,6 +156,25 @@ export interface SystemState {
 export interface Page<T> {
     data: T[];
     next: string | null;
+}
+
+/* What a file is; `total` counts frames or pages. */
+export interface Media {
+    kind: 'picture' | 'clip' | 'document';
+    format: string;
+    total: number;
+    width: number;
+    height: number;
+    fps: number | null;
+    seconds: number | null;
+}
+
+export interface LogLine {
+    id: string;
+    time: number;
+    level: 'debug' | 'info' | 'warn' | 'error';
+    message: string;
+    fields: Record<string, unknown>;
 }
 
 export interface Recipe {

@@ -6,23 +6,24 @@ export interface Row {
     /* First and one past the last item; from === to for a heading. */
     from: number;
     to: number;
-    /* Text of a heading, else null. */
-    heading: string | null;
+    heading: boolean;
     top: number;
     height: number;
 }
 
-export function layout(headings: string[], columns: number, cell: number, headingHeight: number): Row[] {
+/* Times come newest first; a heading stands where the day changes. */
+export function layout(times: readonly number[], columns: number, cell: number, headingHeight: number): Row[] {
     const rows: Row[] = [];
     let top = 0;
-    for (let i = 0; i < headings.length;) {
-        const heading = headings[i] as string;
-        rows.push({ from: i, to: i, heading, top, height: headingHeight });
+    for (let i = 0; i < times.length;) {
+        rows.push({ from: i, to: i, heading: true, top, height: headingHeight });
         top += headingHeight;
-        let end = i;
-        while (end < headings.length && headings[end] === heading) end++;
+        // The ends of the day are asked of the calendar once, not for every picture.
+        const day = new Date(times[i] as number).setHours(0, 0, 0, 0);
+        let end = i + 1;
+        while (end < times.length && (times[end] as number) >= day) end++;
         for (; i < end; i = Math.min(end, i + columns)) {
-            rows.push({ from: i, to: Math.min(end, i + columns), heading: null, top, height: cell });
+            rows.push({ from: i, to: Math.min(end, i + columns), heading: false, top, height: cell });
             top += cell;
         }
     }
@@ -51,11 +52,26 @@ export function inView(rows: Row[], top: number, height: number, margin: number)
     return rows.slice(rowAt(rows, top - margin), rowAt(rows, top + height + margin) + 1);
 }
 
+const term = /\w+:"[^"]*"|"[^"]*"|\S+/g;
+
+/* The value of a filter in a search text, or ''. */
+export function filterOf(text: string, name: string): string {
+    const found = (text.match(term) ?? []).find((w) => w.startsWith(`${name}:`));
+    return found ? found.slice(name.length + 1).replaceAll('"', '') : '';
+}
+
+/* The search text with one filter set to a value, or without it. */
+export function withFilter(text: string, name: string, value: string): string {
+    const rest = (text.match(term) ?? []).filter((w) => !w.startsWith(`${name}:`));
+    const clean = value.replaceAll('"', '').trim();
+    return [...rest, ...(clean ? [`${name}:${/\s/.test(clean) ? `"${clean}"` : clean}`] : [])].join(' ');
+}
+
 /* "seed:42 model:x owl in snow" as the server's filters. Dates are days in the user's own time. */
 export function parseSearch(text: string): URLSearchParams {
     const filters = new URLSearchParams();
     const words: string[] = [];
-    for (const word of text.match(/\w+:"[^"]*"|"[^"]*"|\S+/g) ?? []) {
+    for (const word of text.match(term) ?? []) {
         const m = /^(seed|model|tag|from|to|kind):"?([^"]+)"?$/.exec(word);
         if (!m) {
             words.push(word.replaceAll('"', ''));
