@@ -23,14 +23,15 @@ static inline const char *golden_path(char *out, size_t size, const char *name) 
     return out;
 }
 
-/* "name=value;name=value" into a record of this kind. */
+/* "name=value;name=value" into a record of this kind; parted by spaces when there is no ';'. */
 static inline limn_params *params(limn_params_kind kind, const char *text) {
     limn_err err = {0};
     limn_params *p = NULL;
     char name[64], value[512];
     int n;
+    const char *row = strchr(text, ';') ? " %63[^= ]=%511[^;]%n" : " %63[^= ]=%511[^ ]%n";
     OK(limn_params_new(&p, kind, &err));
-    while (sscanf(text, " %63[^= ]=%511[^;]%n", name, value, &n) == 2) {
+    while (sscanf(text, row, name, value, &n) == 2) {
         OK(limn_params_set(p, name, value, LIMN_FROM_API, &err));
         text += n + (text[n] == ';');
     }
@@ -38,14 +39,14 @@ static inline limn_params *params(limn_params_kind kind, const char *text) {
 }
 
 /* A seer on a folder of tests/golden or an absolute path: f32 throughout, one thread. */
-static inline limn_seer *seer_on(const char *model, const char *options) {
+static inline limn_seer *seer_on(const char *name, const char *options) {
     limn_err err = {0};
     char path[512];
     limn_seer *s = NULL;
     limn_params *app = params(LIMN_PARAMS_APP, "cache_dir=none;threads=1"),
                 *see = params(LIMN_PARAMS_SEE, options);
-    if (model[0] != '/') model = golden_path(path, sizeof path, model);
-    OK(limn_params_set(see, "model", model, LIMN_FROM_API, &err));
+    if (name[0] != '/') name = golden_path(path, sizeof path, name);
+    OK(limn_params_set(see, "model", name, LIMN_FROM_API, &err));
     OK(limn_params_set(see, "precision", "exact", LIMN_FROM_API, &err));
     OK(limn_params_set(see, "cache_type", "f32", LIMN_FROM_API, &err));
     OK(limn_seer_new(&s, app, see, &err));

@@ -12,9 +12,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "image/image.h"
-#include "pipeline/see.h"
 #include "qwen3vl_test.h"
+#include "see_test.h"
 
 static const char *const moe_cases[] = {"text", "wide", "mixed"};
 enum { MOE_CASES = 3 };
@@ -160,27 +159,17 @@ static void test_others_are_not_read(void **state) {
 
 /* ---- whole models ---- */
 
-static limn_params *params(limn_params_kind kind, const char *const *pairs) {
-    limn_err err = {0};
-    limn_params *p = NULL;
-    GOLDEN_OK(limn_params_new(&p, kind, &err));
-    for (; pairs[0]; pairs += 2)
-        GOLDEN_OK(limn_params_set(p, pairs[0], pairs[1], LIMN_FROM_API, &err));
-    return p;
-}
-
 /* What a folder or file says to a picture and a question, 32 tokens. */
 static limn_answer *answer_of(const char *path, const char *precision) {
     limn_err err = {0};
     limn_seer *s = NULL;
     limn_image *im = NULL;
     limn_answer *a = NULL;
-    limn_params *app = params(LIMN_PARAMS_APP,
-                              (const char *[]){"cache_dir", "none", "threads", "2", NULL}),
+    limn_params *app = params(LIMN_PARAMS_APP, "cache_dir=none;threads=2"),
                 *see = params(LIMN_PARAMS_SEE,
-                              (const char *[]){"model", path, "precision", precision, "cache_type",
-                                               "f32", "max_tokens", "32", "logprobs", "0",
-                                               "temperature", "0", NULL});
+                              "cache_type=f32;max_tokens=32;logprobs=0;temperature=0");
+    GOLDEN_OK(limn_params_set(see, "model", path, LIMN_FROM_API, &err));
+    GOLDEN_OK(limn_params_set(see, "precision", precision, LIMN_FROM_API, &err));
     GOLDEN_OK(limn_image_new(&im, 96, 64, 3, &err));
     for (int i = 0; i < 96 * 64 * 3; i++) im->data[i] = (uint8_t)(i * 7 + i / 288 * 11);
     limn_message_part parts[] = {{.kind = LIMN_MESSAGE_IMAGE, .image = im},

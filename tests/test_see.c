@@ -14,58 +14,10 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "image/image.h"
-#include "pipeline/see.h"
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        limn_status st_ = (call);                                                                  \
-        if (st_ != LIMN_OK) fail_msg("%s: %s: %s", #call, limn_status_text(st_), err.text);        \
-    } while (0)
-
-static const char *golden(char *out, size_t size, const char *name) {
-    const char *dir = getenv("LIMN_GOLDEN_DIR");
-    snprintf(out, size, "%s/%s", dir ? dir : "tests/golden", name);
-    return out;
-}
-
-/* "name=value name=value" into a record of this kind. */
-static limn_params *params(limn_params_kind kind, const char *text) {
-    limn_err err = {0};
-    limn_params *p = NULL;
-    char name[64], value[512];
-    int n;
-    OK(limn_params_new(&p, kind, &err));
-    while (sscanf(text, " %63[^= ]=%511[^ ]%n", name, value, &n) == 2) {
-        OK(limn_params_set(p, name, value, LIMN_FROM_API, &err));
-        text += n;
-    }
-    return p;
-}
+#include "see_test.h"
 
 static limn_seer *seer_new(const char *options) {
-    limn_err err = {0};
-    char path[512];
-    limn_seer *s = NULL;
-    limn_params *app = params(LIMN_PARAMS_APP, "cache_dir=none threads=1"),
-                *see = params(LIMN_PARAMS_SEE, options);
-    OK(limn_params_set(see, "model", golden(path, sizeof path, "tiny_see"), LIMN_FROM_API, &err));
-    OK(limn_params_set(see, "precision", "exact", LIMN_FROM_API, &err));
-    OK(limn_params_set(see, "cache_type", "f32", LIMN_FROM_API, &err));
-    OK(limn_seer_new(&s, app, see, &err));
-    limn_params_free(&app);
-    limn_params_free(&see);
-    return s;
-}
-
-/* A picture that nobody has: a pattern of `seed`. */
-static limn_image *picture(int width, int height, int seed) {
-    limn_err err = {0};
-    limn_image *im;
-    OK(limn_image_new(&im, width, height, 3, &err));
-    for (int i = 0; i < width * height * 3; i++)
-        im->data[i] = (uint8_t)((i * (2 * seed + 3) + i / (width * 3) * 7 * seed) >> 2);
-    return im;
+    return seer_on("tiny_see", options);
 }
 
 /* One turn of a conversation: up to two pictures, then text. */
@@ -420,7 +372,7 @@ static void test_files(void **state) {
     (void)state;
     limn_err err = {0};
     char path[512];
-    golden(path, sizeof path, "image/plain.png");
+    golden_path(path, sizeof path, "image/plain.png");
     limn_seer *s = seer_new("");
     limn_image *im;
     limn_answer *a, *first = NULL;

@@ -192,10 +192,37 @@ static void test_memory_is_as_said(void **state) {
     limn_params_free(&see);
 }
 
+/* 200 pictures, each another, more than the picture cache holds: after the first 50 nothing grows.
+ */
+static void test_memory_is_flat(void **state) {
+    (void)state;
+    limn_err err = {0};
+    limn_seer *s = seer_on("tiny_see", "picture_cache=65536;context=256");
+    limn_params *see = params(LIMN_PARAMS_SEE, "max_tokens=3;temperature=0");
+    int64_t early = 0;
+    for (int i = 0; i < 200; i++) {
+        limn_image *im = picture(i % 3 ? 64 : 96, 64, 1000 + i);
+        limn_message_part parts[] = {{.kind = LIMN_MESSAGE_IMAGE, .image = im},
+                                     {.kind = LIMN_MESSAGE_TEXT, .text = "what is it?"}};
+        limn_message m = {.role = LIMN_ROLE_USER, .parts = parts, .n_parts = 2};
+        limn_talk t = {.messages = &m, .n_messages = 1};
+        limn_answer *a = NULL;
+        OK(limn_see(&a, s, &t, see, NULL, &err));
+        limn_answer_free(&a);
+        limn_image_free(&im);
+        if (i == 50) early = status_bytes("VmRSS:");
+    }
+    int64_t grown = status_bytes("VmRSS:") - early;
+    if (grown > 4 << 20) fail_msg("150 pictures took %lld kB more", (long long)grown / 1024);
+    limn_seer_free(&s);
+    limn_params_free(&see);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_is_as_said), /* first: its peak is its own */
         cmocka_unit_test(test_talks),
+        cmocka_unit_test(test_memory_is_flat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

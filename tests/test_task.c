@@ -13,14 +13,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "image/image.h"
 #include "pipeline/task.h"
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        limn_status st_ = (call);                                                                  \
-        if (st_ != LIMN_OK) fail_msg("%s: %s: %s", #call, limn_status_text(st_), err.text);        \
-    } while (0)
+#include "see_test.h"
 
 /* ---- parsers ---- */
 
@@ -195,41 +189,8 @@ static void test_tags_and_times(void **state) {
 
 /* ---- runs on the tiny model ---- */
 
-static limn_params *params(limn_params_kind kind, const char *text) {
-    limn_err err = {0};
-    limn_params *p = NULL;
-    char name[64], value[512];
-    int n;
-    OK(limn_params_new(&p, kind, &err));
-    while (sscanf(text, " %63[^= ]=%511[^;]%n", name, value, &n) == 2) {
-        OK(limn_params_set(p, name, value, LIMN_FROM_API, &err));
-        text += n + (text[n] == ';');
-    }
-    return p;
-}
-
 static limn_seer *seer_new(void) {
-    limn_err err = {0};
-    char path[512];
-    const char *dir = getenv("LIMN_GOLDEN_DIR");
-    limn_seer *s = NULL;
-    limn_params *app = params(LIMN_PARAMS_APP, "cache_dir=none;threads=1"),
-                *see = params(LIMN_PARAMS_SEE, "precision=exact");
-    snprintf(path, sizeof path, "%s/tiny_see", dir ? dir : "tests/golden");
-    OK(limn_params_set(see, "model", path, LIMN_FROM_API, &err));
-    OK(limn_seer_new(&s, app, see, &err));
-    limn_params_free(&app);
-    limn_params_free(&see);
-    return s;
-}
-
-static limn_image *picture(int width, int height, int seed) {
-    limn_err err = {0};
-    limn_image *im;
-    OK(limn_image_new(&im, width, height, 3, &err));
-    for (int i = 0; i < width * height * 3; i++)
-        im->data[i] = (uint8_t)((i * (2 * seed + 3) + i / (width * 3) * 7 * seed) >> 2);
-    return im;
+    return seer_on("tiny_see", "");
 }
 
 typedef struct ear {
