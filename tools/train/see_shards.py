@@ -29,13 +29,13 @@ STAGES = (
     (44, {"scene": .93, "line": .03, "clip": .03, "talk": .01}, .45, .7, (1,), ("3d",), 3),
     (62, {"scene": .89, "line": .03, "clip": .06, "table": .01, "talk": .01}, .4, .7, (1,), ("3d", "3d", "flat", "noto"), 3),
     (98, {"scene": .88, "line": .12}, .1, 1.0, (1,), ("3d", "3d", "flat", "noto"), 0),
-    (120, {"scene": .93, "clip": .06, "line": .01}, .25, 1.0, (1,), ("3d", "3d", "3d", "flat", "noto"), 5),
+    (120, {"scene": .98, "clip": .02}, .35, 1.0, (1,), ("3d", "3d", "3d", "flat", "noto"), 5),
 )
 LATE = 44          # from this minute on the second weight holds
 # How often each question is chosen, early and late.
 WEIGHTS = {
-    "name": (4, 2), "list": (.5, .3), "caption": (3, 1), "ground": (2, .3), "tint": (1, .5), "count": (1.5, 4), "yesno": (2, 4.5),
-    "place": (1, 2.5), "size": (.5, .4), "box": (.5, 1.3), "point": (.1, .3), "classify": (.5, .5), "moderate": (.2, .6),
+    "name": (4, 3), "list": (.5, .3), "caption": (3, 1.5), "ground": (2, .3), "tint": (1, .5), "count": (1.5, 4), "yesno": (2, 4.5),
+    "place": (1, 3), "size": (.5, .4), "box": (.5, 1.5), "point": (.1, .3), "classify": (.5, .5), "moderate": (.2, .6),
     "unknown": (.2, .1), "ocr": (3, 3), "spot": (.2, 1), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
     "table_json": (1, 1), "clip_move": (2, 2), "clip_when": (2, 2), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 2), "talk": (1, 1),
 }
