@@ -113,7 +113,7 @@ static void clip_make(const char *path, const clip_options *o) {
 }
 
 /* The number that a frame shows. */
-static int clip_number(const limn_image *im) {
+static inline int clip_number(const limn_image *im) {
     int number = 0;
     for (int b = 0; b < CLIP_BITS; b++) {
         int x = b * CLIP_BLOCK + CLIP_BLOCK / 2, y = CLIP_H / 4;

@@ -11,10 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
+#include "see_test.h" /* first: the next one needs pictures */
+
+#include "media_test.h"
 #include "pipeline/task.h"
-#include "see_test.h"
 
 /* ---- parsers ---- */
 
@@ -263,6 +266,44 @@ static void test_every_task(void **state) {
     for (int i = 0; i < 2; i++) limn_image_free(&im[i]);
 }
 
+/* A real clip through the tasks that take clips, and refused by one that takes pictures. */
+static void test_clip_files(void **state) {
+    (void)state;
+    limn_err err = {0};
+    static const char *const tasks[] = {"task=video;max_tokens=8", "task=events;max_tokens=40",
+                                        "task=follow;categories=ball;max_tokens=40",
+                                        "task=ask;prompt=what is it?;max_tokens=8"};
+    char path[] = "/tmp/limn-clip-XXXXXX.mp4";
+    int fd = mkstemps(path, 4);
+    assert_true(fd >= 0);
+    close(fd);
+    clip_options o = {.container = "mp4",
+                      .codec = AV_CODEC_ID_MPEG4,
+                      .pixels = AV_PIX_FMT_YUV420P,
+                      .frames = 12,
+                      .fps = 4,
+                      .gop = 6};
+    clip_make(path, &o);
+    limn_seer *s = seer_new();
+    limn_message_part file = {.kind = LIMN_MESSAGE_FILE, .path = path};
+    for (size_t i = 0; i < 4; i++) {
+        limn_params *see = params(LIMN_PARAMS_SEE, tasks[i]);
+        limn_sight *sight = NULL;
+        OK(limn_task_run(&sight, s, &file, 1, see, NULL, &err));
+        assert_true(sight->image_tokens > 0);
+        for (size_t k = 0; k < sight->n_findings; k++)
+            if (sight->findings[k].has_box) assert_true(sight->findings[k].box[2] <= CLIP_W);
+        limn_sight_free(&sight);
+        limn_params_free(&see);
+    }
+    limn_params *see = params(LIMN_PARAMS_SEE, "task=ocr");
+    limn_sight *sight = NULL;
+    assert_int_equal(limn_task_run(&sight, s, &file, 1, see, NULL, &err), LIMN_E_USAGE);
+    limn_params_free(&see);
+    limn_seer_free(&s);
+    unlink(path);
+}
+
 /* Scores: they sum to one, the best is chosen, and they are what greedy answers follow. */
 static void test_scores(void **state) {
     (void)state;
@@ -380,8 +421,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_boxes_are_read),  cmocka_unit_test(test_other_rows),
         cmocka_unit_test(test_hostile_answers), cmocka_unit_test(test_tags_and_times),
-        cmocka_unit_test(test_every_task),      cmocka_unit_test(test_scores),
-        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_drawing),
+        cmocka_unit_test(test_clip_files),      cmocka_unit_test(test_every_task),
+        cmocka_unit_test(test_scores),          cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_drawing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
