@@ -146,7 +146,8 @@ static void test_others_are_not_read(void **state) {
         limn_g_output(g, limn_g_mix(g, limn_g_experts(g, x, r, &w, v == 1), r), "y");
         GOLDEN_OK(limn_program_new(&p, b, &g, &err));
         float *l = limn_program_input(p, "logits", NULL);
-        for (int i = 0; i < LEN; i++) l[i * EXPERTS + 3] = 5; /* all take the last */
+        for (int i = 0; i < LEN * EXPERTS; i++) l[i] = i % EXPERTS == 3 ? 5 : 0; /* the last */
+        memset(limn_program_input(p, "x", NULL), 0, sizeof(float) * LEN * K);
         size_t others = (size_t)((char *)w.t.data + 3 * bytes - data) / page * page;
         assert_true(others >= page);
         assert_int_equal(mprotect(data, others, PROT_NONE), 0);
