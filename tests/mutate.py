@@ -52,7 +52,7 @@ MUTATIONS = [
      "*row = (int)(g->i / g->cols) + (int)(0 * (in + b + blocks));\n    *col = (int)(g->i % g->cols);", "qwen3vl"),
     ("tied embedding ignored", DECODER, "b->cfg->tied ? NULL : limn_nn_find", "limn_nn_find", "qwen3vl"),
     ("KV row taken for the rotary position", "src/pipeline/reader.c",
-     "int32_t at = r->marks[sequences[i]].position, pos[3]", "int32_t at = (int32_t)r->marks[sequences[i]].length, pos[3]", "see"),
+     "int32_t at = r->marks[sequences[i]].position, pos[3]", "int32_t at = (int32_t)r->marks[sequences[i]].length, pos[3]", "talks"),
     ("a prefix that ignores what a picture shows", "src/pipeline/see.c",
      "memcmp(&a->key, &b->key, sizeof a->key) == 0;", "true;", "see"),
     ("timestamp of the first frame only", TALK, "m->times[i] = (ta + tb) / 2;", "m->times[i] = ta;", "talks"),
