@@ -49,7 +49,7 @@ asan:
 	test -f build-asan/build.ninja || meson setup build-asan --buildtype=debugoptimized \
 	    -Db_sanitize=address,undefined -Db_ndebug=false
 	ninja -C build-asan -j $(JOBS)
-	ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$(CURDIR)/tools/lsan.supp \
+	ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$(CURDIR)/tools/lsan.supp:print_suppressions=0 LIMN_SANITIZED=asan \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    meson test -C build-asan --print-errorlogs --num-processes $(JOBS) --timeout-multiplier 5
 

@@ -351,7 +351,7 @@ static inline void prompt_push(prompt *p, const limn_decoder_config *cfg, limn_m
     size_t row = (size_t)p->width * sizeof(float);
     int32_t *pos = malloc((size_t)n * 12);
     for (int a = 0; a < 3; a++) {
-        memcpy(pos + a * n, p->pos + a * p->n, (size_t)p->n * 4);
+        if (p->n > 0) memcpy(pos + a * n, p->pos + a * p->n, (size_t)p->n * 4);
         pos[a * n + p->n] = p->next;
     }
     free(p->pos);

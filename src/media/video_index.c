@@ -52,7 +52,7 @@ limn_status limn_video_index_init(limn_video_index *x, AVFormatContext *file,
     if (rc != AVERROR_EOF || broken)
         return limn_fail(err, LIMN_E_FORMAT, "the video is cut off or damaged after frame %lld",
                          (long long)x->count);
-    if (x->timed) qsort(x->list, (size_t)x->count, sizeof *x->list, by_pts);
+    if (x->timed && x->count > 0) qsort(x->list, (size_t)x->count, sizeof *x->list, by_pts);
     for (int64_t i = 1; x->timed && i < x->count; i++)
         if (x->list[i].pts == x->list[i - 1].pts) x->timed = false;
     return LIMN_OK;

@@ -395,11 +395,12 @@ await suite.test('see: a question is answered in a stream and kept', page, async
     await page.getByPlaceholder('Ask about the picture').fill('And which colour has it?');
     await page.keyboard.press('Enter');
     await answer_(2);
-    const kept = await page.evaluate(() => new Promise((done) => {
+    const kept = () => page.evaluate(() => new Promise((done) => {
         const open = indexedDB.open('limn');
         open.onsuccess = () => { const all = open.result.transaction('chats').objectStore('chats').getAll(); all.onsuccess = () => done(all.result); };
     }));
-    const turn = kept.flatMap((c) => c.turns).find((x) => x.prompt === 'And which colour has it?');
+    let turn; // the page keeps it a moment after it is shown
+    await until('the turn kept', async () => (turn = (await kept()).flatMap((c) => c.turns).find((x) => x.prompt === 'And which colour has it?')) !== undefined);
     same(turn.body.messages.map((m) => m.role), ['user', 'assistant'], 'what was said before');
     await page.getByRole('button', { name: 'Find', exact: true }).click();
     await page.getByPlaceholder('What to find').fill('apple');
@@ -435,7 +436,8 @@ await suite.test('see: clips and PDF files are taken, shown and asked about', pa
 
 await suite.test('system: cores, what fits, the log as it is written', page, async () => {
     await to('system');
-    await until('the models', async () => (await page.locator('.models .fits').count()) > 0);
+    // What a model needs before it is loaded, what it uses after.
+    await until('the models', async () => /(needs|uses) [\d.]+ [MG]B/.test(await page.locator('.models').first().innerText()));
     await until('the cores', async () => (await page.locator('.cores i').count()) > 0);
     await page.click('[data-testid=logs-open]');
     await until('lines', async () => (await page.locator('[data-testid=logs] p').count()) > 3);
