@@ -627,7 +627,7 @@ static void test_zombie(void **state) {
 /* ---- restart ---- */
 static void test_restart(void **state) {
     char *dir = folder_make();
-    limn_queue *q = queue_open(dir, NULL, 5);
+    limn_queue *q = queue_open(dir, NULL, 50);
     limn_err err = {0};
     limn_submitted run, wait;
     assert_ok(err, draw(q, "{\"prompt\": \"stub:slow\", \"steps\": 100}", NULL, &run, &err));
@@ -659,7 +659,7 @@ static void test_restart(void **state) {
 
 static void test_drain(void **state) {
     char *dir = folder_make();
-    limn_queue *q = queue_open(dir, NULL, 5);
+    limn_queue *q = queue_open(dir, NULL, 50);
     limn_err err = {0};
     limn_submitted run, s;
     assert_ok(err, draw(q, "{\"prompt\": \"stub:slow\", \"steps\": 100}", NULL, &run, &err));
