@@ -627,7 +627,7 @@ static void test_zombie(void **state) {
 /* ---- restart ---- */
 static void test_restart(void **state) {
     char *dir = folder_make();
-    limn_queue *q = queue_open(dir, NULL, 50);
+    limn_queue *q = queue_open(dir, NULL, 5);
     limn_err err = {0};
     limn_submitted run, wait;
     assert_ok(err, draw(q, "{\"prompt\": \"stub:slow\", \"steps\": 100}", NULL, &run, &err));
@@ -659,7 +659,7 @@ static void test_restart(void **state) {
 
 static void test_drain(void **state) {
     char *dir = folder_make();
-    limn_queue *q = queue_open(dir, NULL, 50);
+    limn_queue *q = queue_open(dir, NULL, 5);
     limn_err err = {0};
     limn_submitted run, s;
     assert_ok(err, draw(q, "{\"prompt\": \"stub:slow\", \"steps\": 100}", NULL, &run, &err));
@@ -670,6 +670,53 @@ static void test_drain(void **state) {
     assert_int_equal(limn_queue_ready(q, &err), LIMN_E_UNAVAILABLE);
     limn_queue_close(&q);
     folder_remove(dir);
+}
+
+/* ---- a job that others see running before the queue has noted it ---- */
+static limn_store_ops late_ops;
+static const limn_store_ops *real_ops;
+
+static limn_status late_commit(limn_store *s, limn_err *err) {
+    limn_status st = real_ops->commit(s, err);
+    sleep_ms(100);
+    return st;
+}
+
+static limn_queue *late_queue(const char *dir) {
+    limn_err err = {0};
+    limn_store *store;
+    limn_artifacts *artifacts;
+    limn_runner *runner;
+    limn_queue *q;
+    limn_stub_options so = {.step_ms = 5, .misbehave = true, .picture_side = 8};
+    assert_ok(err, limn_queue_files_open(&store, &artifacts, dir, &err));
+    real_ops = store->ops;
+    late_ops = *real_ops;
+    late_ops.commit = late_commit;
+    store->ops = &late_ops;
+    assert_ok(err, limn_runner_stub_new(&runner, &so, &err));
+    assert_ok(err, limn_queue_open(&q, store, artifacts, runner, NULL, &err));
+    return q;
+}
+
+static void test_stop_while_taking(void **state) {
+    limn_err err = {0};
+    for (int drains = 0; drains < 2; drains++) {
+        char *dir = folder_make();
+        limn_queue *q = late_queue(dir);
+        limn_submitted run;
+        assert_ok(err, draw(q, "{\"prompt\": \"stub:slow\", \"steps\": 100}", NULL, &run, &err));
+        while (state_of(q, run.id) != LIMN_JOB_RUNNING) sleep_ms(1);
+        if (drains) {
+            assert_false(limn_queue_drain(q, 30));
+            assert_int_equal(state_of(q, run.id), LIMN_JOB_QUEUED);
+        }
+        limn_queue_close(&q); /* without stopping it this takes 50 seconds */
+        q = queue_open(dir, &(limn_queue_options){.paused = true}, 0);
+        assert_int_equal(state_of(q, run.id), LIMN_JOB_QUEUED);
+        limn_queue_close(&q);
+        folder_remove(dir);
+    }
 }
 
 /* One folder, one server. */
@@ -760,17 +807,29 @@ static void test_no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_draw),           cmocka_unit_test(test_seed_is_fixed),
-        cmocka_unit_test(test_failures),       cmocka_unit_test(test_order),
-        cmocka_unit_test(test_room),           cmocka_unit_test(test_flood),
-        cmocka_unit_test(test_keys),           cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_cancel_waiting), cmocka_unit_test(test_owners),
-        cmocka_unit_test(test_search),         cmocka_unit_test(test_paging),
-        cmocka_unit_test(test_remove),         cmocka_unit_test(test_retention),
-        cmocka_unit_test(test_clock_jump),     cmocka_unit_test(test_uploads),
-        cmocka_unit_test(test_grid),           cmocka_unit_test(test_zombie),
-        cmocka_unit_test(test_restart),        cmocka_unit_test(test_drain),
-        cmocka_unit_test(test_second_process), cmocka_unit_test(test_no_room_for_files),
+        cmocka_unit_test(test_draw),
+        cmocka_unit_test(test_seed_is_fixed),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_flood),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_waiting),
+        cmocka_unit_test(test_owners),
+        cmocka_unit_test(test_search),
+        cmocka_unit_test(test_paging),
+        cmocka_unit_test(test_remove),
+        cmocka_unit_test(test_retention),
+        cmocka_unit_test(test_clock_jump),
+        cmocka_unit_test(test_uploads),
+        cmocka_unit_test(test_grid),
+        cmocka_unit_test(test_zombie),
+        cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_stop_while_taking),
+        cmocka_unit_test(test_second_process),
+        cmocka_unit_test(test_no_room_for_files),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -238,10 +238,7 @@ limn_status limn_queue_open_dir(limn_queue **out, const char *dir, limn_runner *
 /* ---- closing ---- */
 /* Running jobs stop within one operation and wait again. `lock` held. */
 static void stop_runs(limn_queue *q) {
-    for (limn_run *r = q->runs; r; r = r->next) {
-        r->requeue = true;
-        limn_cancel_set(r->cancel);
-    }
+    for (limn_run *r = q->runs; r; r = r->next) queue_stop_run(r);
 }
 
 static void stop_threads(limn_queue *q) {
@@ -275,6 +272,11 @@ void limn_queue_close(limn_queue **queue) {
     *queue = NULL;
 }
 
+/* With the lock. */
+static bool is_busy(const limn_queue *q) {
+    return q->runs || q->claiming > 0;
+}
+
 bool limn_queue_drain(limn_queue *q, int timeout_ms) {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -287,10 +289,10 @@ bool limn_queue_drain(limn_queue *q, int timeout_ms) {
     pthread_mutex_lock(&q->lock);
     q->draining = true;
     int rc = 0;
-    while (q->runs && rc == 0) rc = pthread_cond_timedwait(&q->idle, &q->lock, &until);
-    bool quiet = q->runs == NULL;
-    stop_runs(q);
-    while (q->runs && q->n_workers > 0) pthread_cond_wait(&q->idle, &q->lock);
+    while (is_busy(q) && rc == 0) rc = pthread_cond_timedwait(&q->idle, &q->lock, &until);
+    bool quiet = !is_busy(q);
+    for (stop_runs(q); is_busy(q) && q->n_workers > 0; stop_runs(q))
+        pthread_cond_wait(&q->idle, &q->lock);
     pthread_mutex_unlock(&q->lock);
     return quiet;
 }

@@ -112,6 +112,8 @@ struct limn_run {
 void *queue_worker_main(void *queue);
 /* `lock` held; NULL when it does not run here. */
 limn_run *queue_find_run(limn_queue *q, const char *id);
+/* With the lock: the run stops at the next operation and its job waits again. */
+void queue_stop_run(limn_run *r);
 void queue_post_state(limn_queue *q, const limn_job *job, limn_job_state state, limn_status error,
                       int64_t epoch);
 
@@ -134,7 +136,7 @@ struct limn_queue {
 
     pthread_mutex_t lock;
     pthread_cond_t work;                 /* for workers: something waits, or the end */
-    pthread_cond_t idle;                 /* for drain: a run ended */
+    pthread_cond_t idle;                 /* for drain: a run ended, or a job was taken */
     pthread_cond_t asked;                /* for the writer: a request, or the end */
     uint64_t work_count[LIMN_JOB_LANES]; /* changes whenever a lane has something to do */
     write_request *first, *last;
@@ -142,6 +144,7 @@ struct limn_queue {
     line line[LIMN_JOB_LANES];
     int reserved; /* places of submits that are being written */
     limn_run *runs;
+    int claiming; /* jobs that are "running" in the store, or soon will be, but not yet in `runs` */
     int passed_over[LIMN_JOB_LANES]; /* claims in a row that passed over an older job */
     limn_queue_stats stats;
 

@@ -19,6 +19,11 @@ limn_run *queue_find_run(limn_queue *q, const char *id) {
     return NULL;
 }
 
+void queue_stop_run(limn_run *r) {
+    r->requeue = true;
+    limn_cancel_set(r->cancel);
+}
+
 static void run_free(limn_run **run) {
     limn_run *r = *run;
     if (!r) return;
@@ -63,6 +68,7 @@ typedef struct taking {
     char model[256];
     limn_job_lane lane;
     bool passed;
+    bool claiming; /* counted in the queue's `claiming` */
 } taking;
 
 static limn_status take_job(limn_queue *q, void *arg, limn_err *err) {
@@ -74,29 +80,43 @@ static limn_status take_job(limn_queue *q, void *arg, limn_err *err) {
                         .reach = AFFINITY_REACH};
     pthread_mutex_lock(&q->lock);
     if (t->model[0] && q->passed_over[t->lane] < AFFINITY_TURNS) c.model = t->model;
-    bool stop = q->paused || q->draining || q->stop_workers;
+    t->claiming = !q->paused && !q->draining && !q->stop_workers;
+    q->claiming += t->claiming;
     pthread_mutex_unlock(&q->lock);
-    if (stop) return limn_fail(err, LIMN_E_NOT_FOUND, "the queue is paused");
+    if (!t->claiming) return limn_fail(err, LIMN_E_NOT_FOUND, "the queue is paused");
     limn_status st = q->store->ops->claim(q->store, &t->run->job, &c, err);
     t->passed = c.passed;
     return st;
 }
 
-static void took_job(limn_queue *q, void *arg, limn_status st) {
-    taking *t = arg;
-    if (st != LIMN_OK) return;
+/* With the lock. Others saw the job running since the commit: who stopped all runs meanwhile (the
+ * queue closes) meant this one too. */
+static void add_run(limn_queue *q, taking *t) {
     limn_run *r = t->run;
-    r->began = queue_seconds(q);
-    r->deadline = r->began + q->opt.lease_ms * 1e-3;
-    r->images = r->job->images;
-    pthread_mutex_lock(&q->lock);
     line_remove(&q->line[t->lane], r->job->id);
     q->passed_over[t->lane] = t->passed ? q->passed_over[t->lane] + 1 : 0;
     r->next = q->runs;
     q->runs = r;
     q->stats.busy++;
     q->stats.lane_busy[t->lane]++;
+    if (q->stop_workers) queue_stop_run(r);
+}
+
+static void took_job(limn_queue *q, void *arg, limn_status st) {
+    taking *t = arg;
+    limn_run *r = t->run;
+    if (st == LIMN_OK) {
+        r->began = queue_seconds(q);
+        r->deadline = r->began + q->opt.lease_ms * 1e-3;
+        r->images = r->job->images;
+    }
+    pthread_mutex_lock(&q->lock);
+    if (st == LIMN_OK) add_run(q, t);
+    q->claiming -= t->claiming;
+    t->claiming = false;
+    pthread_cond_broadcast(&q->idle);
     pthread_mutex_unlock(&q->lock);
+    if (st != LIMN_OK) return;
     queue_post_state(q, r->job, LIMN_JOB_RUNNING, LIMN_OK, r->job->epoch);
 }
 
