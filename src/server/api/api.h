@@ -25,10 +25,6 @@ enum { LIMN_PICTURE_REF_MAX = 80 }; /* "artifact:<sha>" and a NUL */
 /* Stores bytes as an upload of the request's owner. */
 limn_status limn_picture_keep(limn_http_req *rq, limn_artifact *out, const void *data, size_t size,
                               limn_err *err);
-/* A picture reference of a request into "artifact:<sha>": an artifact that the owner may see, a
- * data: URI, or, with `raw`, bare base64. URLs and paths are E_VALUE. `where` names the member. */
-limn_status limn_picture_take(limn_http_req *rq, char out[LIMN_PICTURE_REF_MAX], const char *ref,
-                              bool raw, const char *where, limn_err *err);
 /* base64 (white space allowed, padding optional) into bytes from limn_mem_*. */
 limn_status limn_base64_read(void **out, size_t *size, const char *text, size_t len, limn_err *err);
 /* From limn_mem_*; NULL when out of memory. */
@@ -55,9 +51,13 @@ typedef struct limn_media_ref {
     char text[LIMN_PICTURE_REF_MAX];
     const char *part; /* "image", "video", "document" */
 } limn_media_ref;
-/* As limn_picture_take, for files of any kind. */
+/* A reference of a request into "artifact:<sha>": an artifact that the owner may see, a
+ * data: URI, or, with `raw`, bare base64. URLs and paths are E_VALUE. `where` names the member. */
 limn_status limn_media_take(limn_http_req *rq, limn_media_ref *out, const char *ref, bool raw,
                             const char *where, limn_err *err);
+/* The same for pictures only. */
+limn_status limn_picture_take(limn_http_req *rq, char out[LIMN_PICTURE_REF_MAX], const char *ref,
+                              bool raw, const char *where, limn_err *err);
 
 /* ---- submit.c ---- */
 

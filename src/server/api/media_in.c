@@ -127,29 +127,51 @@ static limn_status take_known(limn_http_req *rq, limn_media_ref *out, const char
     return LIMN_OK;
 }
 
-limn_status limn_media_take(limn_http_req *rq, limn_media_ref *out, const char *ref, bool raw,
-                            const char *where, limn_err *err) {
-    limn_artifact a = {0};
+typedef limn_status keep_fn(limn_http_req *rq, limn_artifact *out, const void *data, size_t size,
+                            limn_err *err);
+/* What a kind of reference takes, and its words in errors, which clients of A1111 look for. */
+typedef struct ref_reader {
+    keep_fn *keep;
+    const char *plural, *invalid; /* "remote ... are disabled"; before the reason, or NULL */
+} ref_reader;
+
+static limn_status keep_any(limn_http_req *rq, limn_artifact *out, const void *data, size_t size,
+                            limn_err *err) {
     limn_media_facts facts;
-    limn_err why = {0};
-    void *data = NULL;
-    size_t size = 0;
-    const char *base64 = raw ? ref : NULL;
-    *out = (limn_media_ref){0};
-    if (strncmp(ref, "artifact:", 9) == 0) return take_known(rq, out, ref + 9, where, err);
+    return limn_media_keep(rq, out, &facts, data, size, err);
+}
+
+/* The base64 of `ref`, or NULL with an error. */
+static const char *base64_of(const ref_reader *r, const char *ref, bool raw, const char *where,
+                             limn_err *err) {
     if (strncasecmp(ref, "data:", 5) == 0) {
         const char *comma = strchr(ref, ',');
         size_t n = comma ? (size_t)(comma - ref) : 0;
-        if (!comma || n > 256 || n < 7 || strncasecmp(comma - 7, ";base64", 7) != 0)
-            return limn_fail(err, LIMN_E_VALUE, "%s: a data: URI must be in base64", where);
-        base64 = comma + 1;
+        if (comma && n <= 256 && n >= 7 && strncasecmp(comma - 7, ";base64", 7) == 0)
+            return comma + 1;
+        limn_fail(err, LIMN_E_VALUE, "%s: a data: URI must be in base64", where);
     } else if (strstr(ref, "://")) {
-        return limn_fail(err, LIMN_E_VALUE, "%s: remote files are disabled", where);
+        limn_fail(err, LIMN_E_VALUE, "%s: remote %s are disabled", where, r->plural);
+    } else if (!raw) {
+        limn_fail(err, LIMN_E_VALUE, "%s: must be artifact:<id> or a data: URI", where);
+    } else {
+        return ref;
     }
-    if (!base64)
-        return limn_fail(err, LIMN_E_VALUE, "%s: must be artifact:<id> or a data: URI", where);
+    return NULL;
+}
+
+static limn_status take(const ref_reader *r, limn_http_req *rq, limn_media_ref *out,
+                        const char *ref, bool raw, const char *where, limn_err *err) {
+    limn_artifact a = {0};
+    limn_err why = {0};
+    void *data = NULL;
+    size_t size = 0;
+    *out = (limn_media_ref){0};
+    if (strncmp(ref, "artifact:", 9) == 0) return take_known(rq, out, ref + 9, where, err);
+    const char *base64 = base64_of(r, ref, raw, where, err);
+    if (!base64) return LIMN_E_VALUE;
     limn_status st = limn_base64_read(&data, &size, base64, strlen(base64), &why);
-    if (st == LIMN_OK) st = limn_media_keep(rq, &a, &facts, data, size, &why);
+    if (st == LIMN_OK) st = r->keep(rq, &a, data, size, &why);
     limn_mem_free(data);
     if (st == LIMN_OK) {
         snprintf(out->text, sizeof out->text, "artifact:%s", a.sha);
@@ -157,6 +179,22 @@ limn_status limn_media_take(limn_http_req *rq, limn_media_ref *out, const char *
     }
     limn_artifact_deinit(&a);
     if (st == LIMN_E_FORMAT || st == LIMN_E_LIMIT)
-        return limn_fail(err, LIMN_E_VALUE, "%s: %s", where, why.text);
+        return r->invalid ? limn_fail(err, LIMN_E_VALUE, "%s: %s (%s)", where, r->invalid, why.text)
+                          : limn_fail(err, LIMN_E_VALUE, "%s: %s", where, why.text);
     return st == LIMN_OK ? LIMN_OK : limn_fail(err, st, "%s: %s", where, why.text);
+}
+
+limn_status limn_media_take(limn_http_req *rq, limn_media_ref *out, const char *ref, bool raw,
+                            const char *where, limn_err *err) {
+    static const ref_reader any = {keep_any, "files", NULL};
+    return take(&any, rq, out, ref, raw, where, err);
+}
+
+limn_status limn_picture_take(limn_http_req *rq, char out[LIMN_PICTURE_REF_MAX], const char *ref,
+                              bool raw, const char *where, limn_err *err) {
+    static const ref_reader pictures = {limn_picture_keep, "images", "Invalid encoded image"};
+    limn_media_ref kept;
+    limn_status st = take(&pictures, rq, &kept, ref, raw, where, err);
+    memcpy(out, kept.text, sizeof kept.text);
+    return st;
 }

@@ -42,7 +42,7 @@ void openai_fail(limn_http_req *rq, const limn_err *err);
 void openai_sse(limn_buf *out, const char *event, json_t *data);
 /* The error object of a job that did not succeed, for an answer or inside a stream. */
 json_t *openai_job_error(const limn_job *job);
-/* The same as an answer. */
+/* The same as an answer; job NULL: it was deleted meanwhile. */
 void openai_fail_job(limn_http_req *rq, const limn_job *job);
 /* "system_fingerprint": the program that answered. */
 json_t *openai_fingerprint(void);

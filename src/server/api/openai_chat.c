@@ -74,10 +74,7 @@ static void chat_done(limn_http_req *rq, limn_job *job, bool ended) {
     chat *c = rq->data;
     if (!job || !ended || job->state != LIMN_JOB_SUCCEEDED) {
         cancel_rest(rq, c);
-        if (job)
-            openai_fail_job(rq, job);
-        else
-            limn_http_fail(rq, LIMN_HTTP_NO_JOB, NULL, "the job is gone");
+        openai_fail_job(rq, job);
         return;
     }
     json_t *result = json_loads(job->result ? job->result : "{}", 0, NULL);

@@ -232,10 +232,7 @@ static void reply_pictures(limn_http_req *rq, limn_job *job, bool ended) {
     json_t *list = json_array();
     if (!job || !ended || job->state != LIMN_JOB_SUCCEEDED) {
         json_decref(list);
-        if (job)
-            openai_fail_job(rq, job);
-        else
-            limn_http_fail(rq, LIMN_HTTP_NO_JOB, NULL, "the job is gone");
+        openai_fail_job(rq, job);
         return;
     }
     for (int i = 0; i < job->n_artifacts; i++) {

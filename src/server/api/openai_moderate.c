@@ -339,10 +339,7 @@ static void one_done(limn_http_req *rq, limn_job *job, bool ended) {
     const judged *item = &m->items[m->done];
     if (!job || !ended || job->state != LIMN_JOB_SUCCEEDED) {
         cancel_rest(rq, m, m->done + 1);
-        if (job)
-            openai_fail_job(rq, job);
-        else
-            limn_http_fail(rq, LIMN_HTTP_NO_JOB, NULL, "the job is gone");
+        openai_fail_job(rq, job);
         return;
     }
     json_t *result = json_loads(job->result ? job->result : "{}", 0, NULL);

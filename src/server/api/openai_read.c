@@ -91,7 +91,10 @@ json_t *openai_job_error(const limn_job *job) {
 }
 
 void openai_fail_job(limn_http_req *rq, const limn_job *job) {
-    limn_http_fail(rq, job_code(job), NULL, "%s", job_message(job));
+    if (!job)
+        limn_http_fail(rq, LIMN_HTTP_NO_JOB, NULL, "the job is gone");
+    else
+        limn_http_fail(rq, job_code(job), NULL, "%s", job_message(job));
 }
 
 const char *openai_model_name(limn_http_req *rq, const json_t *body) {

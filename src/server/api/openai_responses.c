@@ -140,9 +140,7 @@ static json_t *response_json(const limn_job *job, const char *model) {
 
 static void reply_job(limn_http_req *rq, limn_job *job, bool ended) {
     (void)ended;
-    if (!job) {
-        limn_http_fail(rq, LIMN_HTTP_NO_JOB, NULL, "the job is gone");
-    } else if (job->state == LIMN_JOB_FAILED || job->state == LIMN_JOB_CANCELLED) {
+    if (!job || job->state == LIMN_JOB_FAILED || job->state == LIMN_JOB_CANCELLED) {
         openai_fail_job(rq, job);
     } else {
         const char *model = rq->json ? openai_model_name(rq, rq->json) : job->model;
