@@ -10,14 +10,10 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "kernel_tables.h"
+#include "kernel_pools.h"
 #include "kernels/gemm_run.h"
 #include "kernels/matmul.h"
 #include "tensor/quantise.h"
-
-static kernel_table tables[TABLES_MAX];
-static int n_tables;
-static limn_pool *pools[2];
 
 typedef struct mm_case {
     int m, n, k;
@@ -523,20 +519,6 @@ static void test_errors(void **state) {
     limn_packed_free(&p);
 }
 
-static int setup(void **state) {
-    (void)state;
-    n_tables = kernel_tables_fill(tables);
-    return limn_pool_new(&pools[0], 2, NULL) != LIMN_OK ||
-           limn_pool_new(&pools[1], 3, NULL) != LIMN_OK;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    limn_pool_free(&pools[0]);
-    limn_pool_free(&pools[1]);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ragged),
@@ -548,5 +530,5 @@ int main(void) {
         cmocka_unit_test(test_view),
         cmocka_unit_test(test_errors),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, pools_setup, pools_teardown);
 }

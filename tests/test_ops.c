@@ -144,21 +144,25 @@ static void case_tile(fixture *f, int v) {
     limn_g_output(f->g, limn_g_unary(f->g, n, LIMN_ACT_SILU), "y");
 }
 
+/* Attention over caches of 200 rows that two sequences have written to; `span` says which rows. */
+static void add_cached(fixture *f, int v, limn_dtype type, int64_t len, limn_node *span) {
+    int heads = 4, kv = v % 2 ? 2 : 1;
+    int64_t dim = 32;
+    limn_node *x = input(f, "x", LIMN_SHAPE(2, len, kv * dim));
+    limn_shape s = LIMN_SHAPE(2, 200, kv * dim);
+    limn_node *k =
+        limn_g_store(f->g, limn_g_state(f->g, "k", type, s), limn_g_affine(f->g, x, 0.5f, 0), span);
+    limn_node *w = limn_g_store(f->g, limn_g_state(f->g, "v", type, s), x, span);
+    limn_node *q = input(f, "q", LIMN_SHAPE(2, len, heads * dim));
+    limn_attr a = {.heads = heads, .kv_heads = kv};
+    limn_g_output(f->g, limn_g_cached_attention(f->g, q, k, w, span, &a), "y");
+}
+
 /* Two sequences of different length, in a cache of each type; the last chunk is not full. */
 static void case_cache(fixture *f, int v) {
     static const limn_dtype types[] = {LIMN_F32, LIMN_F16, LIMN_BF16, LIMN_Q8_0, LIMN_F16};
     static const int64_t len[] = {5, 1, 3, 40, 130};
-    int heads = 4, kv = v % 2 ? 2 : 1;
-    int64_t dim = 32, rows = 200;
-    limn_node *x = input(f, "x", LIMN_SHAPE(2, len[v], kv * dim));
-    limn_node *span = limn_g_input(f->g, "span", LIMN_I32, LIMN_SHAPE(2, 2));
-    limn_shape s = LIMN_SHAPE(2, rows, kv * dim);
-    limn_node *k = limn_g_store(f->g, limn_g_state(f->g, "k", types[v], s),
-                                limn_g_affine(f->g, x, 0.5f, 0), span);
-    limn_node *w = limn_g_store(f->g, limn_g_state(f->g, "v", types[v], s), x, span);
-    limn_node *q = input(f, "q", LIMN_SHAPE(2, len[v], heads * dim));
-    limn_attr a = {.heads = heads, .kv_heads = kv};
-    limn_g_output(f->g, limn_g_cached_attention(f->g, q, k, w, span, &a), "y");
+    add_cached(f, v, types[v], len[v], limn_g_input(f->g, "span", LIMN_I32, LIMN_SHAPE(2, 2)));
 }
 
 /* The same numbers in another type. */
@@ -198,17 +202,8 @@ static void case_experts(fixture *f, int v) {
 static void case_branches(fixture *f, int v) {
     static const limn_dtype types[] = {LIMN_F32, LIMN_F16, LIMN_BF16, LIMN_Q8_0, LIMN_F32};
     static const int64_t len[] = {5, 1, 3, 32, 12};
-    int heads = 4, kv = v % 2 ? 2 : 1;
-    int64_t dim = 32, rows = 200;
-    limn_node *x = input(f, "x", LIMN_SHAPE(2, len[v], kv * dim));
-    limn_node *span = limn_g_input(f->g, "branches", LIMN_I32, LIMN_SHAPE(2, 2 + len[v]));
-    limn_shape s = LIMN_SHAPE(2, rows, kv * dim);
-    limn_node *k = limn_g_store(f->g, limn_g_state(f->g, "k", types[v], s),
-                                limn_g_affine(f->g, x, 0.5f, 0), span);
-    limn_node *w = limn_g_store(f->g, limn_g_state(f->g, "v", types[v], s), x, span);
-    limn_node *q = input(f, "q", LIMN_SHAPE(2, len[v], heads * dim));
-    limn_attr a = {.heads = heads, .kv_heads = kv};
-    limn_g_output(f->g, limn_g_cached_attention(f->g, q, k, w, span, &a), "y");
+    add_cached(f, v, types[v], len[v],
+               limn_g_input(f->g, "branches", LIMN_I32, LIMN_SHAPE(2, 2 + len[v])));
 }
 
 typedef struct case_row {

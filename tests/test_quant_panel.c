@@ -11,14 +11,10 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "kernel_tables.h"
+#include "kernel_pools.h"
 #include "kernels/matmul.h"
 #include "kernels/quant_panel.h"
 #include "tensor/quantise.h"
-
-static kernel_table tables[TABLES_MAX];
-static int n_tables;
-static limn_pool *pools[2];
 
 static const limn_dtype types[] = {LIMN_Q8_0, LIMN_Q4_0, LIMN_Q4_K, LIMN_Q5_K, LIMN_Q6_K};
 enum { TYPES = sizeof types / sizeof *types };
@@ -255,25 +251,11 @@ static void test_quantise(void **state) {
     }
 }
 
-static int setup(void **state) {
-    (void)state;
-    n_tables = kernel_tables_fill(tables);
-    return limn_pool_new(&pools[0], 2, NULL) != LIMN_OK ||
-           limn_pool_new(&pools[1], 3, NULL) != LIMN_OK;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    limn_pool_free(&pools[0]);
-    limn_pool_free(&pools[1]);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quantise), cmocka_unit_test(test_every_height),
         cmocka_unit_test(test_ragged),   cmocka_unit_test(test_large),
         cmocka_unit_test(test_extremes),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, pools_setup, pools_teardown);
 }
