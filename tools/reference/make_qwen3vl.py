@@ -260,33 +260,34 @@ def run_case(model, name, dtype):
     return out, pos[:, 0], int(delta[0, 0]), tokens, margin
 
 
+def golden_case(model, name, io):
+    """Runs a case in both precisions and keeps its inputs and integers; returns its float64
+    stages, their distance from float32, and the least margin between two best tokens."""
+    results = {}
+    for dtype in (torch.float32, torch.float64):
+        model.to(dtype)
+        results[dtype] = run_case(model, name, dtype)
+    model.to(torch.float32)
+    (f32, _, _, tok32, _), (f64, pos, delta, tokens, margin) = results[torch.float32], results[torch.float64]
+    assert tok32 == tokens, name
+    ids, _, media = make_inputs(name)
+    io[f"{name}/ids"] = ids[0].int()
+    io[f"{name}/position_ids"] = pos.int()
+    io[f"{name}/delta"] = torch.tensor([delta], dtype=torch.int32)
+    io[f"{name}/tokens"] = torch.tensor(tokens, dtype=torch.int32)
+    for i, (kind, frames, grid) in enumerate(media):
+        io[f"{name}/media.{i}/pixels"] = frames
+        io[f"{name}/media.{i}/grid"] = torch.tensor((kind,) + grid, dtype=torch.int32)
+    return f64, max(rel_err(f32[k], f64[k]) for k in f64), margin
 
 
 def make_vl(out_dir):
     model = build()
     io, worst, least = {}, 0.0, 1e30
     for name in CASES:
-        results = {}
-        for dtype in (torch.float32, torch.float64):
-            model.to(dtype)
-            results[dtype] = run_case(model, name, dtype)
-        model.to(torch.float32)
-        (f32, _, _, tok32, _), (f64, pos, delta, tokens, margin) = (
-            results[torch.float32],
-            results[torch.float64],
-        )
-        assert tok32 == tokens, name
-        worst = max([worst] + [rel_err(f32[k], f64[k]) for k in f64])
-        least = min(least, margin)
-        ids, kinds, media = make_inputs(name)
-        io[f"{name}/ids"] = ids[0].int()
-        io[f"{name}/kinds"] = kinds[0].to(torch.uint8)
-        io[f"{name}/position_ids"] = pos.int()
-        io[f"{name}/delta"] = torch.tensor([delta], dtype=torch.int32)
-        io[f"{name}/tokens"] = torch.tensor(tokens, dtype=torch.int32)
-        for i, (kind, frames, grid) in enumerate(media):
-            io[f"{name}/media.{i}/pixels"] = frames
-            io[f"{name}/media.{i}/grid"] = torch.tensor((kind,) + grid, dtype=torch.int32)
+        f64, distance, margin = golden_case(model, name, io)
+        worst, least = max(worst, distance), min(least, margin)
+        io[f"{name}/kinds"] = make_inputs(name)[1][0].to(torch.uint8)
         for k, v in f64.items():
             if k == "logits":
                 v = v if name in ("text", "square") else v[-1:]
@@ -358,23 +359,8 @@ def make_moe(out_dir):
     check_hub_state(model)
     io, worst, least = {}, 0.0, 1e30
     for name in MOE_CASES:
-        results = {}
-        for dtype in (torch.float32, torch.float64):
-            model.to(dtype)
-            results[dtype] = run_case(model, name, dtype)
-        model.to(torch.float32)
-        (f32, _, _, tok32, _), (f64, pos, delta, tokens, margin) = results[torch.float32], results[torch.float64]
-        assert tok32 == tokens, name
-        worst = max([worst] + [rel_err(f32[k], f64[k]) for k in f64])
-        least = min(least, margin)
-        ids, _, media = make_inputs(name)
-        io[f"{name}/ids"] = ids[0].int()
-        io[f"{name}/position_ids"] = pos.int()
-        io[f"{name}/delta"] = torch.tensor([delta], dtype=torch.int32)
-        io[f"{name}/tokens"] = torch.tensor(tokens, dtype=torch.int32)
-        for i, (kind, frames, grid) in enumerate(media):
-            io[f"{name}/media.{i}/pixels"] = frames
-            io[f"{name}/media.{i}/grid"] = torch.tensor((kind,) + grid, dtype=torch.int32)
+        f64, distance, margin = golden_case(model, name, io)
+        worst, least = max(worst, distance), min(least, margin)
         for k, v in f64.items():
             if k.startswith("text/"):
                 io[f"{name}/{k}"] = v.float()
