@@ -11,6 +11,10 @@ import zlib from 'node:zlib';
 
 export const LIMN = process.env.LIMN ?? 'build/limn';
 
+// A test that fails or runs out of time leaves no server behind.
+const running = new Set();
+process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
+
 export class Server {
   // options: {args: [...], dir: folder to reuse, env: {...}, engine: true for the real one}
   static async start(options = {}) {
@@ -20,7 +24,8 @@ export class Server {
     const args = ['serve', '--engine', options.engine ? 'engine' : 'stub', '--port', '0', '--data-dir', s.dir, '--log-format', 'json',
       ...(options.args ?? [])];
     s.process = spawn(LIMN, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } });
-    s.exited = new Promise((resolve) => s.process.once('exit', (code, signal) => resolve({ code, signal })));
+    running.add(s.process);
+    s.exited = new Promise((resolve) => s.process.once('exit', (code, signal) => { running.delete(s.process); resolve({ code, signal }); }));
     createInterface({ input: s.process.stderr }).on('line', (line) => s.log.push(line));
     const lines = createInterface({ input: s.process.stdout });
     s.base = await new Promise((resolve, reject) => {
