@@ -607,9 +607,7 @@ typedef struct limn_serving {
     bool terminal;           /* log lines go to a terminal: log_format auto means pretty */
     const limn_cancel *stop; /* when set: finish what runs (drain_seconds), then return */
     limn_cancel *reload; /* when set: cleared, keys are read again, and `settings` is asked; NULL */
-    /* New values of kind SERVE, taken; settings that need a restart are named in the log. NULL:
-     * none
-     */
+    /* New values of kind SERVE, taken; what needs a restart is named in the log. NULL: none */
     limn_status (*settings)(void *user, limn_params **out, limn_err *err);
     /* "READY=1", "RELOADING=1", "STOPPING=1", "WATCHDOG=1" as sd_notify(3) has them; the last one
      * every watchdog_seconds while requests are answered. NULL: nobody is told */

@@ -28,6 +28,7 @@ typedef struct limn_turn {
     struct limn_turn *next;
 } limn_turn;
 
+/* E_NOMEM. */
 limn_status limn_turns_new(limn_turns **out, limn_err *err);
 /* After the last party has left. */
 void limn_turns_free(limn_turns **turns);

@@ -8,9 +8,8 @@
  *     y = A^T [ sum over ic of (G w G^T) * (B^T x B) ] A
  *
  * The polynomials are interpolated at 0, +-3/4, +-3/2 and infinity. All constants of A and B are
- * exact in f32, and the error of a sum is about twice that of the direct form; the customary 0,
- * +-1,
- * +-2 give four times it (docs/PRECISION.md). Derivation: Lavin and Gray, arXiv 1509.09308.
+ * exact in f32, and the error of a sum is about twice that of the direct form; the customary
+ * 0, +-1, +-2 give four times it (docs/PRECISION.md). Derivation: Lavin and Gray, arXiv 1509.09308.
  *
  * Weights stay packed as they are for the direct form and are transformed in every call, one
  * cache's worth at a time: for 64 tiles and more that is a few percent of the time, and memory
@@ -51,9 +50,10 @@ void limn_winograd_fill_avx512(limn_winograd_kernels *k);
 /* Whether a convolution is computed this way: a rule of its shape, its weight's store and compute
  * mode, never of threads. */
 bool limn_winograd_takes(const struct limn_kernels *k, const struct limn_conv_args *a);
+/* Bytes of scratch that limn_winograd_conv needs; grows with `threads`. */
 size_t limn_winograd_scratch_bytes(const struct limn_kernels *k, const struct limn_conv_args *a,
                                    int threads);
-/* Arguments are checked, limn_winograd_takes holds, scratch is large enough. */
+/* Arguments are checked, limn_winograd_takes holds, scratch is large enough. E_CANCELLED. */
 limn_status limn_winograd_conv(const struct limn_exec *ex, const struct limn_conv_args *a,
                                limn_err *err);
 

@@ -67,6 +67,7 @@ typedef enum limn_decode_probe {
     LIMN_PROBE_CRASH,   /* writes to address 0, */
     LIMN_PROBE_SPIN     /* never answers */
 } limn_decode_probe;
+/* E_FORMAT: the child died of it; E_LIMIT: it took too long; E_UNSUPPORTED: the kernel refuses. */
 limn_status limn_decoders_probe(limn_decoders *d, limn_decode_probe what, limn_err *err);
 
 #endif
