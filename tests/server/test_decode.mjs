@@ -35,14 +35,15 @@ async function locks(s) {
   const first = await ready(s);
   equal('ready', [first.apart, first.state, first.why], [true, 'ready', null]);
   equal('a picture comes in', (await upload(s, png(40, 30))).status, 201);
-  // The child that read the picture may be gone between one look and the next: another is asked then.
-  let status = null, limits = null;
-  for (let i = 0; i < 200 && !limits; i++) {
+  // A decoder that is caught between its start and its locks is asked again, as is another when it has gone.
+  let status = '', limits = '';
+  for (let i = 0; i < 500 && !/Seccomp:\s+2/.test(status); i++) {
     try {
       const idle = children(host(s)).at(-1);
       status = readFileSync(`/proc/${idle}/status`, 'utf8');
       limits = readFileSync(`/proc/${idle}/limits`, 'utf8');
-    } catch { await sleep(10); }
+    } catch { /* gone */ }
+    await sleep(10);
   }
   equal('a filter holds a decoder', /Seccomp:\s+(\d)/.exec(status)[1], '2');
   equal('no new rights', /NoNewPrivs:\s+(\d)/.exec(status)[1], '1');
