@@ -180,6 +180,67 @@ static void test_start_pictures_against_diffusers(void **state) {
     unlink(init);
 }
 
+/* A picture of a golden file, written as a PNG; the path is to be removed. */
+static void write_golden(char path[64], const limn_tensor *rgb) {
+    limn_err err = {0};
+    limn_image *im = NULL;
+    const int64_t *s = rgb->shape.dim; /* u8 [h, w, 3] */
+    snprintf(path, 64, "/tmp/limn_golden_XXXXXX.png");
+    close(mkstemps(path, 4));
+    GOLDEN_OK(limn_image_new(&im, (int)s[1], (int)s[0], 3, &err));
+    memcpy(limn_image_pixels(im), rgb->data, (size_t)(s[0] * s[1] * s[2]));
+    GOLDEN_OK(limn_image_save(im, path, NULL, NULL, &err));
+    limn_image_free(&im);
+}
+
+/* Convolutions that repeat the picture, and start pictures whose latents are resized (A1111's
+ * resize mode 3); tools/reference/make_tiling.py. */
+static void test_tiling_and_latent_fit_against_diffusers(void **state) {
+    (void)state;
+    char square[64], wide[64];
+    limn_weights *io = golden_open("pipe/tiling.io.safetensors");
+    write_golden(square, limn_weights_find(io, "square"));
+    write_golden(wide, limn_weights_find(io, "picture"));
+    const draw_case all[] = {
+        {"tiling", "sd1", {"sampler", "ddim", "schedule", "leading", "tiling", "on"}, 1},
+        {"tiling_odd",
+         "sd1",
+         {"sampler", "euler", "schedule", "leading", "tiling", "on", "width", "88", "height", "72"},
+         1},
+        {"tiling_img2img",
+         "sd1",
+         {"sampler", "ddim", "schedule", "leading", "tiling", "on", "strength", "0.6", "init_image",
+          square},
+         1},
+        {"latent_larger",
+         "sd1",
+         {"sampler", "ddim", "schedule", "leading", "fit", "latent", "strength", "0.6",
+          "init_image", wide, "width", "128", "height", "96"},
+         1},
+        {"latent_smaller",
+         "sd1",
+         {"sampler", "ddim", "schedule", "leading", "fit", "latent", "strength", "0.6",
+          "init_image", wide, "width", "40", "height", "32"},
+         1},
+    };
+    limn_engine *e = engine_new("2");
+    int failed = 0;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        limn_drawing *d = draw(e, &all[i]);
+        int worst = drawing_error(d, limn_weights_findf(io, "%s/image", all[i].name));
+        if (worst > all[i].worst) {
+            print_error("%s: differs by %d\n", all[i].name, worst);
+            failed++;
+        }
+        limn_drawing_free(&d);
+    }
+    limn_engine_free(&e);
+    limn_weights_unref(&io);
+    unlink(square);
+    unlink(wide);
+    assert_int_equal(failed, 0);
+}
+
 /* Scheduler and limn.json of a folder fill what the request leaves open, and nothing else. */
 static void test_a_model_recommends(void **state) {
     (void)state;
@@ -537,6 +598,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_diffusers),
         cmocka_unit_test(test_start_pictures_against_diffusers),
+        cmocka_unit_test(test_tiling_and_latent_fit_against_diffusers),
         cmocka_unit_test(test_a_model_recommends),
         cmocka_unit_test(test_threads_and_repeats_give_the_same_bits),
         cmocka_unit_test(test_recipe_draws_the_same_bits),

@@ -16,6 +16,7 @@ struct limn_graph {
     int outputs;
     const char *label;
     limn_nn_tiles *tiles;
+    bool wrap;
     limn_err err; /* latched */
 };
 
@@ -59,6 +60,14 @@ void limn_graph_set_tiles(limn_graph *g, limn_nn_tiles *tiles) {
 
 limn_nn_tiles *limn_graph_tiles(const limn_graph *g) {
     return g->tiles;
+}
+
+void limn_graph_set_wrap(limn_graph *g, bool wrap) {
+    g->wrap = wrap;
+}
+
+bool limn_graph_wraps(const limn_graph *g) {
+    return g->wrap;
 }
 
 void limn_graph_set_label(limn_graph *g, const char *label) {

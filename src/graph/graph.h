@@ -133,6 +133,10 @@ int limn_graph_count(const limn_graph *g);
 typedef struct limn_nn_tiles limn_nn_tiles;
 void limn_graph_set_tiles(limn_graph *g, limn_nn_tiles *tiles);
 limn_nn_tiles *limn_graph_tiles(const limn_graph *g);
+/* Convolutions of the layers (limn_nn_conv) see the picture as if it were repeated on all sides,
+ * not zeros around it: what is drawn then goes on over its edges. Set before layers are built. */
+void limn_graph_set_wrap(limn_graph *g, bool wrap);
+bool limn_graph_wraps(const limn_graph *g);
 limn_node *limn_graph_node(const limn_graph *g, int i); /* build order = a valid execution order */
 /* Latches an error from a model builder, for example a missing weight. Returns NULL. */
 limn_node *limn_graph_fail(limn_graph *g, limn_status st, const char *fmt, ...)

@@ -43,8 +43,8 @@ limn_status limn_image_resize(limn_image **out, const limn_image *image, int wid
                               limn_filter filter, limn_err *err);
 
 /* To the size by Lanczos: stretched; filled and cut (centred); or fitted inside with its edges
- * repeated. The three values equal limn_fit of param/gen.h, as siblings do not include each other.
- */
+ * repeated. The values are the first ones of limn_fit (param/gen.h), which a sibling cannot
+ * include. */
 typedef enum limn_resize_fit {
     LIMN_RESIZE_STRETCH,
     LIMN_RESIZE_CROP,

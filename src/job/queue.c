@@ -316,18 +316,28 @@ void limn_queue_get_limits(limn_queue *q, limn_queue_limits *out) {
     *out = (limn_queue_limits){.max_queued = q->opt.max_queued,
                                .max_queued_owner = q->opt.max_queued_owner,
                                .keep_jobs = q->opt.keep_jobs,
-                               .keep_days = q->opt.keep_days};
+                               .keep_days = q->opt.keep_days,
+                               .trash_ms = q->opt.trash_ms};
     pthread_mutex_unlock(&q->lock);
 }
 
+int64_t queue_trash_ms(limn_queue *q) {
+    pthread_mutex_lock(&q->lock);
+    int64_t ms = q->opt.trash_ms;
+    pthread_mutex_unlock(&q->lock);
+    return ms;
+}
+
 limn_status limn_queue_set_limits(limn_queue *q, const limn_queue_limits *l, limn_err *err) {
-    if (l->max_queued < 1 || l->max_queued_owner < 1 || l->keep_jobs < 1 || l->keep_days < 1)
+    if (l->max_queued < 1 || l->max_queued_owner < 1 || l->keep_jobs < 1 || l->keep_days < 1 ||
+        l->trash_ms == 0)
         return limn_fail(err, LIMN_E_VALUE, "the limits of the queue begin at 1");
     pthread_mutex_lock(&q->lock);
     q->opt.max_queued = l->max_queued;
     q->opt.max_queued_owner = l->max_queued_owner;
     q->opt.keep_jobs = l->keep_jobs;
     q->opt.keep_days = l->keep_days;
+    q->opt.trash_ms = l->trash_ms;
     pthread_mutex_unlock(&q->lock);
     return LIMN_OK;
 }

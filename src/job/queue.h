@@ -180,6 +180,7 @@ typedef struct limn_queue_limits {
     int max_queued, max_queued_owner;
     int64_t keep_jobs;
     int keep_days;
+    int64_t trash_ms; /* as in the options; not 0 */
 } limn_queue_limits;
 void limn_queue_get_limits(limn_queue *q, limn_queue_limits *out);
 /* E_VALUE: nothing below 1. Not durable: whoever owns the settings sets them at each start. */

@@ -235,13 +235,13 @@ static limn_status change_deleted(limn_queue *q, const limn_job *job, const char
 }
 
 /* When something is deleted now; -1: nothing can be restored. */
-static int64_t deleted_now(const limn_queue *q) {
-    return q->opt.trash_ms < 0 ? -1 : queue_now_ms(q);
+static int64_t deleted_now(limn_queue *q) {
+    return queue_trash_ms(q) < 0 ? -1 : queue_now_ms(q);
 }
 
 limn_status limn_queue_delete(limn_queue *q, const char *owner, const char *id, limn_err *err) {
     limn_job *j = NULL;
-    if (q->opt.trash_ms < 0) return limn_queue_remove(q, owner, id, err);
+    if (queue_trash_ms(q) < 0) return limn_queue_remove(q, owner, id, err);
     limn_status st = limn_queue_get(q, owner, id, &j, err);
     if (st == LIMN_OK) st = change_deleted(q, j, NULL, deleted_now(q), err);
     limn_job_free(&j);

@@ -155,6 +155,8 @@ struct limn_queue {
     double next_trim, next_try; /* monotonic; writer's thread */
 };
 
+/* How long what was deleted can be restored; < 0: not at all. Takes the lock. */
+int64_t queue_trash_ms(limn_queue *q);
 int64_t queue_now_ms(const limn_queue *q);
 double queue_seconds(const limn_queue *q);
 /* As limn_queue_get, also when it was deleted, and with its deleted files. */

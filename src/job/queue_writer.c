@@ -257,10 +257,11 @@ static void trim_history(limn_queue *q) {
     pthread_mutex_lock(&q->lock);
     limn_retention how = {.max_jobs = q->opt.keep_jobs, .spare_tag = "keep", .limit = TRIM_ROWS};
     int days = q->opt.keep_days;
+    int64_t trash_ms = q->opt.trash_ms;
     pthread_mutex_unlock(&q->lock);
     if (clock_is_sane(q)) {
         how.before_ms = queue_now_ms(q) - (int64_t)days * 86400000;
-        how.deleted_ms = queue_now_ms(q) - q->opt.trash_ms;
+        how.deleted_ms = queue_now_ms(q) - trash_ms;
     }
     if (q->store->ops->stale(q->store, &page, &how, NULL) != LIMN_OK) return;
     if (page.count > 0 && serve_own(q, remove_page, NULL, &page) == LIMN_OK)
@@ -274,16 +275,16 @@ static void trim_history(limn_queue *q) {
 typedef struct dropping {
     char sha[TRIM_ROWS][LIMN_SHA_LEN + 1];
     int n;
+    int64_t before_ms;
 } dropping;
 
 static limn_status drop_deleted(limn_queue *q, void *arg, limn_err *err) {
     dropping *d = arg;
-    return q->store->ops->drop_deleted(q->store, queue_now_ms(q) - q->opt.trash_ms, d->sha,
-                                       TRIM_ROWS, &d->n, err);
+    return q->store->ops->drop_deleted(q->store, d->before_ms, d->sha, TRIM_ROWS, &d->n, err);
 }
 
 static void trim_deleted(limn_queue *q) {
-    dropping d = {.n = 0};
+    dropping d = {.before_ms = queue_now_ms(q) - queue_trash_ms(q)};
     if (!clock_is_sane(q) || serve_own(q, drop_deleted, NULL, &d) != LIMN_OK) return;
     for (int i = 0; i < d.n; i++) {
         limn_artifact a = {0};

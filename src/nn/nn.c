@@ -39,11 +39,38 @@ limn_node *limn_nn_linear(const limn_nn *nn, limn_node *x, const char *p) {
                          limn_nn_find(nn, "%s.bias", p));
 }
 
+/* [n, rows, width] -> [n, rows, 2 * edge + width]: the ends of each row before its beginning and
+ * the beginning behind its end. */
+static limn_node *wrap_rows(limn_graph *g, limn_node *x, int64_t edge) {
+    if (!x || edge == 0) return x;
+    int64_t width = x->shape.dim[2];
+    if (edge > width)
+        return limn_graph_fail(g, LIMN_E_SHAPE, "a map is smaller than the edge that it repeats");
+    limn_node *head = limn_g_slice(g, x, 0, edge), *tail = limn_g_slice(g, x, width - edge, edge);
+    return limn_g_concat(g, limn_g_concat(g, tail, x), head);
+}
+
+/* x [n, h, w, c] -> [n, h + 2 ph, w + 2 pw, c], repeated on all sides (torch's padding_mode
+ * "circular"): first along the rows, then the rows themselves. */
+static limn_node *wrap_map(limn_graph *g, limn_node *x, int ph, int pw) {
+    if (!x) return NULL;
+    const int64_t n = x->shape.dim[0], h = x->shape.dim[1], w = x->shape.dim[2],
+                  c = x->shape.dim[3];
+    x = wrap_rows(g, limn_g_reshape(g, x, LIMN_SHAPE(n, h, w * c)), pw * c);
+    if (x) x = limn_g_reshape(g, x, LIMN_SHAPE(n, 1, h * (w + 2 * pw) * c));
+    x = wrap_rows(g, x, ph * (w + 2 * pw) * c);
+    return x ? limn_g_reshape(g, x, LIMN_SHAPE(n, h + 2 * ph, w + 2 * pw, c)) : NULL;
+}
+
 limn_node *limn_nn_conv(const limn_nn *nn, limn_node *x, const char *p, int stride) {
     const limn_weight *w = limn_nn_need(nn, "%s.weight", p);
     if (!w) return NULL;
     int ph = w->t.shape.ndim == 4 ? (int)(w->t.shape.dim[2] / 2) : 0;
     int pw = w->t.shape.ndim == 4 ? (int)(w->t.shape.dim[3] / 2) : 0;
+    if (limn_graph_wraps(nn->g) && x && x->shape.ndim == 4 && (ph || pw)) {
+        x = wrap_map(nn->g, x, ph, pw);
+        ph = pw = 0;
+    }
     limn_attr a = {.stride = stride, .pad_l = pw, .pad_r = pw, .pad_t = ph, .pad_b = ph};
     return limn_g_conv2d(nn->g, x, w, limn_nn_find(nn, "%s.bias", p), &a);
 }

@@ -41,7 +41,7 @@ const limn_weight *limn_nn_find(const limn_nn *nn, const char *fmt, ...)
 
 /* "<p>.weight" and, when present, "<p>.bias" */
 limn_node *limn_nn_linear(const limn_nn *nn, limn_node *x, const char *p);
-/* symmetric zero padding of kernel / 2 */
+/* symmetric padding of kernel / 2: zeros, or the other side (limn_graph_set_wrap) */
 limn_node *limn_nn_conv(const limn_nn *nn, limn_node *x, const char *p, int stride);
 limn_node *limn_nn_group_norm(const limn_nn *nn, limn_node *x, const char *p, int groups,
                               float eps);

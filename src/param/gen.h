@@ -54,7 +54,8 @@ typedef enum limn_inpaint_area { LIMN_AREA_WHOLE, LIMN_AREA_MASKED } limn_inpain
 typedef enum limn_fit {
     LIMN_FIT_STRETCH, /* to the size, whatever the shape */
     LIMN_FIT_CROP,    /* fill the size, cut what is over */
-    LIMN_FIT_PAD      /* fit inside, edges repeated */
+    LIMN_FIT_PAD,     /* fit inside, edges repeated */
+    LIMN_FIT_LATENT   /* encoded as it is; its latent is brought to the size */
 } limn_fit;
 
 typedef enum limn_switch { LIMN_SWITCH_AUTO, LIMN_SWITCH_ON, LIMN_SWITCH_OFF } limn_switch;
@@ -83,6 +84,7 @@ typedef struct limn_gen {
     /* size */
     int64_t width, height; /* pixels */
     int64_t count, batch_size;
+    bool tiling; /* opposite edges meet */
     /* sampling */
     int64_t steps;
     char *sampler, *schedule;

@@ -57,6 +57,7 @@ static const limn_word fit_words[] = {
     {"stretch", "Just resize", "fixed"},
     {"crop", "Crop and resize", NULL},
     {"pad", "Resize and fill", "fill"},
+    {"latent", "Just resize (latent upscale)", NULL},
     {NULL, NULL, NULL},
 };
 static const limn_word switch_words[] = {
@@ -142,6 +143,9 @@ static const limn_param rows[] = {
     {.name = "batch_size", .type = LIMN_TYPE_INT, F(batch_size), .def.i = 1, RANGE(1, 64),
      .cli = "batch", .cli_short = 'b', .group = "size", .stages = LIMN_ST_NOISE, UI(1, 16, 1),
      .aliases = "num_images_per_prompt", .help = "pictures drawn at the same time"},
+    {.name = "tiling", .type = LIMN_TYPE_BOOL, F(tiling), .png = "Tiling", .aliases = "seamless",
+     .group = "size", .flags = LIMN_P_META, .stages = LIMN_ST_DENOISE | LIMN_ST_DECODE,
+     .help = "opposite edges meet, so that copies of the picture join without a seam"},
     /* ---- sampling ---- */
     {.name = "steps", .type = LIMN_TYPE_INT, F(steps), .def.i = 20, RANGE(1, 1000),
      .cli_short = 's', .png = "Steps", .aliases = "num_inference_steps", .group = "sampling",

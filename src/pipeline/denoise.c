@@ -83,6 +83,7 @@ static limn_status program_get(limn_program **out, limn_predictor *p, int64_t ba
     limn_graph *g = NULL;
     limn_status st = limn_graph_new(&g, err);
     if (st != LIMN_OK) return st;
+    limn_graph_set_wrap(g, p->a.wrap);
     limn_nn nn = {g, limn_model_weights_find, p->a.ckpt->unet};
     limn_unet_request req = {batch, p->a.height, p->a.width, len, p->a.ckpt->pooled_dim};
     limn_unet_build(&nn, &p->a.ckpt->unet_cfg, &req);

@@ -26,6 +26,7 @@ typedef struct limn_predictor_args {
     float time_ids[6], negative_time_ids[6];
     const float *extra; /* [extra_channels, h, w] appended to each latent, or NULL */
     int extra_channels; /* 5: mask + masked latent (inpaint), 4: picture (edit) */
+    bool wrap;          /* opposite edges meet (limn_graph_set_wrap) */
     const atomic_bool *cancel;
 } limn_predictor_args;
 

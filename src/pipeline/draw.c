@@ -397,6 +397,7 @@ limn_status limn_draw(limn_drawing **out, limn_engine *engine, const limn_params
                                .tile = g->vae_tile,
                                .memory = engine->memory / 2,
                                .tiny = tiny,
+                               .wrap = g->tiling,
                                .cancel = r.cancel};
     r.progress.total_work = r.plan.batches * work_of(&r.plan.first, r.ckpt->latent_scale);
     if (r.plan.wants_hires)

@@ -88,8 +88,14 @@ static limn_status load_pictures(limn_init *in, const limn_draw_plan *plan, limn
         in->picture = raw;
         raw = NULL;
     } else {
+        limn_resize_fit fit =
+            g->fit == LIMN_FIT_LATENT ? LIMN_RESIZE_STRETCH : (limn_resize_fit)g->fit;
         LIMN_TRY(limn_image_fit(&in->picture, raw, (int)plan->first.width, (int)plan->first.height,
-                                (limn_resize_fit)g->fit, err));
+                                fit, err));
+    }
+    if (g->fit == LIMN_FIT_LATENT && !masked_area) {
+        in->own = raw;
+        raw = NULL;
     }
     if (plan->has_mask) LIMN_TRY(load_mask(&in->mask, g, in->picture, err));
     if (masked_area) LIMN_TRY(crop_to_mask(in, plan, err));
@@ -141,6 +147,46 @@ static limn_status encode_image(float *latent, float *spread, limn_checkpoint *c
     }
     limn_mem_free(planar);
     limn_mem_free(inter);
+    return st;
+}
+
+/* One plane to another size as torch's interpolate(mode="bilinear") without antialias does. */
+static void resize_plane(float *dst, const float *src, int64_t h, int64_t w, int64_t oh,
+                         int64_t ow) {
+    for (int64_t y = 0; y < oh; y++) {
+        double sy = fmax(((double)y + 0.5) * (double)h / (double)oh - 0.5, 0);
+        int64_t y0 = (int64_t)sy, y1 = y0 + 1 < h ? y0 + 1 : y0;
+        double fy = sy - (double)y0;
+        for (int64_t x = 0; x < ow; x++) {
+            double sx = fmax(((double)x + 0.5) * (double)w / (double)ow - 0.5, 0);
+            int64_t x0 = (int64_t)sx, x1 = x0 + 1 < w ? x0 + 1 : x0;
+            double fx = sx - (double)x0;
+            double top = src[y0 * w + x0] * (1 - fx) + src[y0 * w + x1] * fx;
+            double low = src[y1 * w + x0] * (1 - fx) + src[y1 * w + x1] * fx;
+            dst[y * ow + x] = (float)(top * (1 - fy) + low * fy);
+        }
+    }
+}
+
+/* A1111's resize mode 3 (modules/processing.py, init of img2img): the picture is encoded at its own
+ * size, cut to whole latents, and the mean of its latent is brought to [c, oh, ow]. */
+static limn_status encode_resized(float *latent, limn_checkpoint *ckpt, const limn_image *own,
+                                  int64_t c, int64_t oh, int64_t ow, const limn_vae_options *vae,
+                                  limn_err *err) {
+    int64_t s = ckpt->latent_scale, h = own->height / s, w = own->width / s;
+    limn_image *whole = NULL;
+    float *small = NULL;
+    limn_status st = LIMN_OK;
+    LIMN_CHECK(err, h > 0 && w > 0, LIMN_E_VALUE, "the start picture is smaller than one latent");
+    LIMN_TRY(limn_image_crop(&whole, own, 0, 0, (int)(w * s), (int)(h * s), err));
+    small = limn_mem_aligned((size_t)(c * h * w) * sizeof *small);
+    LIMN_CHECK(err, small, LIMN_E_NOMEM, "no memory for a latent");
+    LIMN_TRY(encode_image(small, NULL, ckpt, whole, vae, err));
+    for (int64_t i = 0; i < c; i++)
+        resize_plane(latent + i * oh * ow, small + i * h * w, h, w, oh, ow);
+out:
+    limn_image_free(&whole);
+    limn_mem_free(small);
     return st;
 }
 
@@ -205,7 +251,8 @@ limn_status limn_init_make(limn_init *in, const limn_draw_plan *plan, limn_check
     in->latent = limn_mem_aligned((size_t)(c * h * w) * sizeof(float));
     LIMN_CHECK(err, in->latent, LIMN_E_NOMEM, "no memory for a latent");
     /* Edit models read the picture beside the noise: their pipeline takes the mean. */
-    if (g->init_posterior == LIMN_POSTERIOR_SAMPLE && ckpt->unet_cfg.in_channels != 8) {
+    bool own = in->own && !(in->mask && g->inpaint_fill == LIMN_FILL_SMEAR);
+    if (g->init_posterior == LIMN_POSTERIOR_SAMPLE && ckpt->unet_cfg.in_channels != 8 && !own) {
         in->spread = limn_mem_aligned((size_t)(c * h * w) * sizeof(float));
         LIMN_CHECK(err, in->spread, LIMN_E_NOMEM, "no memory for a latent");
     }
@@ -216,16 +263,22 @@ limn_status limn_init_make(limn_init *in, const limn_draw_plan *plan, limn_check
     }
     if (in->mask && g->inpaint_fill == LIMN_FILL_SMEAR)
         LIMN_TRY(smear(&filled, in->picture, in->mask, err));
-    LIMN_TRY(encode_image(in->latent, in->spread, ckpt, filled ? filled : in->picture, vae, err));
+    if (own)
+        LIMN_TRY(encode_resized(in->latent, ckpt, in->own, c, h, w, vae, err));
+    else
+        LIMN_TRY(
+            encode_image(in->latent, in->spread, ckpt, filled ? filled : in->picture, vae, err));
     LIMN_TRY(make_extra(in, ckpt, h, w, vae, err));
 out:
     limn_image_free(&filled);
+    limn_image_free(&in->own);
     if (st != LIMN_OK) limn_init_deinit(in);
     return st;
 }
 
 void limn_init_deinit(limn_init *in) {
     limn_image_free(&in->original);
+    limn_image_free(&in->own);
     limn_image_free(&in->picture);
     limn_image_free(&in->mask);
     limn_mem_free(in->latent);

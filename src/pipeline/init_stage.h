@@ -16,6 +16,7 @@
 
 typedef struct limn_init {
     limn_image *original; /* as loaded, RGB; only with area "masked" larger than the drawing */
+    limn_image *own;      /* RGB as loaded, with the fit "latent", until it is encoded */
     limn_image *picture;  /* RGB at the drawing's size */
     limn_image *mask;     /* one channel at the drawing's size, blurred; NULL: none */
     int crop_x, crop_y, crop_w, crop_h; /* part of `original` that is drawn; crop_w 0: all */

@@ -174,6 +174,7 @@ static limn_status predictor_new(limn_predictor **out, const loop *l, limn_check
                               .cfg_scale = a->pass->cfg_scale,
                               .extra = a->extra,
                               .extra_channels = a->extra_channels,
+                              .wrap = limn_gen_of(a->plan->params)->tiling,
                               .cancel = a->cancel};
     int ids = limn_unet_time_ids(&ckpt->unet_cfg, ckpt->pooled_dim);
     size_ids(pa.time_ids, a->pass, ids, false);

@@ -27,6 +27,7 @@ static limn_status half_graph(limn_graph **g, const vae_half *v, int64_t h, int6
     if (st != LIMN_OK) return st;
     limn_checkpoint *c = v->ckpt;
     bool tiny = v->opt->tiny;
+    limn_graph_set_wrap(*g, v->opt->wrap);
     limn_nn nn = {*g, limn_model_weights_find, tiny ? c->taesd : c->vae};
     limn_vae_request r = {1, h, w};
     if (tiny && v->decode)
@@ -155,7 +156,9 @@ static limn_status run_half(float *out, const vae_half *v, const float *in, int6
     size_t memory = o->memory ? o->memory : default_arena;
     bool tiled = o->tiling == LIMN_TILING_ON && (h > core || w > core);
     limn_status st = LIMN_OK;
-    if (o->tiling == LIMN_TILING_AUTO) {
+    if (o->wrap) {
+        tiled = false;
+    } else if (o->tiling == LIMN_TILING_AUTO) {
         size_t arena = 0;
         st = half_arena(&arena, v, h, w, WHOLE, err);
         tiled = arena > memory;

@@ -24,6 +24,7 @@ typedef struct limn_vae_options {
     int64_t tile;  /* side of a tile's own part in pixels; 0: 512 */
     size_t memory; /* AUTO: largest arena in bytes; 0: 4 GiB */
     bool tiny;     /* TAESD instead of the autoencoder */
+    bool wrap;     /* opposite edges meet (limn_graph_set_wrap); always whole, never in tiles */
     const atomic_bool *cancel;
     limn_tile_done_fn *done;
     void *user;

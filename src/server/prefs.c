@@ -36,10 +36,11 @@ static limn_status save(limn_prefs *p, limn_err *err) {
 static json_t *current(limn_prefs *p) {
     limn_queue_limits limits;
     limn_queue_get_limits(p->server->queue, &limits);
-    return json_pack("{s:s, s:i, s:i, s:I, s:b, s:b}", "default_model", p->model ? p->model : "",
-                     "queue_depth", limits.max_queued, "history_days", limits.keep_days,
-                     "history_jobs", (json_int_t)limits.keep_jobs, "paused", p->paused,
-                     "log_prompts", p->log_prompts);
+    json_int_t hours = limits.trash_ms > 0 ? limits.trash_ms / 3600000 : 0;
+    return json_pack("{s:s, s:i, s:i, s:I, s:I, s:b, s:b}", "default_model",
+                     p->model ? p->model : "", "queue_depth", limits.max_queued, "history_days",
+                     limits.keep_days, "history_jobs", (json_int_t)limits.keep_jobs, "trash_hours",
+                     hours, "paused", p->paused, "log_prompts", p->log_prompts);
 }
 
 json_t *limn_prefs_get(limn_prefs *p) {
@@ -56,13 +57,14 @@ bool limn_prefs_log_prompts(limn_prefs *p) {
     return yes;
 }
 
-static limn_status take_int(int64_t *out, const json_t *v, const char *name, int64_t max,
-                            limn_err *err) {
+static limn_status take_int(int64_t *out, const json_t *v, const char *name, int64_t min,
+                            int64_t max, limn_err *err) {
     if (!json_is_integer(v))
         return limn_fail(err, LIMN_E_VALUE, "/%s: must be a whole number", name);
     *out = json_integer_value(v);
-    if (*out < 1 || *out > max)
-        return limn_fail(err, LIMN_E_VALUE, "/%s: 1 to %lld", name, (long long)max);
+    if (*out < min || *out > max)
+        return limn_fail(err, LIMN_E_VALUE, "/%s: %lld to %lld", name, (long long)min,
+                         (long long)max);
     return LIMN_OK;
 }
 
@@ -86,13 +88,16 @@ static limn_status read_changes(limn_queue_limits *limits, bool *paused, bool *l
                 return limn_fail(err, LIMN_E_VALUE, "/%s: must be a string", name);
             *model = json_string_value(v);
         } else if (strcmp(name, "queue_depth") == 0) {
-            st = take_int(&n, v, name, 100000, err);
+            st = take_int(&n, v, name, 1, 100000, err);
             limits->max_queued = (int)n;
         } else if (strcmp(name, "history_days") == 0) {
-            st = take_int(&n, v, name, 36500, err);
+            st = take_int(&n, v, name, 1, 36500, err);
             limits->keep_days = (int)n;
         } else if (strcmp(name, "history_jobs") == 0) {
-            st = take_int(&limits->keep_jobs, v, name, 100000000, err);
+            st = take_int(&limits->keep_jobs, v, name, 1, 100000000, err);
+        } else if (strcmp(name, "trash_hours") == 0) {
+            st = take_int(&n, v, name, 0, 876000, err);
+            limits->trash_ms = limn_server_trash_ms(n);
         } else {
             return limn_fail(err, LIMN_E_USAGE, "/%.60s: there is no such setting", name);
         }

@@ -24,13 +24,17 @@ double limn_server_rate(const limn_serve_settings *set, bool given) {
     return given ? (double)set->rate_limit : RATE_DEFAULT;
 }
 
+int64_t limn_server_trash_ms(int64_t hours) {
+    return hours > 0 ? hours * 3600000 : -1;
+}
+
 /* ---- settings ---- */
 
 /* A setting that is looked at only when the server starts. */
 static void compare_fixed(limn_server *s, const limn_params *now) {
-    static const char *const rows[] = {"host",   "port",        "socket",        "http_threads",
-                                       "keys",   "data_dir",    "engine",        "stub_ms",
-                                       "studio", "trash_hours", "default_model", "log_format"};
+    static const char *const rows[] = {"host",   "port",          "socket",    "http_threads",
+                                       "keys",   "data_dir",      "engine",    "stub_ms",
+                                       "studio", "default_model", "log_format"};
     const limn_serve_settings *set = s->set;
     limn_buf was, is;
     limn_buf_init(&was, 1 << 16);
@@ -59,6 +63,7 @@ static void set_limits(limn_server *s, const limn_serve_settings *was,
         l.max_queued = l.max_queued_owner = (int)now->queue_depth;
     if (now->history_days != was->history_days) l.keep_days = (int)now->history_days;
     if (now->history_jobs != was->history_jobs) l.keep_jobs = now->history_jobs;
+    if (now->trash_hours != was->trash_hours) l.trash_ms = limn_server_trash_ms(now->trash_hours);
     if (limn_queue_set_limits(s->queue, &l, &err) != LIMN_OK)
         limn_server_log(s, LIMN_LOG_WARN, err.text, NULL);
 }

@@ -77,7 +77,7 @@ static limn_status open_queue(limn_server *s, limn_err *err) {
     limn_queue_options opt = {.max_queued = (int)set->queue_depth,
                               .max_queued_owner = (int)set->queue_depth,
                               .keep_jobs = set->history_jobs,
-                              .trash_ms = set->trash_hours > 0 ? set->trash_hours * 3600000 : -1,
+                              .trash_ms = limn_server_trash_ms(set->trash_hours),
                               .keep_days = (int)set->history_days};
     char dir[LIMN_SERVE_PATH_MAX], db[LIMN_SERVE_PATH_MAX];
     limn_store *store = NULL;

@@ -80,6 +80,8 @@ struct limn_server {
  * told as long as the server answers. */
 void limn_server_run(limn_server *s);
 double limn_server_rate(const limn_serve_settings *set, bool given);
+/* limn_queue_limits.trash_ms of the setting trash_hours. */
+int64_t limn_server_trash_ms(int64_t hours);
 
 /* ---- http_core.c ---- */
 limn_status limn_http_start(limn_server *s, limn_err *err);
@@ -148,7 +150,8 @@ bool limn_guard_check(limn_http_req *rq);
 /* ---- prefs.c: what may be changed while the server runs, kept in the data folder ---- */
 limn_status limn_prefs_open(limn_prefs **out, limn_server *s, limn_err *err);
 void limn_prefs_free(limn_prefs **p);
-/* {"default_model", "queue_depth", "history_days", "history_jobs", "paused", "log_prompts"} */
+/* {"default_model", "queue_depth", "history_days", "history_jobs", "trash_hours", "paused",
+ * "log_prompts"} */
 json_t *limn_prefs_get(limn_prefs *p);
 /* Members to change; E_USAGE, E_VALUE name them. Acts at once and is kept. */
 limn_status limn_prefs_set(limn_prefs *p, const json_t *changes, limn_err *err);

@@ -72,8 +72,10 @@ def main():
             check("a sign of life", hear("WATCHDOG=1") == "WATCHDOG=1")
             check("and another", hear("WATCHDOG=1") == "WATCHDOG=1")
             check("as the file says", depth() == 50, depth())
-            reload("queue_depth = 60\nlog_format = json\nhttp_threads = 3\n")
+            reload("queue_depth = 60\nlog_format = json\nhttp_threads = 3\ntrash_hours = 7\n")
             check("a new limit", depth() == 60, depth())
+            hours = look("/v1/settings")["settings"]["trash_hours"]
+            check("what is deleted stays longer, at once", hours == 7, hours)
             fixed = [line["fields"]["setting"] for line in logged("next start")]
             check("what needs a start is named", fixed == ["http_threads"], fixed)
             reload("queue_depth = many\n")

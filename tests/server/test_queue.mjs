@@ -104,6 +104,14 @@ async function undoing(s) {
   equal('delete what runs', (await s.call('DELETE', `/v1/jobs/${running.id}`)).status, 409);
   await s.post(`/v1/jobs/${running.id}/cancel`);
   check('it ends', await until(async () => (await job(s, running.id)).state === 'cancelled'));
+  // how long is a setting that acts at once: without any time, nothing can be taken back
+  const set = async (trash_hours) => (await s.call('PATCH', '/v1/settings', { trash_hours })).json;
+  equal('no trash', (await set(0)).settings.trash_hours, 0);
+  const gone = (await s.post('/v1/draw?wait=20', { ...fox, seed: 71 })).json.job;
+  await s.call('DELETE', `/v1/jobs/${gone.id}`);
+  equal('deleted is gone', (await s.post(`/v1/jobs/${gone.id}/restore`)).status, 404);
+  equal('trash again', (await set(24)).settings.trash_hours, 24);
+  equal('below none', (await set(-1)).error.param, 'trash_hours');
   for (const path of ['/artifacts/x', `/artifacts/${'0'.repeat(64)}`])
     equal(`no such picture ${path.slice(0, 13)}`, (await s.call('DELETE', `/v1/jobs/${running.id}${path}`)).status, 404);
 }

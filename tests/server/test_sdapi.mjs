@@ -17,6 +17,9 @@ async function txt2img(s) {
   equal('seeds', [info.seed, info.all_seeds], [7, [7, 8]]);
   equal('prompts', [info.prompt, info.all_prompts.length, info.negative_prompt], ['a fox', 2, 'blue']);
   check('infotexts', info.infotexts.length === 2 && info.infotexts[0].includes('Steps: 2') && info.infotexts[0].includes('Seed: 7'));
+  const tiled = await s.post(`${V}/txt2img`, { ...fox, tiling: true });
+  check('tiling', tiled.status === 200 && JSON.parse(tiled.json.info).infotexts[0].includes('Tiling: '), tiled.text.slice(-300));
+  equal('no number for it', (await s.post(`${V}/txt2img`, { ...fox, tiling: 'yes' })).status, 422);
   equal('index_of_first_image', info.index_of_first_image, 0);
   equal('parameters echo', [r.json.parameters.steps, r.json.parameters.cfg_scale, r.json.parameters.prompt], [2, 7, 'a fox']);
   check('X-Process-Time', r.headers.get('x-process-time') !== null);
@@ -46,12 +49,18 @@ async function refusals(s) {
   await code('unknown script', { ...fox, script_name: 'x' }, 422, "Script 'x' not found");
   await code('unknown always-on script', { ...fox, alwayson_scripts: { ControlNet: { args: [{ enabled: true }] } } }, 422, 'ControlNet');
   await code('... that asks for nothing', { ...fox, alwayson_scripts: { ControlNet: { args: [] } } }, 200);
-  await code('tiling', { ...fox, tiling: true }, 501, 'tiling');
   await code('restore_faces', { ...fox, restore_faces: true }, 501, 'restore_faces');
   await code('an unknown override is ignored', { ...fox, override_settings: { nope: 1 } }, 200);
   await code('a path in a refiner', { ...fox, refiner_checkpoint: '/etc/passwd' }, 422, 'path');
   await code('a path in a hires upscaler', { ...fox, enable_hr: true, hr_upscaler: '../x.pth' }, 422, 'path');
   equal('absent route', [(await s.post(`${V}/control`, {})).status, (await s.post(`${V}/control`, {})).json.detail.includes('/control')], [501, true]);
+  for (const [method, name] of [['GET', 'torch'], ['GET', 'checkpoint'], ['POST', 'checkpoint'], ['PUT', 'upload'], ['GET', 'vqa/models'], ['POST', 'nudenet'], ['GET', 'controlnets'],
+    ['POST', 'create/embedding'], ['GET', 'browser/files'], ['GET', 'options-info']]) {
+    const r = await s.call(method, `${V}/${name}`, method === 'GET' ? undefined : {});
+    check(`${method} ${name} is known and named`, r.status === 501 && r.json.detail.includes(`/${name}`) && r.headers.get('x-should-retry') === 'false', [r.status, r.text]);
+  }
+  for (const name of ['server-kill', 'server-restart', 'shutdown', 'restart', 'delete-file', 'file', 'lock-checkpoint'])
+    equal(`${name} is not`, (await s.post(`${V}/${name}`, {})).status, 404);
   equal('shutdown is no route', (await s.post('/sdapi/v1/server-stop', {})).status, 404);
   equal('file is no route', (await s.get('/sdapi/v1/file?file=/etc/passwd')).status, 404);
   equal('a form', (await s.post(`${V}/txt2img`, 'prompt=a', { 'Content-Type': 'application/x-www-form-urlencoded' })).status, 415);
@@ -61,6 +70,12 @@ async function img2img(s) {
   const base = { ...fox, denoising_strength: 0.5 };
   const good = await s.post(`${V}/img2img`, { ...base, init_images: [picture], mask: png(8, 8).toString('base64'), mask_blur: 2, inpainting_fill: 2, inpaint_full_res: true });
   equal('img2img', [good.status, good.json.images?.length, good.json.parameters?.init_images, good.json.parameters?.mask], [200, 1, null, null]);
+  for (const [mode, word] of ['stretch', 'crop', 'pad', 'latent'].entries()) {
+    await s.post(`${V}/img2img`, { ...base, init_images: [png(24, 16).toString('base64')], resize_mode: mode });
+    const { id } = (await s.get('/v1/jobs?kind=draw&limit=1')).json.data[0];
+    equal(`resize_mode ${mode}`, (await s.get(`/v1/jobs/${id}`)).json.job.params.fit ?? 'stretch', word);
+  }
+  equal('resize_mode 4', (await s.post(`${V}/img2img`, { ...base, init_images: [picture], resize_mode: 4 })).status, 422);
   const several = await s.post(`${V}/img2img`, { ...base, seed: 5, n_iter: 2, init_images: [picture, png(8, 8).toString('base64'), picture] });
   const told = JSON.parse(several.json.info ?? '{}');
   equal('a picture for each init image and round', [several.status, several.json.images?.length, told.all_seeds, told.infotexts?.length, told.batch_size],

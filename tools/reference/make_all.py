@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "bad", "dtype", "layout",
+GROUPS = ["clip", "unet", "vae", "rng", "sched", "samplers", "lora", "pipe", "tiling", "bad", "dtype", "layout",
           "image", "qwen3vl", "media"]
 ON_DEMAND = ["text", "chat", "talks"]
 

@@ -53,6 +53,7 @@ static const field fields[] = {
     {"guidance_rescale", "cfg_rescale", FIELD_REAL, 0, 1, false},
     {"cfg_rescale", "cfg_rescale", FIELD_REAL, 0, 1, false},
     {"cfg_end", "guidance_end", FIELD_REAL, 0, 1, false},
+    {"tiling", "tiling", FIELD_BOOL, 0, 0, false},
     {"denoising_strength", NULL, FIELD_REAL, 0, 1, false},
     {"hr_denoising_strength", NULL, FIELD_REAL, 0, 1, false},
     {"enable_hr", NULL, FIELD_BOOL, 0, 0, false},
@@ -79,7 +80,7 @@ static const field image_fields[] = {
     {"mask", NULL, FIELD_TEXT, 0, 0, false},
 };
 /* Switched on, they are refused; off, they are nothing. */
-static const char *const absent[] = {"tiling",           "restore_faces", "hr_prompt",
+static const char *const absent[] = {"restore_faces", "hr_prompt",
                                      "hr_negative_prompt", "hr_checkpoint_name", "hidiffusion",
                                      "detailer_enabled", "firstphase_width", "initial_noise_multiplier",
                                      "latent_mask"};
@@ -146,7 +147,7 @@ static limn_status take_field(limn_params *gen, const field *f, const json_t *v,
                       : bad_field(f->name, "must be a list of strings", err);
         }
         return st;
-    case FIELD_BOOL: break;
+    case FIELD_BOOL: return set_text(gen, f->param, json_is_true(v) || x != 0 ? "on" : "off", err);
     }
     return LIMN_OK;
 }
@@ -325,7 +326,7 @@ static json_t *with_defaults(limn_http_req *rq, bool image) {
 
 static limn_status take_pictures(limn_http_req *rq, limn_params *gen, const json_t *body,
                                  limn_err *err) {
-    static const char *const fits[] = {"stretch", "crop", "pad"};
+    static const char *const fits[] = {"stretch", "crop", "pad", "latent"};
     static const char *const fills[] = {"fill", "original", "noise", "zeros"};
     const json_t *list = json_object_get(body, "init_images");
     const char *mask = text_of(body, "mask");
@@ -339,10 +340,9 @@ static limn_status take_pictures(limn_http_req *rq, limn_params *gen, const json
     LIMN_CHECK(err, first, LIMN_E_VALUE, "/init_images: must be a list of strings");
     LIMN_CHECK(err, json_array_size(list) <= LIMN_LIMIT_IMAGES_IN, LIMN_E_VALUE,
                "/init_images: at most %d pictures", LIMN_LIMIT_IMAGES_IN);
-    LIMN_CHECK(err, mode < 3, LIMN_E_UNSUPPORTED, "resize_mode 3 (latent) is not there yet");
     LIMN_TRY(limn_picture_take(rq, ref, first, true, "/init_images", err));
     LIMN_TRY(set_text(gen, "init_image", ref, err));
-    LIMN_TRY(set_text(gen, "fit", fits[mode], err));
+    LIMN_TRY(set_text(gen, "fit", fits[mode & 3], err));
     LIMN_TRY(set_number(gen, "strength", number_of(body, "denoising_strength", 0.75), err));
     if (*mask) {
         LIMN_TRY(limn_picture_take(rq, ref, mask, true, "/mask", err));

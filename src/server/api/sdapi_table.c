@@ -91,6 +91,20 @@ static const limn_route rows[] = {
     ABSENT("POST", "/rembg"), ABSENT("POST", "/analyze"), ABSENT("GET", "/controlnets"),
     ABSENT("GET", "/control-models"), ABSENT("GET", "/ip-adapters"), ABSENT("GET", "/detailers"),
     ABSENT("GET", "/extra-networks"), ABSENT("GET", "/wildcards"), ABSENT("GET", "/xyz-grid"),
+    /* SD.Next's own, besides those that tell paths, write files or end the server */
+    ABSENT("GET", "/motd"), ABSENT("GET", "/torch"), ABSENT("GET", "/platform"),
+    ABSENT("GET", "/start"), ABSENT("GET", "/gpu"), ABSENT("GET", "/gpu-smi"),
+    ABSENT("GET", "/sampler"), ABSENT("GET", "/checkpoint"), ABSENT("POST", "/checkpoint"),
+    ABSENT("GET", "/modules"), ABSENT("GET", "/unets"), ABSENT("POST", "/refresh-unets"),
+    ABSENT("GET", "/latents"), ABSENT("POST", "/latents"), ABSENT("GET", "/options-info"),
+    ABSENT("GET", "/lora"), ABSENT("GET", "/loaded-loras"), ABSENT("GET", "/control-modes"),
+    ABSENT("GET", "/extra-network-detail"), ABSENT("GET", "/extra-network-details"),
+    ABSENT("GET", "/network"), ABSENT("POST", "/upload"), ABSENT("PUT", "/upload"),
+    ABSENT("GET", "/browser/folders"), ABSENT("GET", "/browser/files"),
+    ABSENT("GET", "/browser/thumb"), ABSENT("GET", "/openclip"), ABSENT("POST", "/openclip"),
+    ABSENT("GET", "/vqa/models"), ABSENT("GET", "/vqa/prompts"), ABSENT("GET", "/tagger/models"),
+    ABSENT("GET", "/autocomplete"), ABSENT("POST", "/nudenet"), ABSENT("POST", "/prompt-lang"),
+    ABSENT("POST", "/image-guard"), ABSENT("POST", "/prompt-banned"), ABSENT("POST", "/framepack"),
 };
 /* clang-format on */
 
