@@ -510,7 +510,7 @@ static void *make_png(size_t *size, int grey) {
 
 static void test_uploads(void **state) {
     char *dir = folder_make();
-    limn_queue_options o = {.upload_ms = 100, .trim_every_ms = 20};
+    limn_queue_options o = {.upload_ms = 1000, .trim_every_ms = 20};
     limn_queue *q = queue_open(dir, &o, 0);
     limn_err err = {0};
     limn_artifact used, unused;
