@@ -51,7 +51,7 @@ static void test_open(void **state) {
     limn_store_close(&s);
     assert_ok(err, store_open(&s, path, &err));
     limn_store_close(&s);
-    assert_int_equal(ask_sql(path, "PRAGMA user_version"), 2);
+    assert_int_equal(ask_sql(path, "PRAGMA user_version"), 3);
     run_sql(path, "PRAGMA user_version = 99");
     assert_int_equal(store_open(&s, path, &err), LIMN_E_FORMAT);
     assert_non_null(strstr(err.text, "newer"));

@@ -12,7 +12,7 @@ LIBS="libedit-dev libvips-dev zlib1g-dev libjansson-dev libpcre2-dev libutf8proc
       libmicrohttpd-dev libwslay-dev libcurl4-openssl-dev libglib2.0-dev brotli"
 TESTS="libcmocka-dev clang-format-16 fonts-dejavu-core libsimde-dev nodejs"
 
-WEB="nodejs npm chromium"
+WEB="nodejs npm chromium sqlite3"
 
 missing() {
     for package in "$@"; do
@@ -47,7 +47,7 @@ fi
 
 [ "${1:-}" = --web ] || WEB=
 # A Node that came another way is as good.
-if [ -n "$WEB" ] && command -v npm >/dev/null; then WEB=chromium; fi
+if [ -n "$WEB" ] && command -v npm >/dev/null; then WEB="chromium sqlite3"; fi
 need=$(missing $BUILD $LIBS $TESTS $WEB)
 if [ -z "$need" ]; then
     echo "setup: everything is installed"

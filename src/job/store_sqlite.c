@@ -69,6 +69,9 @@ static const char *const migrations[] = {
     "CREATE INDEX job_waiting ON job (lane, priority DESC, rank, seq) WHERE state = 0;"
     "CREATE INDEX job_deleted ON job (deleted_ms) WHERE deleted_ms > 0;"
     "CREATE INDEX artifact_deleted ON artifact (deleted_ms) WHERE deleted_ms > 0;",
+    /* 3: searching reads the words of all jobs, not their whole rows (requests and results) */
+    "CREATE INDEX job_words ON job (words, deleted_ms);"
+    "CREATE INDEX job_seed ON job (seed) WHERE seed IS NOT NULL;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 

@@ -219,13 +219,26 @@ static void filter_set(filter *f, const char *column, unsigned bits, int count) 
     limn_buf_addc(&f->sql, ')');
 }
 
-static void filter_words(filter *f, const char *words) {
+/* Words and times are asked of their indices alone, a twentieth of the table; the rows come in the
+ * order of seq all the same. */
+static void filter_words(filter *f, const char *words, bool deleted) {
+    limn_buf_addf(&f->sql,
+                  " AND seq IN (SELECT seq FROM job INDEXED BY job_words WHERE deleted_ms %s 0",
+                  deleted ? ">" : "=");
     for (const char *p = words; *p && !f->failed;) {
         size_t len = strcspn(p, " \t\r\n");
         if (len > 0) filter_text(f, " AND instr(words, ?) > 0", p, len);
         p += len;
         p += strspn(p, " \t\r\n");
     }
+    limn_buf_addc(&f->sql, ')');
+}
+
+static void filter_times(filter *f, int64_t from_ms, int64_t to_ms) {
+    filter_number(f,
+                  " AND seq IN (SELECT seq FROM job INDEXED BY job_created WHERE created_ms >= ?",
+                  from_ms);
+    filter_number(f, " AND created_ms <= ?)", to_ms ? to_ms : INT64_MAX);
 }
 
 static void filter_build(filter *f, const limn_job_query *q, int limit) {
@@ -234,17 +247,16 @@ static void filter_build(filter *f, const limn_job_query *q, int limit) {
     if (q->owner) filter_text(f, " AND owner = ?", q->owner, strlen(q->owner));
     if (q->states) filter_set(f, "state", q->states, LIMN_JOB_STATES);
     if (q->kinds) filter_set(f, "kind", q->kinds, LIMN_JOB_KINDS);
-    if (q->words) filter_words(f, q->words);
+    if (q->words) filter_words(f, q->words, q->deleted);
     if (q->model) filter_text(f, " AND model = ?", q->model, strlen(q->model));
     if (q->seed) filter_number(f, " AND seed = ?", *q->seed);
     for (int i = 0; i < q->n_tags; i++)
-        filter_text(f, " AND EXISTS (SELECT 1 FROM tag WHERE job = seq AND tag = ?)", q->tags[i],
+        filter_text(f, " AND seq IN (SELECT job FROM tag WHERE tag = ?)", q->tags[i],
                     strlen(q->tags[i]));
     if (q->source) filter_text(f, " AND source = ?", q->source, strlen(q->source));
     if (q->parent) filter_text(f, " AND parent = ?", q->parent, strlen(q->parent));
     if (q->top_level) limn_buf_adds(&f->sql, " AND parent IS NULL");
-    if (q->from_ms) filter_number(f, " AND created_ms >= ?", q->from_ms);
-    if (q->to_ms) filter_number(f, " AND created_ms <= ?", q->to_ms);
+    if (q->from_ms || q->to_ms) filter_times(f, q->from_ms, q->to_ms);
     if (q->cursor) filter_number(f, q->oldest_first ? " AND seq > ?" : " AND seq < ?", q->cursor);
     limn_buf_adds(&f->sql, q->oldest_first ? " ORDER BY seq" : " ORDER BY seq DESC");
     filter_number(f, " LIMIT ?", limit);
