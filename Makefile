@@ -3,7 +3,7 @@ B ?= build
 JOBS ?= $(shell nproc)
 MESON_FLAGS ?=
 
-.PHONY: all demo models-eval test torture check bench soak asan tsan fuzz format docs install install-deps clean web check-web test-web install-web test-clients
+.PHONY: all demo models-eval test torture check bench soak asan tsan fuzz format docs install install-deps clean web check-web test-web install-web test-clients test-llama
 
 all: $(B)/build.ninja
 	ninja -C $(B) -j $(JOBS)
@@ -35,6 +35,13 @@ test-clients: all
 check:
 	python3 tools/check_layers.py
 	python3 tools/check_style.py
+
+# GGUF files both ways with llama.cpp, which is brought into PEER first (tests/peer/README.md); Python with numpy.
+PEER ?= $(B)/peer
+PYTHON ?= python3
+test-llama: all
+	sh tests/peer/get_llama.sh $(PEER)
+	$(PYTHON) tests/peer/llama.py $(B)/limn $(PEER)/llama_peer $(PEER)/work --split $(PEER)/gguf-split
 
 # Two hours of mixed work on the stub engine; fails when memory, descriptors or files grow.
 SOAK_HOURS ?= 2

@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* Qwen3-VL as llama.cpp stores it, a language model and an "mmproj" file: written with the
- * fixture's tensors under those names and keys, read back, every stage as the checkpoint's. */
+/*
+ * Qwen3-VL as llama.cpp stores it, a language model and an "mmproj" file: written with the
+ * fixture's tensors under those names and keys, read back, every stage as the checkpoint's. And a
+ * file that llama.cpp itself wrote (tests/peer/llama.py): split in three, with a tensor of every
+ * type, next to what llama.cpp answers from it.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <jansson.h>
+#include <math.h>
 #include <unistd.h>
 
 #include "formats/gguf.h"
 #include "qwen3vl_test.h"
+#include "see_test.h"
 
 /* transformers' words -> llama.cpp's, tried in order on every name */
 static const char *const gguf_words[][2] = {
@@ -173,7 +180,65 @@ static void test_gguf_pair(void **state) {
     limn_weights_unref(&io);
 }
 
+/* ---- what llama.cpp wrote ---- */
+
+/* Greedy, one token, with the log-probabilities of the 20 likeliest. */
+static limn_answer *ask(limn_seer *s, const char *question, const json_t *want) {
+    limn_err err = {0};
+    limn_params *see = params(LIMN_PARAMS_SEE, "max_tokens=1;logprobs=20;temperature=0");
+    limn_message_part part = {.kind = LIMN_MESSAGE_TEXT, .text = question};
+    limn_message m = {.role = LIMN_ROLE_USER, .parts = &part, .n_parts = 1};
+    limn_talk t = {.messages = &m, .n_messages = 1};
+    limn_look *l = NULL;
+    limn_answer *a = NULL;
+    OK(limn_look_new(&l, s, &t, see, NULL, &err));
+    assert_int_equal(l->prompt.ids.len, json_array_size(want));
+    for (size_t i = 0; i < l->prompt.ids.len; i++)
+        assert_int_equal(l->prompt.ids.data[i], json_integer_value(json_array_get(want, i)));
+    while (!limn_look_is_done(l)) OK(limn_seer_step(s, &err));
+    OK(limn_look_take(&a, &l, &err));
+    limn_params_free(&see);
+    return a;
+}
+
+/* The same numbers out of every type: prompts have the same ids, and log-probabilities are as far
+ * apart as llama.cpp's rounding of activations to 8 bits explains (0.06 to 0.09, see
+ * tests/peer/README.md). */
+static void test_file_by_llama_cpp(void **state) {
+    (void)state;
+    static const limn_dtype types[] = {LIMN_F32,  LIMN_F16,  LIMN_BF16, LIMN_Q8_0,   LIMN_Q4_0,
+                                       LIMN_Q4_1, LIMN_Q5_0, LIMN_Q5_1, LIMN_Q2_K,   LIMN_Q3_K,
+                                       LIMN_Q4_K, LIMN_Q5_K, LIMN_Q6_K, LIMN_IQ4_NL, LIMN_IQ4_XS};
+    bool found[LIMN_DTYPE_COUNT] = {0};
+    char path[512];
+    json_t *root = json_load_file(golden_path(path, sizeof path, "llama/mixed.json"), 0, NULL),
+           *row;
+    size_t i;
+    limn_seer *s = seer_on("llama/mixed-00001-of-00003.gguf", "context=512");
+    for (i = 0; i < limn_weights_count(s->model->text_set); i++)
+        found[limn_weights_at(s->model->text_set, i)->dtype] = true;
+    for (i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (!found[types[i]]) fail_msg("no tensor of %s", limn_dtype_get(types[i])->name);
+    assert_int_equal(json_array_size(root), 3);
+    json_array_foreach(root, i, row) {
+        const json_t *want = json_object_get(row, "logprobs");
+        limn_answer *a = ask(s, json_string_value(json_object_get(row, "question")),
+                             json_object_get(row, "prompt"));
+        double sum = 0;
+        for (int k = 0; k < 20; k++) {
+            const limn_logprob *p = &a->tokens[0].top[k];
+            sum +=
+                pow((double)p->logprob - json_number_value(json_array_get(want, (size_t)p->id)), 2);
+        }
+        if (!(sqrt(sum / 20) < 0.15)) fail_msg("question %zu: %g apart", i, sqrt(sum / 20));
+        limn_answer_free(&a);
+    }
+    limn_seer_free(&s);
+    json_decref(root);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gguf_pair)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gguf_pair),
+                                       cmocka_unit_test(test_file_by_llama_cpp)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

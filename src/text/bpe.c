@@ -45,10 +45,11 @@ static bool pair_find(bpe_pair *p, const limn_bpe_scratch *s, const limn_bpe_rul
     p->right = right;
     p->len = a->len + b->len;
     if (r->merges) {
-        const limn_merge *m = limn_merges_find(r->merges, a->id, b->id);
-        if (!m) return false;
-        p->key = m->rank;
-        p->id = m->id;
+        limn_merge m;
+        if (!limn_merges_find(&m, r->merges, r->vocab, a->id, b->id, text + a->at, a->len, p->len))
+            return false;
+        p->key = m.rank;
+        p->id = m.id;
         return true;
     }
     p->id = limn_vocab_find(r->vocab, text + a->at, p->len);

@@ -31,8 +31,8 @@ typedef struct limn_bpe_scratch {
 
 typedef struct limn_bpe_rules {
     const limn_merges *merges; /* NULL: by score */
-    const limn_vocab *vocab;   /* by score: */
-    const double *scores;      /* [vocab->n] */
+    const limn_vocab *vocab;
+    const double *scores; /* by score: [vocab->n] */
 } limn_bpe_rules;
 
 void limn_bpe_scratch_deinit(limn_bpe_scratch *s);

@@ -68,11 +68,37 @@ static bool spell_to_bytes(limn_buf *out, const char *s, size_t n) {
     return true;
 }
 
+enum { SHORT = 120 };
+
+/* The same for most spellings, without the heap: their number, -1 when it has to go the other way.
+ */
+static ptrdiff_t spell_short(char raw[SHORT], const char *s, size_t n) {
+    ptrdiff_t len = 0;
+    if (n > SHORT) return -1;
+    for (size_t i = 0; i < n;) {
+        int b = (unsigned char)s[i] < 0x80 ? byte_of_char((unsigned char)s[i++])
+                                           : byte_of_char(limn_utf8_next(s, n, &i));
+        if (b < 0) return -1;
+        raw[len++] = (char)b;
+    }
+    return len;
+}
+
+/* As the vocabulary keeps a spelling; false when it has bytes that no token has. */
+static bool spell_or_copy(limn_buf *out, const limn_tokenizer *t, limn_text_view v) {
+    if (t->byte_level) return spell_to_bytes(out, v.data, v.len);
+    limn_buf_add(out, v.data, v.len);
+    return true;
+}
+
 limn_status limn_tokenizer_add_token(limn_tokenizer *t, int32_t id, const char *s, size_t n,
                                      bool findable, limn_err *err) {
+    char small[SHORT];
     if (n > (1u << 16))
         return limn_fail(err, LIMN_E_FORMAT, "token %ld has %zu bytes", (long)id, n);
     if (!t->byte_level) return limn_vocab_add(&t->vocab, id, s, n, findable, err);
+    ptrdiff_t len = spell_short(small, s, n);
+    if (len >= 0) return limn_vocab_add(&t->vocab, id, small, (size_t)len, findable, err);
     limn_buf raw;
     limn_buf_init(&raw, 1u << 20);
     bool mapped = spell_to_bytes(&raw, s, n);
@@ -107,27 +133,60 @@ int32_t limn_tokenizer_model_find(const limn_tokenizer *t, const char *s, size_t
     return limn_vocab_find(&t->vocab, raw, len);
 }
 
+limn_status limn_tokenizer_start_merges(limn_tokenizer *t, size_t n, limn_err *err) {
+    bool plain = t->byte_level && !t->suffix && !t->by_score && !t->vocab.repeats;
+    return plain ? limn_merges_start_cuts(&t->merges, n, err)
+                 : limn_merges_reserve(&t->merges, n, err);
+}
+
+static limn_status bad_merge(limn_text_view left, limn_text_view right, uint32_t rank,
+                             limn_err *err) {
+    int a = (int)(left.len < 64 ? left.len : 64), b = (int)(right.len < 64 ? right.len : 64);
+    return limn_fail(err, LIMN_E_FORMAT,
+                     "merge %u joins \"%.*s\" and \"%.*s\", but there is no such token: the merges "
+                     "belong to another vocabulary",
+                     rank, a, left.data, b, right.data);
+}
+
 limn_status limn_tokenizer_add_merge(limn_tokenizer *t, limn_text_view left, limn_text_view right,
                                      uint32_t rank, limn_err *err) {
-    char small[512], *both = small;
+    limn_status st = LIMN_OK;
+    limn_buf both; /* as the vocabulary has it */
+    char small[256];
+    limn_buf_init(&both, 1u << 18);
     if (left.len > (1u << 16) || right.len > (1u << 16))
         return limn_fail(err, LIMN_E_FORMAT, "merge %u is too long", rank);
-    size_t n = left.len + right.len;
-    if (n > sizeof small) both = limn_mem_alloc(n);
-    if (!both) return limn_fail(err, LIMN_E_NOMEM, "no memory for merges");
-    memcpy(both, left.data, left.len);
-    memcpy(both + left.len, right.data, right.len);
-    limn_merge m = {.left = limn_tokenizer_model_find(t, left.data, left.len),
-                    .right = limn_tokenizer_model_find(t, right.data, right.len),
-                    .id = limn_tokenizer_model_find(t, both, n),
+    ptrdiff_t cut = t->byte_level ? spell_short(small, left.data, left.len) : -1, n = -1;
+    if (cut >= 0) n = spell_short(small + cut, right.data, right.len);
+    const char *raw = small;
+    if (n < 0) { /* long, not of bytes, or not byte-level */
+        bool known = spell_or_copy(&both, t, left);
+        cut = (ptrdiff_t)both.len;
+        known = known && spell_or_copy(&both, t, right);
+        LIMN_CHECK(err, !both.failed, LIMN_E_NOMEM, "no memory for merges");
+        if (!known) {
+            st = bad_merge(left, right, rank, err);
+            goto out;
+        }
+        n = (ptrdiff_t)both.len - cut;
+        raw = limn_buf_text(&both);
+    }
+    size_t l = (size_t)cut, all = (size_t)(cut + n);
+    if (t->merges.cut) {
+        if (limn_merges_add_cut(&t->merges, &t->vocab, raw, l, all)) goto out;
+        LIMN_TRY(limn_merges_leave_cuts(&t->merges, &t->vocab, err));
+    }
+    limn_merge m = {.left = limn_vocab_find(&t->vocab, raw, l),
+                    .right = limn_vocab_find(&t->vocab, raw + l, (size_t)n),
+                    .id = limn_vocab_find(&t->vocab, raw, all),
                     .rank = rank};
-    if (both != small) limn_mem_free(both);
     if (m.left < 0 || m.right < 0 || m.id < 0)
-        return limn_fail(err, LIMN_E_FORMAT, "merge %u (\"%.*s %.*s\") is not in the vocabulary",
-                         rank, (int)(left.len < 64 ? left.len : 64), left.data,
-                         (int)(right.len < 64 ? right.len : 64), right.data);
-    limn_merges_add(&t->merges, &m);
-    return LIMN_OK;
+        st = bad_merge(left, right, rank, err);
+    else
+        limn_merges_add(&t->merges, &m);
+out:
+    limn_buf_deinit(&both);
+    return st;
 }
 
 limn_status limn_tokenizer_add_merge_line(limn_tokenizer *t, limn_text_view line, uint32_t rank,

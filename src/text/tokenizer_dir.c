@@ -102,7 +102,7 @@ static limn_status read_merge_lines(limn_tokenizer *t, const char *text, size_t 
     size_t lines = 1;
     uint32_t rank = 0;
     for (size_t i = 0; i < n; i++) lines += text[i] == '\n';
-    LIMN_TRY(limn_merges_reserve(&t->merges, lines, err));
+    LIMN_TRY(limn_tokenizer_start_merges(t, lines, err));
     for (size_t i = 0; i < n;) {
         const char *nl = memchr(text + i, '\n', n - i);
         size_t end = nl ? (size_t)(nl - text) : n, len = end - i;

@@ -117,7 +117,8 @@ static int32_t type_of(const limn_tokenizer_gguf *src, size_t i) {
 }
 
 static limn_status add_tokens(limn_tokenizer *t, const limn_tokenizer_gguf *src, limn_err *err) {
-    limn_status st = LIMN_OK;
+    limn_status st = limn_vocab_reserve(&t->vocab, src->n_tokens, err);
+    if (st != LIMN_OK) return st;
     for (size_t i = 0; i < src->n_tokens; i++) {
         int32_t type = type_of(src, i);
         limn_text_view v = src->tokens[i];
@@ -153,7 +154,7 @@ static limn_status add_merges(limn_tokenizer *t, const limn_tokenizer_gguf *src,
     LIMN_CHECK(err, src->merges && src->n_merges, LIMN_E_MISSING,
                "tokenizer.ggml.merges is missing");
     LIMN_CHECK(err, src->n_merges <= UINT32_MAX, LIMN_E_LIMIT, "too many merges");
-    LIMN_TRY(limn_merges_reserve(&t->merges, src->n_merges, err));
+    LIMN_TRY(limn_tokenizer_start_merges(t, src->n_merges, err));
     for (size_t i = 0; i < src->n_merges; i++)
         LIMN_TRY(limn_tokenizer_add_merge_line(t, src->merges[i], (uint32_t)i, err));
 out:

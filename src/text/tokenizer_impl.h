@@ -62,7 +62,10 @@ limn_status limn_tokenizer_add_token(limn_tokenizer *t, int32_t id, const char *
                                      bool findable, limn_err *err);
 /* Id of a model token by its spelling in files; -1. */
 int32_t limn_tokenizer_model_find(const limn_tokenizer *t, const char *s, size_t n);
-/* Adds a merge of two spelled tokens. E_FORMAT when one of the three is no token. */
+/* Before the merges, when the vocabulary is complete: n will come. E_NOMEM. */
+limn_status limn_tokenizer_start_merges(limn_tokenizer *t, size_t n, limn_err *err);
+/* Adds the next merge, of two spelled tokens. E_FORMAT when they do not make a token. (Parts that
+ * are no tokens never meet; where merges make the tokens in order that is not looked for.) */
 limn_status limn_tokenizer_add_merge(limn_tokenizer *t, limn_text_view left, limn_text_view right,
                                      uint32_t rank, limn_err *err);
 /* Splits "left right" at its one space. E_FORMAT. */

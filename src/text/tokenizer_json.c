@@ -412,7 +412,7 @@ static limn_status read_merges(limn_tokenizer *t, const char *s, range r, limn_e
     limn_buf_init(&left, 1u << 20);
     limn_jsonscan_init(&j, s, r.end);
     j.at = r.begin;
-    LIMN_TRY(limn_merges_reserve(&t->merges, count_merges(s, r), err));
+    LIMN_TRY(limn_tokenizer_start_merges(t, count_merges(s, r), err));
     for (uint32_t rank = 0;; rank++) {
         LIMN_TRY(limn_jsonscan_next(&j, '[', &first, &more, err));
         if (!more) break;

@@ -45,8 +45,9 @@ static size_t vocab_probe(const limn_vocab *v, const char *bytes, size_t n) {
     return i;
 }
 
-static bool vocab_rehash(limn_vocab *v) {
+static bool vocab_rehash(limn_vocab *v, size_t least) {
     size_t size = v->slot ? (v->mask + 1) * 2 : 1024;
+    while (size < least) size *= 2;
     uint32_t *fresh = limn_mem_calloc(size, sizeof *fresh);
     if (!fresh) return false;
     uint32_t *old = v->slot;
@@ -74,6 +75,12 @@ static bool vocab_grow(limn_vocab *v, size_t need) {
     return true;
 }
 
+limn_status limn_vocab_reserve(limn_vocab *v, size_t n, limn_err *err) {
+    if (n > LIMN_VOCAB_MAX) n = LIMN_VOCAB_MAX; /* what is too much is refused when it comes */
+    bool ok = vocab_grow(v, n) && (v->mask > 2 * n || vocab_rehash(v, 2 * n + 2));
+    return ok ? LIMN_OK : limn_fail(err, LIMN_E_NOMEM, "no memory for a vocabulary");
+}
+
 limn_status limn_vocab_add(limn_vocab *v, int32_t id, const char *bytes, size_t n, bool findable,
                            limn_err *err) {
     if (id < 0 || (uint32_t)id >= LIMN_VOCAB_MAX)
@@ -88,13 +95,15 @@ limn_status limn_vocab_add(limn_vocab *v, int32_t id, const char *bytes, size_t 
     v->item[id] = (limn_text_view){copy, n};
     if (need > v->n) v->n = need;
     if (!findable) return LIMN_OK;
-    if ((!v->slot || v->used * 2 >= v->mask) && !vocab_rehash(v))
+    if ((!v->slot || v->used * 2 >= v->mask) && !vocab_rehash(v, 0))
         return limn_fail(err, LIMN_E_NOMEM, "no memory for a vocabulary");
     size_t at = vocab_probe(v, bytes, n);
-    if (!v->slot[at]) {
-        v->slot[at] = (uint32_t)id + 1;
-        v->used++;
+    if (v->slot[at]) {
+        v->repeats = true;
+        return LIMN_OK;
     }
+    v->slot[at] = (uint32_t)id + 1;
+    v->used++;
     return LIMN_OK;
 }
 
@@ -112,6 +121,7 @@ limn_text_view limn_vocab_bytes(const limn_vocab *v, int32_t id) {
 
 void limn_merges_deinit(limn_merges *m) {
     limn_mem_free(m->slot);
+    limn_mem_free(m->cut);
     *m = (limn_merges){0};
 }
 
@@ -142,8 +152,56 @@ void limn_merges_add(limn_merges *m, const limn_merge *merge) {
     m->slot[at] = *merge;
 }
 
-const limn_merge *limn_merges_find(const limn_merges *m, int32_t left, int32_t right) {
-    if (!m->slot) return NULL;
-    const limn_merge *e = &m->slot[merges_probe(m, left, right)];
-    return e->left < 0 ? NULL : e;
+limn_status limn_merges_start_cuts(limn_merges *m, size_t n, limn_err *err) {
+    if (n > LIMN_VOCAB_MAX * 2u) return limn_fail(err, LIMN_E_LIMIT, "too many merges: %zu", n);
+    limn_mem_free(m->cut);
+    m->cut = limn_mem_calloc(n + 1, sizeof *m->cut);
+    if (!m->cut) return limn_fail(err, LIMN_E_NOMEM, "no memory for %zu merges", n);
+    m->n_cuts = 0;
+    m->cap_cuts = n;
+    return LIMN_OK;
+}
+
+bool limn_merges_add_cut(limn_merges *m, const limn_vocab *v, const char *both, size_t left,
+                         size_t n) {
+    if (m->n_cuts == m->cap_cuts || left > UINT16_MAX) return false;
+    if (m->n_cuts == 0) m->first = limn_vocab_find(v, both, n);
+    if (m->first < 0) return false;
+    size_t id = (size_t)m->first + m->n_cuts;
+    if (id >= v->n || v->item[id].len != n || n == 0 || memcmp(v->item[id].data, both, n) != 0)
+        return false;
+    m->cut[m->n_cuts++] = (uint16_t)left;
+    return true;
+}
+
+limn_status limn_merges_leave_cuts(limn_merges *m, const limn_vocab *v, limn_err *err) {
+    limn_status st = limn_merges_reserve(m, m->cap_cuts, err);
+    for (size_t i = 0; st == LIMN_OK && i < m->n_cuts; i++) {
+        limn_text_view t = v->item[(size_t)m->first + i];
+        limn_merge e = {.left = limn_vocab_find(v, t.data, m->cut[i]),
+                        .right = limn_vocab_find(v, t.data + m->cut[i], t.len - m->cut[i]),
+                        .id = m->first + (int32_t)i,
+                        .rank = (uint32_t)i};
+        if (e.left < 0 || e.right < 0)
+            st = limn_fail(err, LIMN_E_FORMAT, "merge %zu joins what is no token", i);
+        else
+            limn_merges_add(m, &e);
+    }
+    limn_mem_free(m->cut);
+    m->cut = NULL;
+    return st;
+}
+
+bool limn_merges_find(limn_merge *out, const limn_merges *m, const limn_vocab *v, int32_t left_id,
+                      int32_t right_id, const char *both, size_t left, size_t n) {
+    if (m->cut) {
+        int32_t id = left_id < 0 || right_id < 0 ? -1 : limn_vocab_find(v, both, n);
+        int64_t rank = (int64_t)id - m->first;
+        if (id < 0 || rank < 0 || rank >= (int64_t)m->n_cuts || m->cut[rank] != left) return false;
+        *out = (limn_merge){left_id, right_id, id, (uint32_t)rank};
+        return true;
+    }
+    if (!m->slot) return false;
+    *out = m->slot[merges_probe(m, left_id, right_id)];
+    return out->left >= 0;
 }
