@@ -22,7 +22,7 @@
 #include "media/decoders_impl.h"
 #include "media/jail.h"
 
-enum { TURN_SECONDS = 60, RESTART_MS = 1000, STOP_MS = 2000, DEATH_MS = 300, ENV_MAX = 24 };
+enum { TURN_SECONDS = 60, RESTART_MS = 1000, STOP_MS = 300, DEATH_MS = 300, ENV_MAX = 24 };
 
 /* ---- the host process ---- */
 
@@ -113,7 +113,8 @@ static limn_status start_host(limn_decoders *d, limn_err *err) {
     return st;
 }
 
-/* Under the lock, or after the threads. */
+/* Under the lock, or after the threads. A host that is still starting does not hear that its line
+ * is closed: it is killed, and its children with it (PR_SET_PDEATHSIG). */
 static void stop_host(limn_decoders *d) {
     if (d->control >= 0) close(d->control);
     d->control = -1;
@@ -225,7 +226,7 @@ limn_status limn_decoders_probe(limn_decoders *d, limn_decode_probe what, limn_e
     limn_decode_reply r;
     limn_decode_ask ask = {
         .op = LIMN_DECODE_PROBE, .probe = (int32_t)what, .max_pixels = d->memory};
-    limn_status st = limn_decode_visit_begin(&v, d, ask, "", 0, NULL, err);
+    limn_status st = limn_decode_visit_begin(&v, d, ask, "", 0, &d->stopping, err);
     if (st != LIMN_OK) return st;
     st = limn_decode_visit_reply(v, &r, err);
     limn_decode_visit_end(&v);
@@ -250,6 +251,7 @@ static void *try_first(void *self) {
                  "pictures are decoded in locked processes%s%s", info.why[0] ? ": " : "", info.why);
         return NULL;
     }
+    if (st == LIMN_E_CANCELLED) return NULL; /* stopped before it was known */
     set_state(d, LIMN_DECODERS_REFUSED, err.text);
     limn_log(LIMN_LOG_ERROR, "decode",
              "no picture can be taken in: %s (decode_apart off decodes in the server itself)",
@@ -288,6 +290,7 @@ void limn_decoders_stop(limn_decoders **pd) {
     limn_decoders *d = *pd;
     if (!d) return;
     *pd = NULL;
+    atomic_store(&d->stopping, true); /* a machine that is busy may not have started a child yet */
     if (d->trying) pthread_join(d->first_try, NULL);
     if (limn_decoders_used() == d) limn_decoders_use(NULL);
     stop_host(d);

@@ -29,7 +29,8 @@ struct limn_decoders {
     unsigned n_deaths;
     limn_decoders_state state;
     char why[LIMN_ERR_TEXT_MAX];
-    bool trying; /* the thread below runs */
+    atomic_bool stopping; /* cancels the first try */
+    bool trying;          /* the thread below runs */
     pthread_t first_try;
     atomic_int_fast64_t files, crashed, late;
 };

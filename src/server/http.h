@@ -6,7 +6,8 @@
  * and its body is complete (and parsed, for JSON routes). The handler answers exactly once, with
  * one of the reply calls, or parks the request until a job has ended (limn_http_wait), or turns it
  * into a stream of a job's events (limn_http_stream). Handlers run on one of the HTTP threads and
- * must not block on work; they may wait for the disk.
+ * must not block on work; they may wait for the disk. With a large body, or where the route says
+ * so, they run beside those threads (aside.c) and may decode.
  *
  * A request belongs to the thread that runs its handler or continuation.
  */
@@ -48,6 +49,7 @@ typedef enum limn_route_flag {
     LIMN_ROUTE_ABSENT = 1 << 5,   /* known, not there: always 501 with its name */
     LIMN_ROUTE_QUIET = 1 << 6,    /* no line in the log (probes) */
     LIMN_ROUTE_LOOPBACK = 1 << 7, /* open on loopback as long as there are no keys */
+    LIMN_ROUTE_ASIDE = 1 << 8,    /* takes long also without a large body (aside.c) */
 } limn_route_flag;
 
 typedef void limn_http_handler(limn_http_req *rq);
@@ -95,6 +97,14 @@ typedef struct limn_http_arg {
 typedef struct limn_http_waiting limn_http_waiting;
 typedef struct limn_remote_wait limn_remote_wait;
 
+/* How far a complete request has come. */
+typedef enum limn_http_stage {
+    LIMN_HTTP_RECEIVED,
+    LIMN_HTTP_PARSED,
+    LIMN_HTTP_FETCHED, /* ... what it names by URL */
+    LIMN_HTTP_HANDLED
+} limn_http_stage;
+
 struct limn_http_req {
     limn_server *server;
     const limn_route *route; /* NULL: none matched */
@@ -125,7 +135,10 @@ struct limn_http_req {
     double started;
     size_t body_limit;
     unsigned allow; /* methods of a path without a row */
-    bool upgrade, counted, refused, parsed;
+    bool upgrade, counted, refused;
+    limn_http_stage stage;
+    limn_http_req *aside_next; /* aside.c: the next in line, and what is to be done */
+    limn_http_handler *aside_step;
     int status;
     int64_t bytes_out;
 };
@@ -167,8 +180,8 @@ json_t *limn_http_error_json(limn_http_code code, const char *param, const char 
 
 /* ---- answers that come later ---- */
 
-/* Called on an HTTP thread with the job as it is then (borrowed; NULL: it cannot be read), to
- * answer `rq`. ended false: time is up. */
+/* Called on an HTTP thread, or beside them, with the job as it is then (borrowed; NULL: it cannot
+ * be read), to answer `rq`. ended false: time is up. */
 typedef void limn_http_done(limn_http_req *rq, limn_job *job, bool ended);
 /* Parks the request until the job has ended or timeout_ms (< 0: never) is over. When the client
  * goes away before and `cancel` is set, the job is cancelled. */

@@ -5,7 +5,7 @@
  *     uri()     the request target is known: the request is made
  *     begin()   headers are known: gate, route, guard, room in the queue, declared length
  *     upload()  body, up to the route's limit
- *     finish()  JSON is parsed, the handler runs; or a parked request goes on
+ *     finish()  JSON is parsed, the handler runs (large ones aside); or a parked request goes on
  *     done()    the answer is sent or the client is gone: log, counters, memory
  *
  * There are as many daemons as HTTP threads, each with its own epoll loop; a connection stays on
@@ -26,7 +26,12 @@
 #include "server/http_gate.h"
 #include "server/server.h"
 
-enum { CONNECTION_MEMORY = 24 * 1024, BODY_IGNORED = 4096 };
+enum {
+    CONNECTION_MEMORY = 24 * 1024,
+    BODY_IGNORED = 4096,
+    PARSE_ASIDE = 1 << 20, /* bodies from here on are parsed aside, */
+    HANDLE_ASIDE = 4096    /* ... and handled: they may hold a file that is to be decoded */
+};
 
 /* ---- the target ---- */
 
@@ -350,20 +355,48 @@ static enum MHD_Result send_answer(limn_http_req *rq) {
     return ok;
 }
 
-static enum MHD_Result finish(limn_http_req *rq) {
-    if (!rq->route) {
-        no_route(rq);
-    } else if (!rq->waiting) {
-        if (!rq->parsed) {
-            rq->parsed = true;
-            if (parse_body(rq) && limn_remote_begin(rq)) return MHD_YES; /* comes back */
-        } else if (rq->remote) {
-            limn_remote_end(rq);
+static void parse(limn_http_req *rq) {
+    parse_body(rq); /* answers when it cannot be read */
+}
+
+static void handle(limn_http_req *rq) {
+    rq->route->handler(rq);
+    if (!rq->response && !rq->waiting)
+        limn_http_fail(rq, LIMN_HTTP_INTERNAL, NULL, "no answer was made");
+}
+
+/* true: suspended, it comes back. */
+static bool do_step(limn_http_req *rq, limn_http_handler *step, bool aside) {
+    if (aside && limn_aside_begin(rq, step)) return true;
+    if (!rq->response) step(rq);
+    return false;
+}
+
+/* From the complete request to its answer, or to what it waits for. true: suspended. */
+static bool advance(limn_http_req *rq) {
+    while (!rq->response && rq->stage != LIMN_HTTP_HANDLED) {
+        limn_http_stage was = rq->stage;
+        bool gone = false;
+        rq->stage = was + 1;
+        if (was == LIMN_HTTP_RECEIVED) {
+            gone = do_step(rq, parse, rq->body.len >= PARSE_ASIDE && !rq->refused);
+        } else if (was == LIMN_HTTP_PARSED) {
+            gone = limn_remote_begin(rq);
+        } else {
+            if (rq->remote) limn_remote_end(rq);
+            bool aside = rq->body.len >= HANDLE_ASIDE || (rq->route->flags & LIMN_ROUTE_ASIDE);
+            if (!rq->response) gone = do_step(rq, handle, aside);
         }
-        if (!rq->response) rq->route->handler(rq);
-        if (!rq->response && !rq->waiting)
-            limn_http_fail(rq, LIMN_HTTP_INTERNAL, NULL, "no answer was made");
+        if (gone) return true;
     }
+    return false;
+}
+
+static enum MHD_Result finish(limn_http_req *rq) {
+    if (!rq->route)
+        no_route(rq);
+    else if (!rq->waiting && advance(rq))
+        return MHD_YES;
     if (!rq->response && !limn_http_waiting_run(rq)) return MHD_YES; /* parked */
     if (!rq->response) limn_http_fail(rq, LIMN_HTTP_INTERNAL, NULL, "no answer was made");
     return send_answer(rq);

@@ -2,7 +2,8 @@
 /*
  * Starting and stopping, in this order and its reverse:
  *
- *     settings, keys -> queue with its runner -> prefs -> watcher, sockets -> HTTP -> listener
+ *     settings, keys -> queue with its runner -> prefs -> watcher, sockets, aside, remote -> HTTP
+ *         -> listener
  *
  * Stopping: refuse new jobs and say so in /readyz (draining), give running jobs their time, end
  * what is parked, stop listening, let the HTTP threads finish, close the queue.
@@ -145,6 +146,7 @@ static limn_status start(limn_server *s, limn_err *err) {
         st = limn_shelf_set_default(s->shelf, LIMN_SHELF_DRAW, s->set->default_model, err);
     if (st == LIMN_OK) st = limn_watcher_start(&s->watcher, s, err);
     if (st == LIMN_OK) st = limn_sockets_start(&s->sockets, s, err);
+    if (st == LIMN_OK) st = limn_aside_start(&s->aside, err);
     if (st == LIMN_OK) st = limn_remote_start(&s->remote, s, err);
     if (st == LIMN_OK) st = limn_http_start(s, err);
     if (st == LIMN_OK) st = limn_listener_start(&s->listener, s, err);
@@ -164,7 +166,9 @@ static void stop(limn_server *s) {
     limn_sockets_stop(&s->sockets);
     limn_listener_stop(s->listener);
     limn_remote_stop(s->remote);
+    limn_aside_stop(s->aside);
     limn_http_stop(s);
+    limn_aside_free(&s->aside);
     limn_remote_free(&s->remote);
     limn_watcher_free(&s->watcher);
     limn_listener_free(&s->listener);

@@ -6,6 +6,7 @@
  *     HTTP threads      libmicrohttpd: one loop each; handlers and continuations run here
  *     socket thread     all WebSockets
  *     watcher thread    parked requests: time limits, clients that went away, signs of life
+ *     aside threads     handlers with large bodies, and large answers
  *     remote threads    fetch what requests name by URL, if the settings allow it
  *     worker threads    src/job
  *     other processes   decode what strangers send (media/decoders.h)
@@ -35,6 +36,7 @@ typedef struct limn_watcher limn_watcher;
 typedef struct limn_metrics limn_metrics;
 typedef struct limn_prefs limn_prefs;
 typedef struct limn_remote limn_remote;
+typedef struct limn_aside limn_aside;
 typedef struct limn_state_cache limn_state_cache;
 struct MHD_Daemon;
 
@@ -49,6 +51,7 @@ struct limn_server {
     limn_keyring *keys;
     limn_buckets *rates, *bad_keys;
     limn_metrics *metrics;
+    limn_aside *aside;
     limn_remote *remote;     /* NULL: URLs are refused */
     limn_decoders *decoders; /* NULL: pictures are decoded here */
     limn_shelf *shelf;       /* of the engine runner, or own_shelf */
@@ -171,6 +174,15 @@ void limn_remote_free(limn_remote **r);
  * limn_remote_end answers if they are not. Else it may have answered. */
 bool limn_remote_begin(limn_http_req *rq);
 void limn_remote_end(limn_http_req *rq);
+
+/* ---- aside.c: long steps beside the HTTP threads ---- */
+limn_status limn_aside_start(limn_aside **out, limn_err *err);
+/* Does what waits, then ends; before the HTTP threads. NULL-safe. */
+void limn_aside_stop(limn_aside *a);
+void limn_aside_free(limn_aside **a);
+/* From the request's HTTP thread: true: suspended until `step` was called elsewhere. false: it is
+ * to be called here, unless the request has been answered (too many). */
+bool limn_aside_begin(limn_http_req *rq, limn_http_handler *step);
 
 /* ---- json_in.c ---- */
 /* Strict JSON of at most JSON_DEPTH and JSON_NODES; E_FORMAT names line and column. */

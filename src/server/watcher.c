@@ -17,7 +17,12 @@
 #include "base/clock.h"
 #include "server/server.h"
 
-enum { LOOK_MS = 200, OUT_MAX = 32 << 20, STOP_ROUNDS = 100 };
+enum {
+    LOOK_MS = 200,
+    OUT_MAX = 32 << 20,
+    STOP_ROUNDS = 100,
+    ASIDE_BYTES = 256 << 10 /* a job's pictures from here on are put into an answer aside */
+};
 
 struct limn_http_waiting {
     limn_http_waiting *prev, *next;
@@ -29,6 +34,7 @@ struct limn_http_waiting {
     double deadline; /* clock; < 0: none */
     bool cancel, answered;
     limn_http_done *done;
+    limn_job *job_ended;             /* what `done` is called with aside; NULL: nothing is */
     const limn_http_stream_ops *ops; /* NULL: a wait */
     void *user;
     limn_buf out; /* of a stream: bytes not sent yet */
@@ -132,6 +138,7 @@ void limn_http_waiting_free(limn_http_waiting **waiting, bool completed) {
         atomic_fetch_sub(&w->rq->server->sse_clients, 1);
         if (w->ops->free) w->ops->free(w->user, w->lasted && completed);
     }
+    limn_job_free(&w->job_ended);
     limn_buf_deinit(&w->out);
     pthread_mutex_destroy(&w->lock);
     limn_mem_free(w);
@@ -163,14 +170,35 @@ static bool job_has_ended(limn_http_waiting *w) {
     return ended;
 }
 
-static void finish_wait(limn_http_waiting *w, bool ended) {
+static bool is_large(const limn_job *job) {
+    int64_t bytes = 0;
+    for (int i = 0; job && i < job->n_artifacts; i++) bytes += job->artifacts[i].bytes;
+    return bytes >= ASIDE_BYTES;
+}
+
+static void finish_aside(limn_http_req *rq) {
+    limn_http_waiting *w = rq->waiting;
+    w->done(rq, w->job_ended, true);
+    if (!rq->response && rq->waiting == w)
+        limn_http_fail(rq, LIMN_HTTP_INTERNAL, NULL, "no answer was made");
+    if (rq->waiting != w) limn_http_waiting_free(&w, true); /* it waits for another job now */
+}
+
+/* true: goes on aside. */
+static bool finish_wait(limn_http_waiting *w, bool ended) {
     limn_http_req *rq = w->rq;
     limn_job *job = NULL;
     limn_err err = {0};
     w->answered = true;
     limn_queue_get(rq->server->queue, NULL, w->job, &job, &err);
-    w->done(rq, job, ended);
+    if (ended && is_large(job)) {
+        w->job_ended = job; /* freed with it */
+        if (limn_aside_begin(rq, finish_aside)) return true;
+        w->job_ended = NULL;
+    }
+    if (!rq->response) w->done(rq, job, ended);
     limn_job_free(&job);
+    return false;
 }
 
 /* What ends the wait without the job's end. true: answered. */
@@ -197,7 +225,7 @@ bool limn_http_waiting_run(limn_http_req *rq) {
         limn_http_waiting *w = rq->waiting;
         if (!w || w->ops) return true;
         if (job_has_ended(w)) {
-            finish_wait(w, true);
+            if (finish_wait(w, true)) return false;
             if (rq->waiting == w) return true;
             limn_http_waiting_free(&w, true); /* the continuation waits for another job now */
             continue;

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What the server tests share: a limn of their own with the stub engine on a free port, plain HTTP,
 // raw sockets, and counting. Node 18 or newer, no packages.
+//
+// Nothing waits for ever and nothing waits for a time: every request, start and end has a deadline
+// that says what was waited for, and tests wait for states (`until`). Deadlines are long, because
+// machines that run tests are busy with other things.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,9 +15,30 @@ import zlib from 'node:zlib';
 
 export const LIMN = process.env.LIMN ?? 'build/limn';
 
+const SECONDS = Number(process.env.LIMN_TEST_SECONDS ?? 120); // of one step
+const TOTAL_SECONDS = 4.5 * SECONDS;                           // of a test; tests/meson.build allows more
+
 // A test that fails or runs out of time leaves no server behind.
 const running = new Set();
-process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
+process.on('exit', () => running.forEach((s) => s.process.kill('SIGKILL')));
+
+export const sleep = (ms) => new Promise((r) => setTimeout(r, ms));
+
+// What the promise gives, or an error that names what did not come.
+export async function within(promise, what, seconds = SECONDS) {
+  let timer;
+  const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`${what}: not within ${seconds} s`)), seconds * 1000); });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+// What `fn` says as soon as it says something; null: it never did.
+export async function until(fn, seconds = SECONDS) {
+  for (const end = Date.now() + seconds * 1000; Date.now() < end; await sleep(5)) {
+    const v = await fn();
+    if (v) return v;
+  }
+  return null;
+}
 
 export class Server {
   // options: {args: [...], dir: folder to reuse, env: {...}, engine: true for the real one}
@@ -24,29 +49,34 @@ export class Server {
     const args = ['serve', '--engine', options.engine ? 'engine' : 'stub', '--port', '0', '--data-dir', s.dir, '--log-format', 'json',
       ...(options.args ?? [])];
     s.process = spawn(LIMN, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } });
-    running.add(s.process);
-    s.exited = new Promise((resolve) => s.process.once('exit', (code, signal) => { running.delete(s.process); resolve({ code, signal }); }));
+    running.add(s);
+    s.exited = new Promise((resolve) => s.process.once('exit', (code, signal) => { running.delete(s); resolve({ code, signal }); }));
     createInterface({ input: s.process.stderr }).on('line', (line) => s.log.push(line));
     const lines = createInterface({ input: s.process.stdout });
-    s.base = await new Promise((resolve, reject) => {
+    s.base = await within(new Promise((resolve, reject) => {
       lines.once('line', (line) => resolve(/http:\S+/.exec(line)[0]));
       s.exited.then((e) => reject(new Error(`limn ended (${JSON.stringify(e)}): ${s.log.join('\n')}`)));
-    });
+    }), 'the start of a server');
     s.port = Number(new URL(s.base).port);
     return s;
   }
 
   async stop(signal = 'SIGTERM') {
     this.process.kill(signal);
-    return this.exited;
+    return this.ended();
+  }
+
+  ended() {
+    return within(this.exited, `the end of server ${this.process.pid}`);
   }
 
   remove() {
     rmSync(this.dir, { recursive: true, force: true });
   }
 
+  // The deadline holds until the head of the answer is there; streams go on.
   fetch(path, init = {}) {
-    return fetch(this.base + path, init);
+    return within(fetch(this.base + path, init), `${init.method ?? 'GET'} ${path}`);
   }
 
   async call(method, path, body, headers = {}) {
@@ -55,8 +85,8 @@ export class Server {
       init.body = typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body);
       init.headers['Content-Type'] ??= 'application/json';
     }
-    const r = await fetch(this.base + path, init);
-    const text = await r.text();
+    const r = await this.fetch(path, init);
+    const text = await within(r.text(), `the body of ${method} ${path}`);
     let json = null;
     try { json = JSON.parse(text); } catch { /* not JSON */ }
     return { status: r.status, headers: r.headers, text, json };
@@ -70,8 +100,8 @@ export class Server {
     return Number(line[1]) * 1024;
   }
 
-  // Everything that the server says to these bytes until it closes or is silent for `ms`.
-  raw(bytes, ms = 1500) {
+  // Everything that the server says to these bytes until it closes; `timeout`: it was silent for `ms`.
+  raw(bytes, ms = SECONDS * 1000) {
     return new Promise((resolve) => {
       const socket = net.connect(this.port, '127.0.0.1');
       const parts = [];
@@ -101,14 +131,20 @@ export function equal(name, got, want) {
   check(name, JSON.stringify(got) === JSON.stringify(want), `got ${JSON.stringify(got)}, want ${JSON.stringify(want)}`);
 }
 
+// What the servers that still run said last.
+function tellLogs() {
+  for (const s of running) console.log(`log of server ${s.process.pid}:\n${s.log.slice(-30).join('\n')}`);
+}
+
 // Runs the function with servers that are stopped in the end, prints the count and ends the process.
 export async function run(fn) {
-  const timer = setTimeout(() => { console.log('FAIL: took too long'); process.exit(1); }, 120000);
+  const timer = setTimeout(() => { console.log(`FAIL: the test took longer than ${TOTAL_SECONDS} s`); tellLogs(); process.exit(1); }, TOTAL_SECONDS * 1000);
   try {
     await fn();
   } catch (e) {
     failed++;
     console.log(`FAIL ${e.stack}`);
+    tellLogs();
   }
   clearTimeout(timer);
   console.log(`${passed} checks passed, ${failed} failed`);
@@ -138,7 +174,8 @@ function crc32(data) {
 }
 
 // A PNG whose header says width x height; `rows` of them are really there.
-export function png(width, height, { rows = height, extra = [], text = null, depth = 8, colour = 2 } = {}) {
+// noise: its rows differ, so that it does not shrink.
+export function png(width, height, { rows = height, extra = [], text = null, depth = 8, colour = 2, noise = false } = {}) {
   const head = Buffer.alloc(13);
   head.writeUInt32BE(width, 0);
   head.writeUInt32BE(height, 4);
@@ -148,6 +185,10 @@ export function png(width, height, { rows = height, extra = [], text = null, dep
   const row = Buffer.alloc(1 + width * bytesPerPixel, 0x50);
   row[0] = 0;
   const raw = Buffer.concat(Array(rows).fill(row));
+  for (let i = 1, x = 1; noise && i < raw.length; i++) {
+    x = (x * 48271) % 2147483647;
+    if (i % row.length) raw[i] = x >> 8;
+  }
   const chunks = [Buffer.from('89504e470d0a1a0a', 'hex'), chunk('IHDR', head)];
   for (const [type, data] of extra) chunks.push(chunk(type, data));
   if (text) chunks.push(chunk('tEXt', Buffer.from(`parameters\0${text}`, 'latin1')));
@@ -155,13 +196,11 @@ export function png(width, height, { rows = height, extra = [], text = null, dep
   return Buffer.concat(chunks);
 }
 
-export const sleep = (ms) => new Promise((r) => setTimeout(r, ms));
-
 // One parsed event stream: {events, end: promise, close()}.
 export function follow(server, path, headers = {}) {
   const stop = new AbortController();
   const out = { events: [], comments: 0, close: () => stop.abort() };
-  out.end = (async () => {
+  const read = (async () => {
     const r = await server.fetch(path, { headers, signal: stop.signal });
     out.status = r.status;
     out.type = r.headers.get('content-type');
@@ -180,5 +219,7 @@ export function follow(server, path, headers = {}) {
       }
     }
   })().catch((e) => { if (e.name !== 'AbortError') throw e; });
+  out.end = { then: (...args) => within(read, `the end of ${path}`).then(...args) }; // from when it is waited for
+  read.catch(() => {});
   return out;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Who may do what: keys in every form, scopes, owners, sessions, names, origins, rates, and the
 // start that refuses to be open.
-import { LIMN, Server, check, equal, run, sleep } from './harness.mjs';
+import { LIMN, Server, check, equal, run, until, within } from './harness.mjs';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -23,7 +23,7 @@ async function names(s) {
   equal('reading has no origin', (await s.get('/v1/jobs', { Origin: 'http://evil.test' })).status, 200);
   equal('... and no CORS', (await s.get('/v1/jobs', { Origin: 'http://evil.test' })).headers.get('access-control-allow-origin'), null);
   equal('cross-site', (await s.post('/v1/draw', fox, { 'Sec-Fetch-Site': 'cross-site' })).status, 403);
-  const foreign = await s.raw('GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: null\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n');
+  const foreign = await s.raw('GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: null\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n');
   equal('a foreign WebSocket', Number(foreign.text.slice(9, 12)), 403);
 }
 
@@ -72,13 +72,13 @@ async function keys() {
   // revoking
   const id = JSON.parse(key('list')).find((k) => k.owner === 'anna').id;
   key('revoke', id);
-  await sleep(1200);
-  equal('a revoked key', (await s.get('/v1/jobs', bearer(anna))).status, 401);
+  check('a revoked key', await until(async () => (await s.get('/v1/jobs', bearer(anna))).status === 401)); // the file is looked at now and then
   equal('... and its cookie', (await s.get('/v1/jobs', jar)).status, 401);
   // many wrong keys
+  // 20 in a minute: asked faster than that, however slow the machine is
   const statuses = [];
-  for (let i = 0; i < 40; i++) statuses.push((await s.post('/v1/session', { key: `lk_${i}` })).status);
-  check('wrong keys are slowed down', statuses[0] === 401 && statuses.at(-1) === 429, statuses.join());
+  for (let i = 0; i < 400 && !statuses.includes(429); i++) statuses.push(...(await Promise.all(Array.from({ length: 10 }, (_, k) => s.post('/v1/session', { key: `lk_${i}_${k}` })))).map((r) => r.status));
+  check('wrong keys are slowed down', statuses[0] === 401 && statuses.includes(429), statuses.join());
   check('keys are in no log', !s.log.some((l) => l.includes(ben) || l.includes(admin)));
   equal('clean end', (await s.stop()).code, 0);
   s.remove();
@@ -86,23 +86,26 @@ async function keys() {
 
 async function rates() {
   const s = await Server.start({ args: ['--rate-limit', '60'] });
-  const statuses = [];
-  for (let i = 0; i < 14; i++) statuses.push((await s.post('/v1/draw', { ...fox, seed: i })).status);
-  check('60 units: 12 drawings', statuses.filter((x) => x === 202).length === 12, statuses.join());
-  const refused = await s.post('/v1/draw', fox);
-  equal('then 429', [refused.status, refused.json.error.code, Number(refused.headers.get('retry-after')) > 0], [429, 'rate_limited', true]);
+  // A unit comes back each second, so a slow machine may draw one more now and then.
+  const began = Date.now(), answers = [];
+  while (!answers.some((r) => r.status === 429) && answers.length < 200)
+    answers.push(...await Promise.all(Array.from({ length: 7 }, (_, i) => s.post('/v1/draw', { ...fox, seed: answers.length + i }))));
+  const drawn = answers.filter((r) => r.status === 202).length, seconds = (Date.now() - began) / 1000;
+  check('60 units: 12 drawings', drawn >= 12 && drawn <= 12 + Math.ceil(seconds / 5), [drawn, seconds]);
+  const refused = answers.find((r) => r.status === 429);
+  equal('then 429', [refused?.json.error.code, Number(refused?.headers.get('retry-after')) > 0], ['rate_limited', true]);
   equal('health is free', (await s.get('/livez')).status, 200);
   await s.stop();
   s.remove();
 }
 
 async function starts() {
-  const open = spawnSync(LIMN, ['serve', '--engine', 'stub', '--host', '0.0.0.0', '--port', '0', '--data-dir', join(dir, 'open')], { encoding: 'utf8', timeout: 10000 });
+  const open = spawnSync(LIMN, ['serve', '--engine', 'stub', '--host', '0.0.0.0', '--port', '0', '--data-dir', join(dir, 'open')], { encoding: 'utf8', timeout: 100000 });
   equal('a public address without a key', [open.status, /limn key create/.test(open.stderr)], [2, true]);
   const two = await Server.start();
-  const second = spawnSync(LIMN, ['serve', '--engine', 'stub', '--port', '0', '--data-dir', two.dir], { encoding: 'utf8', timeout: 10000 });
+  const second = spawnSync(LIMN, ['serve', '--engine', 'stub', '--port', '0', '--data-dir', two.dir], { encoding: 'utf8', timeout: 100000 });
   check('a second server of one folder', second.status === 15, [second.status, second.stderr]);
-  const third = spawnSync(LIMN, ['serve', '--engine', 'stub', '--port', String(two.port), '--data-dir', join(dir, 'third')], { encoding: 'utf8', timeout: 10000 });
+  const third = spawnSync(LIMN, ['serve', '--engine', 'stub', '--port', String(two.port), '--data-dir', join(dir, 'third')], { encoding: 'utf8', timeout: 100000 });
   equal('a port that is taken', third.status, 4);
   await two.stop();
   two.remove();
@@ -111,29 +114,30 @@ async function starts() {
 // On SIGTERM: not ready, no new jobs, running ones finish, then the end.
 async function drain() {
   const s = await Server.start({ args: ['--stub-ms', '1'] });
-  const slow = s.post('/v1/draw?wait=60', { ...fox, prompt: 'stub:slow', steps: 10 });
-  for (let i = 0; i < 100 && (await s.get('/sdapi/v1/status')).json.status !== 'running'; i++) await sleep(10);
+  const slow = s.post('/v1/draw?wait=60', { ...fox, prompt: 'stub:slow', steps: 60 });
+  await until(async () => (await s.get('/sdapi/v1/status')).json.status === 'running');
   s.process.kill('SIGTERM');
-  await sleep(300);
-  equal('not ready', [(await s.get('/readyz')).status, (await s.get('/readyz')).json.reasons], [503, ['draining']]);
+  const ready = await until(async () => { const r = await s.get('/readyz'); return r.status === 503 && r; });
+  equal('not ready', ready?.json.reasons, ['draining']);
   const refused = await s.post('/v1/draw', fox);
   equal('no new jobs', [refused.status, Number(refused.headers.get('retry-after')) > 0], [503, true]);
   equal('still alive', (await s.get('/livez')).status, 200);
   equal('the running job finishes', (await slow).json.job.state, 'succeeded');
-  equal('and the server ends', (await s.exited).code, 0);
+  equal('and the server ends', (await s.ended()).code, 0);
   s.remove();
 }
 
 async function unixSocket() {
   const path = join(dir, 'limn.sock');
   const s = await Server.start({ args: ['--socket', path] });
-  const text = await new Promise((resolve) => {
+  const text = await within(new Promise((resolve, reject) => {
     const c = net.connect(path);
     let t = '';
     c.on('data', (d) => { t += d; });
+    c.on('error', reject);
     c.on('close', () => resolve(t));
     c.write('GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
-  });
+  }), 'the answer over the unix socket');
   check('unix socket', text.startsWith('HTTP/1.1 200'), text.slice(0, 60));
   await s.stop();
   s.remove();

