@@ -21,6 +21,7 @@
 #include "pipeline/engine.h"
 #include "pipeline/vl_model.h"
 #include "pipeline/upscale_stage.h"
+#include "text/prompt.h"
 
 typedef struct engine_runner {
     limn_runner head;
@@ -619,6 +620,62 @@ int64_t limn_runner_engine_need(const limn_shelf_item *item) {
 }
 
 /* ---- token counts ---- */
+enum { COUNTED_STEPS = 20 }; /* where [a:b:N] changes does not matter here: every wording counts */
+
+/* How many tokens of each chunk the fullest wording of a prompt takes: of [a:b:5], [a|b] and AND
+ * the one with the most. */
+static limn_status add_used(limn_buf *out, const limn_text_encoder *te, const limn_prompt *p,
+                            limn_err *err) {
+    const limn_prompt_encode_options opt = {.embeddings = te->embeddings,
+                                            .n_embeddings = te->n_embeddings,
+                                            .pad = te->cfg.pad,
+                                            .comma_backtrack = 20,
+                                            .window = te->window};
+    limn_prompt_chunk *most = NULL;
+    size_t n_most = 0, best = 0;
+    limn_status st = LIMN_OK;
+    for (size_t i = 0; i < p->n_parts; i++) {
+        for (size_t v = 0; v < p->parts[i].n_variants; v++) {
+            const char *text = p->parts[i].variants[v].encoder[0];
+            limn_prompt_chunk *chunks = NULL;
+            size_t n, sum = 0;
+            LIMN_TRY(limn_prompt_encode(&chunks, &n, te->tokenizer, text, strlen(text), &opt, err));
+            for (size_t c = 0; c < n; c++) sum += (size_t)chunks[c].used;
+            bool fuller = !most || n > n_most || (n == n_most && sum > best);
+            limn_mem_free(fuller ? most : chunks);
+            if (!fuller) continue;
+            most = chunks;
+            n_most = n;
+            best = sum;
+        }
+    }
+    for (size_t c = 0; c < n_most; c++) limn_buf_addf(out, "%s%d", c ? "," : "", most[c].used);
+out:
+    limn_mem_free(most);
+    return st;
+}
+
+/* The text as a drawing would read it. What is no prompt (a wildcard without a file, a LoRA whose
+ * weight is no number) counts as it stands: it may be in the middle of being typed. */
+static limn_status count_prompt(limn_buf *out, engine_runner *r, const char *text, limn_err *err) {
+    const limn_text_encoder *te = &r->counted->text[0];
+    char *wildcards = NULL;
+    limn_prompt *p = NULL;
+    limn_status st = LIMN_OK;
+    if (limn_engine_find(&wildcards, r->checker, "wildcards", "", NULL) != LIMN_OK)
+        wildcards = NULL;
+    limn_prompt_options opt = {.steps = COUNTED_STEPS, .wildcard_dir = wildcards};
+    if (limn_prompt_parse(&p, text, strlen(text), &opt, NULL) != LIMN_OK) {
+        opt.raw = true;
+        LIMN_TRY(limn_prompt_parse(&p, text, strlen(text), &opt, err));
+    }
+    LIMN_TRY(add_used(out, te, p, err));
+out:
+    limn_prompt_free(&p);
+    limn_mem_free(wildcards);
+    return st;
+}
+
 static limn_status count_tokens(limn_buf *out, const limn_tokenizer *t, const char *text,
                                 int window, limn_err *err) {
     limn_ids ids;
@@ -637,7 +694,7 @@ static limn_status count_tokens(limn_buf *out, const limn_tokenizer *t, const ch
         limn_buf_addc(out, '}');
         limn_mem_free(piece);
     }
-    limn_buf_adds(out, "]}");
+    limn_buf_adds(out, "],\"used\":[");
 out:
     limn_ids_deinit(&ids);
     return st;
@@ -688,6 +745,8 @@ limn_status limn_runner_engine_tokens(limn_runner *runner, char **out, const cha
     pthread_mutex_lock(&r->check);
     LIMN_TRY(open_tokenizer(r, &t, &window, &vl, model, err));
     LIMN_TRY(count_tokens(&json, t, text, window, err));
+    if (window > 0) LIMN_TRY(count_prompt(&json, r, text, err));
+    limn_buf_adds(&json, "]}");
     *out = limn_buf_take(&json);
     LIMN_CHECK(err, *out, LIMN_E_NOMEM, "no memory for tokens");
 out:

@@ -44,6 +44,12 @@ async function native(s) {
   }
   const tokens = await s.post('/v1/tokens', { text: 'a fox', model: 'tiny' });
   check('tokens', tokens.json.count > 0, tokens.text);
+  const used = async (text) => (await s.post('/v1/tokens', { text, model: 'tiny' })).json.used;
+  equal('tokens of each chunk', await used('a fox'), [tokens.json.count]);
+  equal('syntax is no token', await used('a (fox:1.3) <lora:nope:0.5>'), [tokens.json.count]);
+  equal('BREAK begins a chunk', await used('a fox BREAK a fox'), [tokens.json.count, tokens.json.count]);
+  equal('the longest wording counts', await used('a [fox|fox fox]'), await used('a fox fox'));
+  check('a wildcard without a file counts as it stands', (await used('a __nope__'))[0] > tokens.json.count, await used('a __nope__'));
   equal('model', (await s.get('/v1/models')).json.data.find((m) => m.id === 'tiny')?.loaded, true);
   equal('what is ready', (await s.get('/v1/system')).json.model?.id, 'tiny');
   const load = (await s.post('/v1/models/load?wait=60', { model: 'tiny' })).json.job;
