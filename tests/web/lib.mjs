@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A small harness: a server of its own, one browser, tests in order, one line each, pictures of what failed.
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
@@ -52,6 +52,41 @@ export class Server {
         await this.kill('SIGTERM');
         rmSync(this.data, { recursive: true, force: true });
     }
+}
+
+/* A safetensors file of f16 tensors: name -> [shape, the one value it is full of]. */
+function tensors(list) {
+    const header = {};
+    let end = 0;
+    for (const [name, [shape]] of Object.entries(list)) {
+        const bytes = 2 * shape.reduce((a, b) => a * b, 1);
+        header[name] = { dtype: 'F16', shape, data_offsets: [end, end + bytes] };
+        end += bytes;
+    }
+    const text = Buffer.from(JSON.stringify(header).padEnd(8 * Math.ceil(JSON.stringify(header).length / 8)));
+    const size = Buffer.alloc(8);
+    size.writeBigUInt64LE(BigInt(text.length));
+    const data = Buffer.alloc(end);
+    for (const [name, [, value]] of Object.entries(list)) {
+        const [from, to] = header[name].data_offsets;
+        for (let i = from; i < to; i += 2) data.writeUInt16LE(value, i);
+    }
+    return Buffer.concat([size, text, data]);
+}
+
+/* A models folder of its own: the models of `folder`, and what people put beside them. */
+export function shelf(folder) {
+    const library = mkdtempSync(join(tmpdir(), 'limn-web-models-'));
+    for (const name of readdirSync(folder)) symlinkSync(resolve(folder, name), join(library, name));
+    for (const name of ['wildcards', 'loras']) mkdirSync(join(library, name), { recursive: true });
+    writeFileSync(join(library, 'styles.csv'), 'name,prompt,negative_prompt\nNight,"{prompt}, on a blue background",day\nFlat,"{prompt}, flat colours",\n');
+    writeFileSync(join(library, 'wildcards', 'colour.txt'), 'red\ngreen\nblue\n');
+    const layer = 'lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q';
+    const [half, little] = [0x3800, 0x1400]; // 0.5, 0.001
+    const lora = (width) => tensors({ [`${layer}.lora_down.weight`]: [[1, width], half], [`${layer}.lora_up.weight`]: [[width, 1], little] });
+    writeFileSync(join(library, 'loras', 'soft.safetensors'), lora(192));
+    writeFileSync(join(library, 'loras', 'foreign.safetensors'), lora(100)); // of another network: drawing with it fails
+    return library;
 }
 
 export class Suite {

@@ -4,12 +4,13 @@
 //     node tests/web/studio.mjs [--limn build/limn] [--models FOLDER] [name ...]
 //
 // Run by `make test-web`. Each test leaves the page usable for the next; each begins on a screen of its own.
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { deflateSync } from 'node:zlib';
-import { check, freePort, same, Server, sleep, Suite, until } from './lib.mjs';
+import { drawTests } from './draw.mjs';
+import { check, freePort, same, Server, shelf, sleep, Suite, until } from './lib.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const require = createRequire(join(root, 'web', 'package.json'));
@@ -24,7 +25,8 @@ const binary = option('--limn', join(root, 'build', 'limn'));
 const models = option('--models', process.env.LIMN_MODELS ?? join(root, 'models'));
 const page_url = option('--page', '');
 
-const server = new Server(binary, await freePort(), ['--models-dir', models], { LIMN_MODELS: models });
+const library = shelf(models);
+const server = new Server(binary, await freePort(), ['--models-dir', library], { LIMN_MODELS: library });
 await server.start();
 const base = page_url || server.url;
 const suite = new Suite(args);
@@ -209,6 +211,8 @@ await suite.test('draw: compare, vary and enlarge', page, async () => {
     await page.getByRole('button', { name: 'Upscale' }).click();
     await until('the enlargement', async () => (await jobs('&kind=upscale&state=succeeded')).length === 1);
 });
+
+await drawTests({ suite, page, base, server, api, jobs, to, live, setNumber });
 
 /* The corner of a picture, where it is marked. */
 const tick = async (i) => {
@@ -565,5 +569,6 @@ await suite.test('the page had no errors of its own', page, async () => same(pro
 
 await browser.close();
 await server.stop();
+rmSync(library, { recursive: true, force: true });
 console.log(`${suite.run - suite.failed} passed, ${suite.failed} failed`);
 process.exit(suite.failed ? 1 : 0);

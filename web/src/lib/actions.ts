@@ -2,7 +2,7 @@
 // What can be done with a picture, wherever it is shown.
 import { call, get, submit } from './api';
 import { draft } from './draft.svelte';
-import { t } from './i18n.svelte';
+import { maybe, t } from './i18n.svelte';
 import { picturesOf, server } from './server.svelte';
 import type { Artifact, Job, Picture, Values } from './types';
 import { tell, ui } from './ui.svelte';
@@ -41,6 +41,33 @@ export async function vary(a: Artifact): Promise<Job> {
     const job = await submit(recipe.init_image ? 'edit' : 'draw', body);
     server.add(job);
     return job;
+}
+
+/* An enlargement is told with its picture where drawings have theirs. */
+function asked(kind: Job['kind'], params: Values): Values {
+    if (kind !== 'upscale') return params;
+    const { init_image, ...rest } = params;
+    return { image: init_image, ...rest };
+}
+
+/* The same request once more, as a new job. */
+export async function redo(job: Job): Promise<Job> {
+    const { params } = await server.find(job.id);
+    const made = job.kind === 'load' || job.kind === 'unload'
+        ? (await call<{ job: Job }>('POST', `/v1/models/${job.kind}`, { body: params ?? {} })).job
+        : await submit(job.kind === 'draw' && params?.init_image ? 'edit' : job.kind, { ...asked(job.kind, params ?? {}), job: { tags: job.tags } });
+    server.add(made);
+    return made;
+}
+
+/* What tasks of the seeing half are called by the server, and on their buttons. */
+const taskKeys: Record<string, string> = { caption: 'describe', video: 'clip', events: 'events', follow: 'follow', ocr: 'text', document: 'document', boxes: 'find', points: 'count', tag: 'tag', classify: 'classify', extract: 'extract', moderate: 'moderate', compare: 'compare' };
+
+/* A job in one line: its words, else what it is. */
+export function nameOf(job: Job): string {
+    if (job.kind === 'see' && job.title in taskKeys) return maybe(`task.${taskKeys[job.title]}`, job.title);
+    if (job.title) return job.title;
+    return job.kind === 'load' || job.kind === 'unload' ? job.model || t(`kind.${job.kind}`) : t(`kind.${job.kind}`);
 }
 
 export async function upscale(a: Artifact, factor = 2, upscaler?: string): Promise<Job> {

@@ -58,13 +58,15 @@ export function paintMask(context: CanvasRenderingContext2D, mask: Mask, rect: R
 export function frameCanvas(picture: ImageBitmap, f: Frame): HTMLCanvasElement {
     const { width: w, height: h } = picture;
     const { canvas, context } = canvasOf(w + f.left + f.right, h + f.top + f.bottom);
+    // What is drawn reaches beyond the canvas, so that the blur mixes no emptiness into its rim.
+    const out = 48;
     context.filter = 'blur(12px)';
-    context.drawImage(picture, 0, 0, w, h, 0, 0, canvas.width, canvas.height);
+    context.drawImage(picture, 0, 0, w, h, -out, -out, canvas.width + 2 * out, canvas.height + 2 * out);
     const edge = 2;
-    if (f.left > 0) context.drawImage(picture, 0, 0, edge, h, 0, f.top, f.left + 12, h);
-    if (f.right > 0) context.drawImage(picture, w - edge, 0, edge, h, f.left + w - 12, f.top, f.right + 12, h);
-    if (f.top > 0) context.drawImage(picture, 0, 0, w, edge, f.left, 0, w, f.top + 12);
-    if (f.bottom > 0) context.drawImage(picture, 0, h - edge, w, edge, f.left, f.top + h - 12, w, f.bottom + 12);
+    if (f.left > 0) context.drawImage(picture, 0, 0, edge, h, -out, f.top, out + f.left + 12, h);
+    if (f.right > 0) context.drawImage(picture, w - edge, 0, edge, h, f.left + w - 12, f.top, f.right + 12 + out, h);
+    if (f.top > 0) context.drawImage(picture, 0, 0, w, edge, f.left, -out, w, out + f.top + 12);
+    if (f.bottom > 0) context.drawImage(picture, 0, h - edge, w, edge, f.left, f.top + h - 12, w, f.bottom + 12 + out);
     context.filter = 'none';
     context.drawImage(picture, f.left, f.top);
     return canvas;

@@ -202,7 +202,8 @@ class Chats {
             turn.job = job.id;
             turn.state = 'running';
             server.add(job);
-            if (job.finished !== null) this.end(job);
+            const over = job.finished !== null ? job : server.ended(job.id);
+            if (over) this.end(over);
         } catch (e) {
             turn.state = 'failed';
             turn.error = e instanceof ApiError ? describe(e) : String(e);

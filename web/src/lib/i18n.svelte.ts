@@ -64,7 +64,9 @@ export function bytes(value: number): string {
     return `${number(value, value < 10 && at > 0 ? 1 : 0)} ${units[at]}`;
 }
 
-export function duration(ms: number): string {
+/* `digits`: of seconds, as long as there are less than ten. */
+export function duration(ms: number, digits = 0): string {
+    if (digits > 0 && ms < 9950) return t('time.seconds', { n: number(Math.max(0, ms) / 1000, digits) });
     const s = Math.max(0, Math.round(ms / 1000));
     if (s < 60) return t('time.seconds', { n: s });
     if (s < 3600) return t('time.minutes', { m: Math.floor(s / 60), s: s % 60 });

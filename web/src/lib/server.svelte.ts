@@ -130,6 +130,12 @@ class Server {
         }
     }
 
+    /* The job if it has ended. A short one is over before the answer to its request is here. */
+    ended(id: string): Job | undefined {
+        const job = this.jobs.get(id);
+        return job && job.finished !== null ? job : undefined;
+    }
+
     /* A job with its parameters, which lists leave out. */
     async find(id: string): Promise<Job> {
         const known = this.jobs.get(id);
