@@ -33,8 +33,9 @@ void limn_runner_engine_memory(limn_runner *r, limn_model_memory *out);
 /* Bytes that a model of the list is expected to take when it is opened. */
 int64_t limn_runner_engine_need(const limn_shelf_item *item);
 /* Tokens of a text as the model's text encoder counts them; names a model of kind DRAW or SEE. JSON
- * {"count", "limit", "chunks", "tokens": [{"id", "text"}], "used": [tokens of each chunk]}: the text
- * as it stands, and (`used`, of a drawing model) read as a prompt, without brackets and weights. */
+ * {"count", "limit", "chunks", "tokens": [{"id", "text"}], "used": [tokens of each chunk]}: the
+ * text as it stands, and (`used`, of a drawing model) read as a prompt, without brackets and
+ * weights. */
 limn_status limn_runner_engine_tokens(limn_runner *r, char **out, const char *model,
                                       const char *text, limn_err *err);
 
