@@ -307,6 +307,41 @@ static void test_decoding(void **state) {
     }
 }
 
+/* Up to LIMN_ATTENTION_FEW_QUERIES new positions together give the bits of one after the other,
+ * which reads fewer keys and has another number of rows. */
+static void test_queries_alone(void **state) {
+    (void)state;
+    static const int lens[] = {4, 63, 66, 130, 511, 514, 1027}, groups[] = {1, 2, 4, 8};
+    static const limn_dtype types[] = {LIMN_F32, LIMN_F16, LIMN_BF16, LIMN_Q8_0};
+    for (size_t i = 0; i < sizeof lens / sizeof *lens; i++)
+        for (int t = 0; t < n_tables; t++) {
+            at_case c = CASE(.len_q = 2 + (int)i % 3, .len_k = lens[i], .dim = 64, .kv_heads = 2,
+                             .causal = true, .kv_type = types[i % 4]);
+            c.heads = 2 * groups[(i + (size_t)t) % 4];
+            c.offset = c.len_k - c.len_q;
+            at_data d = make(&c, i + 90);
+            d.a.exact = i % 2;
+            size_t row = (size_t)d.a.out_row * 4;
+            run(&tables[t], pools[2], &d);
+            uint8_t *together = limn_mem_alloc(d.out_bytes);
+            memcpy(together, d.out, d.out_bytes);
+            for (int64_t q = 0; q < c.len_q; q++) {
+                at_data one = d;
+                one.a.len_q = 1;
+                one.a.offset = c.offset + q;
+                one.a.len_k = one.a.offset + 1;
+                one.a.q.data = (const uint8_t *)d.q + (size_t)(q * d.a.q.row) * 4;
+                run(&tables[t], pools[1], &one);
+                if (memcmp(d.out, together + (size_t)q * row, row) != 0) {
+                    describe(&tables[t], &c, "queries together");
+                    fail_msg("query %d has other bits", (int)q);
+                }
+            }
+            limn_mem_free(together);
+            drop(&d);
+        }
+}
+
 /* Scores up to thousands: the running maximum must carry. */
 static void test_large_scores(void **state) {
     (void)state;
@@ -369,6 +404,7 @@ int main(void) {
         cmocka_unit_test(test_masks_and_limits),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_decoding),
+        cmocka_unit_test(test_queries_alone),
         cmocka_unit_test(test_large_scores),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_nan),

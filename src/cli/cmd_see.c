@@ -180,6 +180,9 @@ void cli_print_rates(const limn_answer *a) {
     fprintf(stderr, "; wrote %lld", (long long)a->completion_tokens);
     if (a->completion_tokens > 1 && a->write_seconds > 0)
         fprintf(stderr, " at %.1f/s", (double)(a->completion_tokens - 1) / a->write_seconds);
+    if (a->guessed_tokens > 0)
+        fprintf(stderr, ", %lld of %lld guesses right", (long long)a->right_guesses,
+                (long long)a->guessed_tokens);
     fprintf(stderr, "; at most %.0f MB\n", (double)a->memory_bytes / 1e6);
 }
 

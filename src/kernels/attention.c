@@ -66,7 +66,7 @@ static int64_t tile_rows(const limn_attention_args *a, const limn_attention_tile
 static attention_job plan(const limn_kernels *k, const limn_attention_args *a, int threads) {
     attention_job j = {.a = a, .tiler = a->exact ? &k->attention.f32 : &k->attention.bf16};
     int64_t group = a->heads / a->kv_heads;
-    if (a->len_q * group <= LIMN_ATTENTION_FEW_ROWS) {
+    if (a->len_q * group <= LIMN_ATTENTION_FEW_ROWS || a->len_q <= LIMN_ATTENTION_FEW_QUERIES) {
         j.splits = a->len_k > SPLIT_KEYS ? (a->len_k + SPLIT_KEYS - 1) / SPLIT_KEYS : 1;
         j.rows = a->len_q * group;
         j.worker_bytes = limn_attention_rows_bytes(a, j.rows);

@@ -4,10 +4,11 @@
  *
  * Long query ranges are cut into tiles of one head; a tile streams over the keys with a running
  * maximum and sum per query, so that memory does not grow with len_k (Milakov and Gimelshein 2018,
- * Dao et al. 2022). Few queries (decoding: len_q times the heads that share a kv head is at most
- * LIMN_ATTENTION_FEW_ROWS) are instead cut along the keys, all heads of a group together, and the
- * parts are joined in order. Which way is taken, and every sum, depends on the shape only: the same
- * bits for any number of threads, and no key beyond a causal limit can touch a result.
+ * Dao et al. 2022). Few queries (decoding: at most LIMN_ATTENTION_FEW_QUERIES, or len_q times the
+ * heads that share a kv head is at most LIMN_ATTENTION_FEW_ROWS) are instead cut along the keys,
+ * all heads of a group together, and the parts are joined in order. Which way is taken, and every
+ * sum, depends on the shape only: the same bits for any number of threads, and no key beyond a
+ * causal limit can touch a result.
  *
  * Nothing is allocated while it runs; limn_attention_scratch_bytes() says what ex->scratch must
  * hold. The program checks shapes when it builds the graph; here they are asserts. ex->cancel is
@@ -25,7 +26,11 @@
 struct limn_exec;
 struct limn_kernels;
 
-enum { LIMN_ATTENTION_FEW_ROWS = 8, LIMN_ATTENTION_DIM_MAX = 1024 };
+enum {
+    LIMN_ATTENTION_FEW_ROWS = 8,
+    LIMN_ATTENTION_FEW_QUERIES = 4, /* each has the bits of a query by itself */
+    LIMN_ATTENTION_DIM_MAX = 1024
+};
 
 /* Element [b, i, h, d] lies at b * batch + i * row + h * head + d, strides in elements: q, k and v
  * may be windows into one fused projection, or into a KV cache. */

@@ -71,8 +71,9 @@ typedef struct limn_seeing {
     limn_texts logit_bias; /* "id:bias" */
     int64_t seed;
     /* answer */
-    int64_t max_tokens; /* 0: as many as fit */
-    int64_t loop_limit; /* tokens of exact repetition that end an answer; 0: none do */
+    int64_t max_tokens;   /* 0: as many as fit */
+    int64_t draft_tokens; /* guessed and checked together; 0: none */
+    int64_t loop_limit;   /* tokens of exact repetition that end an answer; 0: none do */
     limn_texts stop;
     int64_t logprobs; /* how many of the likeliest; asked for when set */
     bool thinking;

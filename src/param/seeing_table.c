@@ -145,6 +145,10 @@ static const limn_param rows[] = {
      .cli_short = 'n', .aliases = "max_completion_tokens|max_new_tokens|n_predict",
      .group = "answer", .unit = "tokens", .default_note = "as many as fit", UI(0, 4096, 64),
      .help = "length of the answer (0: as many as fit)"},
+    {.name = "draft_tokens", .type = LIMN_TYPE_INT, F(draft_tokens), .def.i = 3, RANGE(0, 3),
+     .aliases = "draft_max", .group = "answer", .unit = "tokens",
+     .help = "tokens that are guessed from the text so far and checked together, where that is faster; "
+             "the answer stays the same (0: none)"},
     {.name = "loop_limit", .type = LIMN_TYPE_INT, F(loop_limit), .def.i = 512, RANGE(0, 1048576),
      .group = "answer", .unit = "tokens", UI(0, 4096, 64),
      .help = "an answer ends when so many tokens only repeat a piece of at most 128, eight times "

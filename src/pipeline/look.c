@@ -266,6 +266,7 @@ static limn_status request_make(limn_look *l, const limn_seeing *o, limn_err *er
                          LIMN_STOP_STRINGS_MAX);
     l->text.ids = l->prompt.ids.data;
     l->text.n = (int64_t)l->prompt.ids.len;
+    l->draft_tokens = o->draft_tokens;
     l->request = (limn_generate_request){
         .prompt = &l->text,
         .max_tokens = o->max_tokens,
@@ -549,6 +550,7 @@ void limn_look_free(limn_look **look) {
     remove_look(l->seer, l);
     limn_reader_feed_free(&l->feed);
     limn_writer_free(&l->writer);
+    limn_draft_deinit(&l->draft);
     for (size_t i = 0; l->rows && i < l->prompt.n_pictures; i++)
         limn_picture_rows_unref(&l->rows[i]);
     limn_mem_free(l->rows);

@@ -7,11 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/quant_panel.h"
 #include "models/decoder.h"
 #include "models/kv_cache.h"
 #include "models/rope_table.h"
 
-enum { LADDER = 4, DEFAULT_CHUNK = 256, MOST_SEQUENCES = 4096, BATCHES = 13 };
+enum { LADDER = 6, DEFAULT_CHUNK = 256, MOST_SEQUENCES = 4096, BATCHES = 13 };
 
 struct limn_reader {
     limn_backend *backend;
@@ -26,6 +27,9 @@ struct limn_reader {
     int64_t batch_bound[BATCHES];
     limn_program *scorer; /* logits of every row of branches */
     int64_t scorer_bound;
+    limn_program *guesser; /* logits of every one of LIMN_READER_GUESSES rows */
+    int64_t guesser_bound;
+    int64_t tried; /* tokens behind a text that limn_reader_accept may take */
 };
 
 limn_status limn_reader_new(limn_reader **out, limn_backend *b, limn_model_weights *w,
@@ -43,7 +47,7 @@ limn_status limn_reader_new(limn_reader **out, limn_backend *b, limn_model_weigh
     LIMN_CHECK(err, opt->context > 0 && opt->context <= INT32_MAX && r->sequences <= MOST_SEQUENCES,
                LIMN_E_LIMIT, "a context of %lld positions for %lld texts", (long long)opt->context,
                (long long)r->sequences);
-    const int64_t steps[LADDER] = {1, 8, 64, chunk};
+    const int64_t steps[LADDER] = {1, 8, 16, 32, 64, chunk};
     for (int i = 0; i < LADDER; i++) {
         int64_t most = chunk < opt->context ? chunk : opt->context;
         r->len[i] = steps[i] < most ? steps[i] : most;
@@ -65,6 +69,7 @@ void limn_reader_free(limn_reader **reader) {
         for (int k = 0; k < 2; k++) limn_program_free(&r->programs[i][k]);
     for (int k = 0; k < BATCHES; k++) limn_program_free(&r->batches[k]);
     limn_program_free(&r->scorer);
+    limn_program_free(&r->guesser);
     limn_kv_cache_free(&r->cache);
     limn_mem_free(r->marks);
     limn_mem_free(r);
@@ -87,12 +92,14 @@ limn_reader_mark limn_reader_get_mark(const limn_reader *r, int64_t sequence) {
 
 void limn_reader_set_mark(limn_reader *r, int64_t sequence, limn_reader_mark mark) {
     assert(mark.length >= 0 && mark.length <= r->marks[sequence].length);
+    r->tried = 0;
     r->marks[sequence] = mark;
 }
 
 void limn_reader_fork(limn_reader *r, int64_t to, int64_t from, limn_reader_mark mark) {
     assert(mark.length >= 0 && mark.length <= r->marks[from].length);
     limn_kv_cache_copy(r->cache, to, from, mark.length);
+    r->tried = 0;
     r->marks[to] = mark;
 }
 
@@ -263,6 +270,7 @@ limn_status limn_reader_feed_step(limn_reader_feed *f, const float **logits,
     chunk c = {r, text, f->pos, f->at, n};
     limn_program *p;
     *logits = NULL;
+    r->tried = 0;
     LIMN_TRY(
         program_get(&p, r, step, chunk_has_pictures(&c) && r->cfg.deepstack > 0, f->sequence, err));
     LIMN_TRY(chunk_fill(p, &c, mark, err));
@@ -312,6 +320,7 @@ limn_status limn_reader_step(limn_reader *r, size_t n, const int64_t *sequences,
     limn_nn nn = {NULL, limn_model_weights_find, r->weights};
     int64_t low = INT64_MAX, high = 0, batch = 1, width = r->cfg.width, half = r->cfg.rope.dim / 2;
     int k = 0;
+    r->tried = 0;
     for (size_t i = 0; i < n; i++) {
         low = sequences[i] < low ? sequences[i] : low;
         high = sequences[i] > high ? sequences[i] : high;
@@ -350,6 +359,68 @@ out:
     return st;
 }
 
+/* ---- guesses ---- */
+
+static limn_status all_rows_make(limn_program **out, limn_reader *r, int64_t len, bool branches,
+                                 limn_err *err);
+
+static limn_status guesser_get(limn_reader *r, int64_t sequence, limn_err *err) {
+    limn_status st = LIMN_OK;
+    if (!r->guesser) LIMN_TRY(all_rows_make(&r->guesser, r, LIMN_READER_GUESSES, false, err));
+    if (r->guesser_bound != sequence + 1)
+        LIMN_TRY(limn_kv_cache_bind(r->cache, r->guesser, sequence, err));
+    r->guesser_bound = sequence + 1;
+out:
+    return st;
+}
+
+/* Whether each weight's products give a row the same bits alone and among others: all that have one
+ * kernel for any number of rows (docs/PRECISION.md). */
+bool limn_reader_is_exact(const limn_reader *r, bool expanded) {
+    const limn_weights *set = limn_model_weights_set(r->weights);
+    for (size_t i = 0; i < limn_weights_count(set); i++) {
+        const limn_tensor *t = limn_weights_at(set, i);
+        if (!limn_dtype_get(t->dtype)->quantised || t->shape.ndim < 2) continue;
+        if (expanded || t->shape.ndim > 2 || !limn_quant_panel_has(t->dtype)) return false;
+    }
+    return true;
+}
+
+limn_status limn_reader_try(limn_reader *r, int64_t sequence, const int32_t *ids, int64_t n,
+                            const float **logits, const atomic_bool *cancel, limn_err *err) {
+    limn_status st = LIMN_OK;
+    limn_program *p;
+    limn_nn nn = {NULL, limn_model_weights_find, r->weights};
+    const limn_reader_mark *mark = &r->marks[sequence];
+    int32_t pos[3 * LIMN_READER_GUESSES];
+    r->tried = 0;
+    LIMN_CHECK(err, n >= 1 && n <= LIMN_READER_GUESSES && n <= limn_reader_room(r, sequence),
+               LIMN_E_LIMIT, "%lld guessed tokens: at most %d, and %lld fit the context",
+               (long long)n, LIMN_READER_GUESSES, (long long)limn_reader_room(r, sequence));
+    LIMN_TRY(guesser_get(r, sequence, err));
+    p = r->guesser;
+    LIMN_TRY(limn_decoder_embed(limn_program_input(p, "embeds", NULL), &nn, &r->cfg, ids, n, err));
+    for (int64_t i = 0; i < 3 * n; i++) pos[i] = mark->position + (int32_t)(i % n);
+    limn_rope_table(limn_program_input(p, "cos", NULL), limn_program_input(p, "sin", NULL),
+                    &r->cfg.rope, pos, n, n);
+    int32_t *span = limn_program_input(p, "span", NULL);
+    span[0] = (int32_t)mark->length;
+    span[1] = (int32_t)n;
+    LIMN_TRY(limn_program_run(p, cancel, err));
+    const float *rows = limn_program_output(p, "logits", NULL);
+    for (int64_t i = 0; i < n; i++) logits[i] = rows + i * r->cfg.vocab;
+    r->tried = n;
+out:
+    return st;
+}
+
+void limn_reader_accept(limn_reader *r, int64_t sequence) {
+    assert(r->tried > 0);
+    r->tried--;
+    r->marks[sequence].length++;
+    r->marks[sequence].position++;
+}
+
 /* ---- several ways to go on ---- */
 
 enum { SCORE_ROWS = 32 };
@@ -367,21 +438,26 @@ static limn_status score_add(double *sum, const limn_reader *r, const float *log
     return LIMN_OK;
 }
 
-static limn_status scorer_get(limn_reader *r, int64_t sequence, limn_err *err) {
+/* A program that gives the logits of each of `len` rows. */
+static limn_status all_rows_make(limn_program **out, limn_reader *r, int64_t len, bool branches,
+                                 limn_err *err) {
     limn_graph *g = NULL;
     limn_decoder_request req = {.batch = 1,
-                                .len = SCORE_ROWS,
+                                .len = len,
                                 .rows = limn_kv_cache_rows(r->cache),
                                 .cache = limn_kv_cache_type(r->cache),
-                                .branches = true,
+                                .branches = branches,
                                 .head = LIMN_HEAD_ALL};
+    limn_status st = limn_graph_new(&g, err);
+    if (st != LIMN_OK) return st;
+    limn_nn nn = {g, limn_model_weights_find, r->weights};
+    limn_decoder_build(&nn, &r->cfg, &req);
+    return limn_program_new(out, r->backend, &g, err);
+}
+
+static limn_status scorer_get(limn_reader *r, int64_t sequence, limn_err *err) {
     limn_status st = LIMN_OK;
-    if (!r->scorer) {
-        LIMN_TRY(limn_graph_new(&g, err));
-        limn_nn nn = {g, limn_model_weights_find, r->weights};
-        limn_decoder_build(&nn, &r->cfg, &req);
-        LIMN_TRY(limn_program_new(&r->scorer, r->backend, &g, err));
-    }
+    if (!r->scorer) LIMN_TRY(all_rows_make(&r->scorer, r, SCORE_ROWS, true, err));
     if (r->scorer_bound != sequence + 1)
         LIMN_TRY(limn_kv_cache_bind(r->cache, r->scorer, sequence, err));
     r->scorer_bound = sequence + 1;
@@ -396,6 +472,7 @@ static limn_status score_together(limn_reader *r, int64_t sequence, int32_t usab
     limn_status st;
     const limn_reader_mark *mark = &r->marks[sequence];
     int64_t used = 0, width = r->cfg.width, half = r->cfg.rope.dim / 2;
+    r->tried = 0;
     limn_nn nn = {NULL, limn_model_weights_find, r->weights};
     LIMN_TRY(scorer_get(r, sequence, err));
     float *embeds = limn_program_input(r->scorer, "embeds", NULL),
@@ -507,6 +584,10 @@ limn_status limn_reader_need(size_t *bytes, const limn_reader *r, limn_err *err)
                       (limn_decoder_request){
                           .batch = 1, .len = SCORE_ROWS, .branches = true, .head = LIMN_HEAD_ALL},
                       err));
+    LIMN_TRY(plan_add(
+        bytes, r,
+        (limn_decoder_request){.batch = 1, .len = LIMN_READER_GUESSES, .head = LIMN_HEAD_ALL},
+        err));
 out:
     return st;
 }
@@ -520,5 +601,6 @@ size_t limn_reader_bytes(const limn_reader *r) {
     for (int k = 0; k < BATCHES; k++)
         if (r->batches[k]) n += r->batches[k]->plan->arena_bytes;
     if (r->scorer) n += r->scorer->plan->arena_bytes;
+    if (r->guesser) n += r->guesser->plan->arena_bytes;
     return n;
 }

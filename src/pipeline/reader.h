@@ -12,6 +12,7 @@
 
 #include "backend/backend.h"
 #include "formats/llm_config.h"
+#include "kernels/attention.h"
 #include "models/model_weights.h"
 #include "models/qwen3vl_host.h"
 
@@ -73,6 +74,21 @@ limn_status limn_reader_feed_step(limn_reader_feed *f, const float **logits,
  * different). logits[i] [vocab], valid until the next call. E_LIMIT when one of them is full. */
 limn_status limn_reader_step(limn_reader *r, size_t n, const int64_t *sequences, const int32_t *ids,
                              const float **logits, const atomic_bool *cancel, limn_err *err);
+
+/*
+ * Guesses: n >= 1 tokens behind the text, computed together. logits[i] [vocab] are those behind
+ * ids[i], valid until the next call. The text stays as it is until limn_reader_accept takes the
+ * first of the tokens that are not taken yet; any other call forgets them. E_LIMIT when they do not
+ * fit the context or are more than LIMN_READER_GUESSES, E_VALUE (ids), E_CANCELLED.
+ */
+enum { LIMN_READER_GUESSES = LIMN_ATTENTION_FEW_QUERIES };
+limn_status limn_reader_try(limn_reader *r, int64_t sequence, const int32_t *ids, int64_t n,
+                            const float **logits, const atomic_bool *cancel, limn_err *err);
+void limn_reader_accept(limn_reader *r, int64_t sequence);
+/* Whether logits of guesses have the bits that reading one token after the other gives. `expanded`:
+ * quantised weights are widened to f32 (precision exact). */
+bool limn_reader_is_exact(const limn_reader *r, bool expanded);
+
 /* One of several ways a text may go on. */
 typedef struct limn_reader_branch {
     const int32_t *ids;

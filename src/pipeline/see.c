@@ -123,6 +123,9 @@ limn_status limn_seer_new(limn_seer **out, const limn_params *app, const limn_pa
         LIMN_TRY(limn_picture_encoder_new(&s->encoder, s->backend, s->model,
                                           (size_t)o->picture_cache, err));
     LIMN_TRY(need_sum(s, err));
+    s->guesses =
+        (o->precision == LIMN_GEN_PRECISION_AUTO || o->precision == LIMN_GEN_PRECISION_EXACT) &&
+        limn_reader_is_exact(s->reader, o->precision == LIMN_GEN_PRECISION_EXACT);
     s->slots = limn_mem_calloc((size_t)o->sequences, sizeof *s->slots);
     LIMN_CHECK(err, s->slots, LIMN_E_NOMEM, "no memory for a seer");
     s->n_slots = (int)o->sequences;
@@ -277,12 +280,53 @@ static void end_cancelled(limn_seer *s) {
         }
 }
 
-/* One token for each look that writes. */
+/* The look's last token and what may follow it: ids [n] of at most `room`. */
+static size_t guess(limn_seer *s, limn_look *l, int32_t *ids, int64_t room, limn_err *err) {
+    size_t most = (size_t)l->draft_tokens;
+    ids[0] = l->result.ids.data[l->result.ids.len - 1];
+    if ((int64_t)most > room - 1) most = room > 1 ? (size_t)room - 1 : 0;
+    if (!s->guesses || most == 0) return 1;
+    if (!l->draft.before &&
+        limn_draft_init(&l->draft, &l->prompt.ids, &l->result.ids, err) != LIMN_OK) {
+        l->draft_tokens = 0; /* it goes without */
+        return 1;
+    }
+    return 1 + limn_draft_guess(&l->draft, ids + 1, most, &s->cost, s->guess_always);
+}
+
+/* Reads the last token of the only look that writes together with guesses, and takes picks as long
+ * as they are what was guessed. */
+static void write_guessed(limn_seer *s, limn_look *l, const int32_t *ids, size_t n) {
+    const float *logits[LIMN_READER_GUESSES];
+    limn_seer_slot *slot = l->slot;
+    int64_t sequence = limn_seer_slot_index(s, slot);
+    double began = limn_clock_now();
+    size_t taken = 0;
+    limn_status st = limn_reader_try(s->reader, sequence, ids, (int64_t)n, logits,
+                                     limn_cancel_flag(l->watch.cancel), &l->err);
+    if (st == LIMN_E_CANCELLED) end_cancelled(s);
+    if (st != LIMN_OK) {
+        limn_look_end(l, st);
+        return;
+    }
+    limn_draft_time_add(&s->cost.several, limn_clock_now() - began);
+    do {
+        limn_reader_accept(s->reader, sequence);
+        limn_ids_add(&slot->ids, ids[taken]);
+        limn_look_take_logits(l, logits[taken]);
+        taken++;
+    } while (taken < n && l->stage == LIMN_LOOK_WRITE &&
+             l->result.ids.data[l->result.ids.len - 1] == ids[taken]);
+    limn_draft_learn(&l->draft, n - 1, taken - 1);
+}
+
+/* One token, or more where guesses are right, for each look that writes. */
 static limn_status write_step(limn_seer *s, limn_err *err) {
     limn_look *looks[LIMN_SEQUENCES_MAX];
     int64_t sequences[LIMN_SEQUENCES_MAX];
     int32_t ids[LIMN_SEQUENCES_MAX];
     const float *logits[LIMN_SEQUENCES_MAX];
+    int32_t guessed[LIMN_READER_GUESSES];
     size_t n = 0;
     for (limn_look *l = s->first; l; l = l->next) {
         if (l->stage != LIMN_LOOK_WRITE) continue;
@@ -290,12 +334,21 @@ static limn_status write_step(limn_seer *s, limn_err *err) {
         sequences[n] = limn_seer_slot_index(s, l->slot);
         ids[n++] = l->result.ids.data[l->result.ids.len - 1];
     }
+    if (n == 1) {
+        size_t some = guess(s, looks[0], guessed, limn_reader_room(s->reader, sequences[0]), err);
+        if (some > 1) {
+            write_guessed(s, looks[0], guessed, some);
+            return LIMN_OK;
+        }
+    }
+    double began = limn_clock_now();
     const atomic_bool *cancel = n == 1 ? limn_cancel_flag(looks[0]->watch.cancel) : NULL;
     limn_status st = limn_reader_step(s->reader, n, sequences, ids, logits, cancel, err);
     if (st == LIMN_E_CANCELLED) {
         end_cancelled(s);
         return LIMN_OK;
     }
+    if (n == 1) limn_draft_time_add(&s->cost.one, limn_clock_now() - began);
     for (size_t i = 0; i < n; i++) {
         if (st == LIMN_OK) {
             limn_ids_add(&looks[i]->slot->ids, ids[i]);

@@ -15,6 +15,7 @@
 #define LIMN_PIPELINE_SEE_H
 
 #include "base/cancel.h"
+#include "pipeline/draft.h"
 #include "pipeline/engine.h"
 #include "pipeline/generate.h"
 #include "pipeline/talk.h"
@@ -46,6 +47,8 @@ struct limn_seer {
     limn_look *first, *last; /* looks in the order in which they came */
     uint64_t clock;
     bool read_last; /* the last step read; writers go first now */
+    limn_draft_cost cost;
+    bool guesses, guess_always; /* guesses leave answers as they are; tests: whatever they cost */
     size_t cache_bytes;
     size_t need; /* bytes that questions take at most, weights included, without pictures */
     char note[256];
@@ -107,6 +110,8 @@ struct limn_look {
     limn_logit_bias *bias;
     limn_generate_result result;
     limn_writer *writer;
+    limn_draft draft; /* .before is NULL until it writes */
+    int64_t draft_tokens;
     int64_t seed;
     limn_grammar *grammar;
     limn_constraint *constraint;
