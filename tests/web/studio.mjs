@@ -10,6 +10,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { deflateSync } from 'node:zlib';
 import { drawTests } from './draw.mjs';
+import { editTests } from './edit.mjs';
 import { check, freePort, same, Server, shelf, sleep, Suite, until } from './lib.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
@@ -40,6 +41,17 @@ const watch = (p) => {
     p.on('pageerror', (e) => problems.push(String(e)));
 };
 watch(page);
+/* An error that a test has caused and the page has told. */
+const excuse = (what) => {
+    const at = problems.findIndex((x) => what.test(x));
+    check(at >= 0, `the page did not log ${what}`);
+    problems.splice(at, 1);
+};
+/* What the page has written down of edits, conversations or grids. */
+const kept = (shelf) => page.evaluate((name) => new Promise((done) => {
+    const open = indexedDB.open('limn');
+    open.onsuccess = () => { const all = open.result.transaction(name).objectStore(name).getAll(); all.onsuccess = () => done(all.result); };
+}), shelf);
 
 const api = async (path, body) => {
     const answer = await fetch(server.url + path, body === undefined ? {} : { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
@@ -291,12 +303,12 @@ function pngWithText(key, text) {
     head.writeUInt32BE(8, 0); head.writeUInt32BE(8, 4); head[8] = 8; head[9] = 2;
     return Buffer.concat([Buffer.from([137, 80, 78, 71, 13, 10, 26, 10]), chunk('IHDR', head), chunk('tEXt', Buffer.from(`${key}\0${text}`)), chunk('IDAT', deflateSync(Buffer.alloc(25 * 8))), chunk('IEND', Buffer.alloc(0))]);
 }
-async function drop(selector, name, bytes) {
-    const data = await page.evaluateHandle(([n, b64]) => {
+async function drop(selector, name, bytes, kind = 'image/png') {
+    const data = await page.evaluateHandle(([n, b64, type]) => {
         const d = new DataTransfer();
-        d.items.add(new File([Uint8Array.from(atob(b64), (c) => c.charCodeAt(0))], n, { type: 'image/png' }));
+        d.items.add(new File([Uint8Array.from(atob(b64), (c) => c.charCodeAt(0))], n, { type }));
         return d;
-    }, [name, bytes.toString('base64')]);
+    }, [name, bytes.toString('base64'), kind]);
     for (const type of ['dragenter', 'dragover', 'drop']) await page.dispatchEvent(selector, type, { dataTransfer: data });
 }
 
@@ -348,7 +360,7 @@ await suite.test('edit: paint, undo, inpaint, compare, keep; a reload keeps the 
     await page.mouse.up();
     check((await painted()) < first, 'the eraser takes nothing');
     const now = await painted();
-    await sleep(700);
+    await until('the mask to be written down', async () => (await kept('edit')).some((x) => x.mask && x.mask.reduce((n, v) => n + (v > 0), 0) === now));
     await page.reload();
     await canvas.waitFor();
     await until('the mask after a reload', async () => (await painted().catch(() => -1)) === now, 10000);
@@ -381,6 +393,8 @@ await suite.test('edit: pulling the frame draws beyond the picture', page, async
     same([result.width, result.height], [160, 128], 'size of the result');
 });
 
+await editTests({ suite, page, base, server, api, jobs, live, picture, drop, context, watch, excuse, kept });
+
 /* The newest question when so many have been answered. */
 const answer_ = async (count) => {
     await until(`${count} answers`, async () => (await jobs('&kind=see&state=succeeded,failed')).length >= count, 120000);
@@ -405,12 +419,8 @@ await suite.test('see: a question is answered in a stream and kept', page, async
     await page.getByPlaceholder('Ask about the picture').fill('And which colour has it?');
     await page.keyboard.press('Enter');
     await answer_(2);
-    const kept = () => page.evaluate(() => new Promise((done) => {
-        const open = indexedDB.open('limn');
-        open.onsuccess = () => { const all = open.result.transaction('chats').objectStore('chats').getAll(); all.onsuccess = () => done(all.result); };
-    }));
     let turn; // the page keeps it a moment after it is shown
-    await until('the turn kept', async () => (turn = (await kept()).flatMap((c) => c.turns).find((x) => x.prompt === 'And which colour has it?')) !== undefined);
+    await until('the turn kept', async () => (turn = (await kept('chats')).flatMap((c) => c.turns).find((x) => x.prompt === 'And which colour has it?')) !== undefined);
     same(turn.body.messages.map((m) => m.role), ['user', 'assistant'], 'what was said before');
     await page.getByRole('button', { name: 'Find', exact: true }).click();
     await page.getByPlaceholder('What to find').fill('apple');

@@ -76,6 +76,18 @@ export async function call<T>(method: string, path: string, options: CallOptions
     }
 }
 
+/* The bytes of a file. */
+export async function blob(path: string): Promise<Blob> {
+    let answer: Response;
+    try {
+        answer = await fetch(path);
+        if (answer.ok) return await answer.blob();
+    } catch {
+        return failed(new ApiError(0, 'away', 'the server does not answer'));
+    }
+    return failed(await readError(answer));
+}
+
 export const get = <T>(path: string, signal?: AbortSignal): Promise<T> => call<T>('GET', path, { signal });
 export const post = <T>(path: string, body: unknown = {}): Promise<T> => call<T>('POST', path, { body });
 

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Between pictures, canvases and masks: what the edit and grid screens need of the browser's drawing.
+import { blob } from './api';
 import type { Frame, Mask, Rect } from './mask';
 
 export async function bitmap(source: Blob | string): Promise<ImageBitmap> {
-    if (typeof source !== 'string') return createImageBitmap(source);
-    const answer = await fetch(source);
-    if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
-    return createImageBitmap(await answer.blob());
+    return createImageBitmap(typeof source === 'string' ? await blob(source) : source);
 }
 
 export function canvasOf(width: number, height: number): { canvas: HTMLCanvasElement; context: CanvasRenderingContext2D } {
