@@ -12,6 +12,7 @@ import { deflateSync } from 'node:zlib';
 import { drawTests } from './draw.mjs';
 import { editTests } from './edit.mjs';
 import { check, freePort, same, Server, shelf, sleep, Suite, until } from './lib.mjs';
+import { seeTests } from './see.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const require = createRequire(join(root, 'web', 'package.json'));
@@ -453,6 +454,8 @@ await suite.test('see: clips and PDF files are taken, shown and asked about', pa
     const job = await answer_(before + 2);
     same(job.artifacts.filter((a) => a.role === 'input').map((a) => a.mime).sort(), ['application/pdf', 'video/mp4'], 'files of the question');
 });
+
+await seeTests({ suite, page, base, server, api, jobs, to, live, picture, drop, kept, context, excuse });
 
 await suite.test('system: cores, what fits, the log as it is written', page, async () => {
     await to('system');

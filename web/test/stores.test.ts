@@ -2,8 +2,8 @@
 // @vitest-environment jsdom
 // The stores that the screens stand on: what is kept in the browser, the link to the server, deleting, conversations.
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { plan } from '../src/lib/actions';
-import { history } from '../src/lib/chats.svelte';
+import { nameOf, plan, redo } from '../src/lib/actions';
+import { chats, history } from '../src/lib/chats.svelte';
 import { placesOf } from '../src/lib/boxes';
 import { readCsv, csv } from '../src/lib/markdown';
 import { asWord, hintAt } from '../src/lib/prompt';
@@ -22,7 +22,10 @@ class Stream {
     addEventListener(type: string, act: (e: { data: string }) => void): void {
         this.heard.set(type, [...(this.heard.get(type) ?? []), act]);
     }
-    close(): void {}
+    closed = false;
+    close(): void {
+        this.closed = true;
+    }
     say(type: string, data: Record<string, unknown>): void {
         for (const act of this.heard.get(type) ?? []) act({ data: JSON.stringify({ type, time: 0, ...data }) });
     }
@@ -125,12 +128,42 @@ describe('the link to the server', () => {
         await expect(server.move('a', 0)).rejects.toThrow('no');
         expect(server.queued.filter((j) => j.lane === 'draw').map((j) => j.id)).toEqual(['b', 'a']);
     });
-    it('collects what a question writes, from the start after a new beginning', () => {
-        Stream.last.say('token', { id: '1', job: 'q', text: 'A ' });
-        Stream.last.say('token', { id: '2', job: 'q', text: 'cat' });
+    it('collects what a question writes from the stream of its job, from the start after a new beginning', () => {
+        const main = Stream.last;
+        server.follow('q');
+        const own = Stream.last;
+        expect([own === main, own.url]).toEqual([false, '/v1/jobs/q/events?previews=0']);
+        server.follow('q');
+        expect(Stream.last).toBe(own);
+        own.say('started', { id: '1', job: 'q' });
+        own.say('token', { id: '2', job: 'q', text: 'A ' });
+        own.say('token', { id: '3', job: 'q', text: 'cat' });
         expect(server.texts.get('q')).toBe('A cat');
-        Stream.last.say('started', { id: '3', job: 'q', state: job('q', { state: 'running', lane: 'see', attempt: 2 }) });
+        own.say('started', { id: '4', job: 'q' });
         expect(server.texts.get('q')).toBeUndefined();
+        own.say('done', { id: '5', job: 'q' });
+        expect(own.closed).toBe(true);
+        Stream.last = main;
+    });
+    it('takes an answer that was told before its request was answered', async () => {
+        await chats.start();
+        const state = job('s', { kind: 'see', lane: 'see', state: 'succeeded', finished: 9, result: { text: 'A cat.' } });
+        Stream.last.say('done', { id: '6', job: 's', state });
+        answers.set('POST /v1/see', { job: job('s', { kind: 'see', lane: 'see' }) });
+        await chats.ask('What is it?');
+        expect(chats.current?.turns.map((x) => [x.state, x.text])).toEqual([['done', 'A cat.']]);
+    });
+    it('asks an enlargement again as it was asked', async () => {
+        answers.set('POST /v1/upscale', { job: job('u2', { kind: 'upscale' }) });
+        answers.set('GET /v1/jobs/u1', { job: job('u1', { kind: 'upscale', params: { init_image: 'artifact:1', upscale: 2 } }) });
+        await redo(job('u1', { kind: 'upscale' }));
+        expect(asked.at(-1)).toBe('POST /v1/upscale {"image":"artifact:1","upscale":2,"job":{"tags":[]}}');
+    });
+    it('names a job by its words, else by what it is', () => {
+        expect(nameOf(job('a', { title: 'a cat' }))).toBe('a cat');
+        expect(nameOf(job('a', { title: '', model: 'm' }))).toBe('Drawing');
+        expect(nameOf(job('a', { kind: 'load', title: '', model: 'm' }))).toBe('m');
+        expect(nameOf(job('a', { kind: 'see', title: 'boxes' }))).toBe('Find');
     });
 });
 

@@ -114,7 +114,9 @@ export async function submit(kind: 'draw' | 'edit' | 'upscale' | 'see' | 'grid',
 }
 
 export async function upload(file: Blob): Promise<{ artifact: Artifact; media?: Media } & Recipe> {
-    return call('POST', '/v1/uploads', { bytes: file });
+    // The content decides what it is; a browser's guess of another kind would only be refused.
+    const bytes = /^(image|video)\/|^application\/pdf$/.test(file.type) ? file : new Blob([file]);
+    return call('POST', '/v1/uploads', { bytes });
 }
 
 export async function readRecipe(file: Blob): Promise<Recipe> {

@@ -97,7 +97,8 @@ class Chats {
     at = $state(0);
     loaded = $state(false);
     current = $derived(this.all[this.at]);
-    private saver: ReturnType<typeof setTimeout> | undefined;
+    private saving = false;
+    private unsaved = new Set<Chat>();
 
     async start(): Promise<void> {
         if (this.loaded) return;
@@ -127,6 +128,7 @@ class Chats {
         const at = this.all.findIndex((c) => c.id === id);
         if (at < 0) return undefined;
         const [gone] = this.all.splice(at, 1);
+        if (gone) this.unsaved.delete(gone);
         void forget('chats', id).catch(() => undefined);
         if (this.all.length === 0) this.all.push(fresh());
         this.at = Math.min(this.at > at ? this.at - 1 : this.at, this.all.length - 1);
@@ -146,16 +148,23 @@ class Chats {
         this.save();
     }
 
-    /* Writes the conversation down a moment later. */
+    /* Writes the conversation down, once more when it changes meanwhile. */
     save(): void {
-        clearTimeout(this.saver);
         const chat = this.current;
         if (!chat) return;
-        this.saver = setTimeout(() => {
-            if (chat.turns.length === 0 && chat.waiting.length === 0 && !chat.text) return;
-            keep('chats', chat.id, $state.snapshot(chat)).catch(() => undefined);
-            for (const old of this.all.slice(KEPT)) void forget('chats', old.id).catch(() => undefined);
-        }, 200);
+        this.unsaved.add(chat);
+        if (!this.saving) void this.keepAll();
+    }
+
+    private async keepAll(): Promise<void> {
+        this.saving = true;
+        for (const chat of this.unsaved) {
+            this.unsaved.delete(chat);
+            if (chat.turns.length === 0 && chat.waiting.length === 0 && !chat.text) continue;
+            await keep('chats', chat.id, $state.snapshot(chat)).catch(() => undefined);
+        }
+        for (const old of this.all.slice(KEPT)) void forget('chats', old.id).catch(() => undefined);
+        this.saving = false;
     }
 
     /* The next turn of the conversation; what was said before goes along as messages. */
@@ -204,6 +213,7 @@ class Chats {
             server.add(job);
             const over = job.finished !== null ? job : server.ended(job.id);
             if (over) this.end(over);
+            else server.follow(job.id);
         } catch (e) {
             turn.state = 'failed';
             turn.error = e instanceof ApiError ? describe(e) : String(e);
@@ -239,6 +249,7 @@ class Chats {
                     try {
                         const job = await server.find(turn.job);
                         if (job.finished !== null) this.end(job);
+                        else server.follow(turn.job);
                     } catch (e) {
                         if (!(e instanceof ApiError) || e.status !== 404) continue;
                         turn.state = 'failed';

@@ -8,7 +8,7 @@ import { ApiError, call, get, onFailure, readAll } from './api';
 import type { Artifact, Job, JobEvent, Page, Picture, Session } from './types';
 
 export type Link = 'starting' | 'live' | 'away' | 'locked';
-const kinds = ['queued', 'started', 'progress', 'preview', 'token', 'artifact', 'note', 'done', 'lost', 'bye'];
+const kinds = ['queued', 'started', 'progress', 'preview', 'artifact', 'note', 'done', 'lost', 'bye'];
 const HIDDEN_MS = 30_000;
 const MAX_WAIT_MS = 5_000;
 
@@ -57,6 +57,7 @@ class Server {
     hidden = new SvelteMap<string, true>();
 
     private source: EventSource | null = null;
+    private writing = new Map<string, EventSource>();
     private lastId = '';
     private wait = 0;
     private timer: ReturnType<typeof setTimeout> | undefined;
@@ -191,6 +192,30 @@ class Server {
     private close(): void {
         this.source?.close();
         this.source = null;
+        for (const id of [...this.writing.keys()]) this.unfollow(id);
+    }
+
+    /*
+     * Takes down what a question writes, until it has ended: pieces of text come on the stream of their job alone, which
+     * begins with everything written so far.
+     */
+    follow(id: string): void {
+        if (this.writing.has(id) || this.ended(id)) return;
+        const source = new EventSource(`/v1/jobs/${id}/events?previews=0`);
+        this.writing.set(id, source);
+        // A job that begins (again, after a crash) writes its text from the start.
+        source.addEventListener('started', () => this.texts.delete(id));
+        source.addEventListener('token', (e) => {
+            const { text } = JSON.parse((e as MessageEvent<string>).data) as JobEvent;
+            this.texts.set(id, (this.texts.get(id) ?? '') + (text ?? ''));
+        });
+        source.addEventListener('done', () => this.unfollow(id));
+        source.onerror = () => this.unfollow(id);
+    }
+
+    private unfollow(id: string): void {
+        this.writing.get(id)?.close();
+        this.writing.delete(id);
     }
 
     private lost(): void {
@@ -262,8 +287,6 @@ class Server {
         if (e.state) {
             const freed = job?.state === 'queued' && e.state.state !== 'queued';
             this.merge(e.state);
-            // A job that begins (again, after a crash) writes its text from the start.
-            if (e.type === 'started') this.texts.delete(e.job);
             // Those behind it move up; the server tells positions only when asked.
             if (freed || e.type === 'started') this.moveUp(e.state.lane);
             else if (e.type === 'queued' && job && e.state.position !== job.position) this.lineUp();
@@ -272,8 +295,6 @@ class Server {
             this.jobs.set(e.job, { ...job, state: 'running', progress: e.progress, left_ms: e.progress.left_ms });
         } else if (e.type === 'preview' && e.data) {
             this.previews.set(e.job, { image: e.image ?? 0, step: e.step ?? 0, url: `data:${e.mime};base64,${e.data}` });
-        } else if (e.type === 'token') {
-            this.texts.set(e.job, (this.texts.get(e.job) ?? '') + (e.text ?? ''));
         } else if (e.type === 'artifact' && e.artifact) {
             const artifact = e.artifact;
             this.previews.delete(e.job);
