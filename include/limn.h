@@ -391,6 +391,8 @@ typedef struct limn_talk {
     size_t n_messages;
     const char *const *tools; /* JSON objects, one tool each ({"type": "function", ...}) */
     size_t n_tools;
+    bool must_call; /* the answer is a call of one of the tools, in the form that it asks for;
+                       schema and grammar of the values are then E_VALUE */
 } limn_talk;
 
 /* A token with its natural log-probability, before any sampling option. */

@@ -547,7 +547,8 @@ static void test_marks_part_the_stream(void **state) {
         for (size_t piece = 1; piece < 12; piece += 2) {
             parted p = {.kind = 0};
             limn_look l = {.watch.user = &p};
-            limn_look_sink_init(&l.sink, rows[r].thinking, rows[r].tools);
+            limn_look_sink_init(&l.sink, rows[r].thinking ? LIMN_SAID_REASONING : LIMN_SAID_TEXT,
+                                rows[r].tools);
             size_t n = strlen(rows[r].in);
             for (size_t at = 0; at < n; at += piece)
                 assert_true(limn_look_sink_add(&l, note_said, rows[r].in + at,

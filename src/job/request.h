@@ -3,7 +3,7 @@
  * What a job's request says, as JSON that both runners write and read:
  *   DRAW, UPSCALE  the values that are set, with the seed
  *   GRID           {"params": values, "axes": [{"parameter", "values"}], "sheet": bool}
- *   SEE            {"params": values, "messages": [...], "tools": [...]}
+ *   SEE            {"params": values, "messages": [...], "tools": [...], "must_call": true}
  *   LOAD, UNLOAD   {"model": name}
  * Whether names and pictures exist is for runners to say; here is form only.
  */

@@ -281,7 +281,8 @@ limn_status limn_run_see(limn_run *run, limn_seer *seer, const limn_params *see,
     limn_talk conversation = {.messages = t.messages,
                               .n_messages = (size_t)t.n_messages,
                               .tools = t.tools,
-                              .n_tools = t.n_tools};
+                              .n_tools = t.n_tools,
+                              .must_call = json_is_true(json_object_get(t.root, "must_call"))};
     LIMN_TRY(limn_see(&answer, seer, &conversation, options, &watch, err));
     LIMN_TRY(limn_answer_format_json(&json, answer, err));
     st = report(run, json, answer->finish, answer->n_calls > 0, err);

@@ -2,7 +2,9 @@
 /* The runner without models; see runner_stub.h. */
 #include "job/runner_stub.h"
 
+#include <jansson.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -175,11 +177,40 @@ out:
 }
 
 /* ---- words ---- */
+/* What was asked for with tools that must be called: the first of them, without arguments. */
+static limn_status call_tool(limn_run *run, bool *called, limn_err *err) {
+    json_t *root = NULL;
+    char *text = NULL;
+    const char *request = limn_run_job(run)->request;
+    limn_status st = LIMN_OK;
+    *called = false;
+    LIMN_TRY(limn_json_load(&root, request, strlen(request), err));
+    if (!json_is_true(json_object_get(root, "must_call"))) goto out;
+    const json_t *tool = json_array_get(json_object_get(root, "tools"), 0);
+    json_t *name = json_object_get(json_object_get(tool, "function"), "name");
+    json_t *result = json_pack("{s:s, s:[{s:O?, s:{}}], s:s, s:{s:i, s:i, s:i, s:i}}", "text", "",
+                               "tool_calls", "name", name, "arguments", "finish_reason",
+                               "tool_calls", "usage", "prompt_tokens", 1, "completion_tokens", 1,
+                               "image_tokens", 0, "cached_tokens", 0);
+    text = result ? json_dumps(result, JSON_COMPACT) : NULL;
+    json_decref(result);
+    LIMN_CHECK(err, text, LIMN_E_NOMEM, "no memory for an answer");
+    *called = true;
+    LIMN_TRY(limn_run_result(run, text, err));
+out:
+    free(text);
+    json_decref(root);
+    return st;
+}
+
 static limn_status run_see(const stub *s, limn_run *run, limn_err *err) {
     const char *words = limn_run_job(run)->words;
     limn_buf answer, result;
     limn_status st = LIMN_OK;
     int tokens = 0;
+    bool called;
+    st = call_tool(run, &called, err);
+    if (st != LIMN_OK || called) return st;
     limn_buf_init(&answer, 1 << 20);
     limn_buf_init(&result, 4 << 20);
     limn_buf_addf(&answer, "You said: %s", words);

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
+#include "pipeline/call_schema.h"
 #include "pipeline/see.h"
 
 /* ---- preparing ---- */
@@ -81,18 +82,21 @@ static limn_status pick_settle(limn_look *l, const limn_seeing *o, limn_err *err
 }
 
 /* The grammar of the answer, if one was asked for; it begins after the thinking. */
-static limn_status constraint_make(limn_look *l, const limn_seeing *o, bool thinking,
-                                   limn_err *err) {
+static limn_status constraint_make(limn_look *l, const limn_seeing *o, const limn_talk *talk,
+                                   bool thinking, limn_err *err) {
+    char *call = NULL;
     limn_status st = LIMN_OK;
     limn_seer *s = l->seer;
     const limn_vl_model *m = s->model;
     l->wait_for = -1;
-    if (!o->schema[0] && !o->grammar[0]) return LIMN_OK;
-    LIMN_CHECK(err, !o->schema[0] || !o->grammar[0], LIMN_E_VALUE,
-               "schema and grammar exclude each other");
+    if (!o->schema[0] && !o->grammar[0] && !talk->must_call) return LIMN_OK;
+    LIMN_CHECK(err, (o->schema[0] != 0) + (o->grammar[0] != 0) + talk->must_call == 1, LIMN_E_VALUE,
+               "schema, grammar and a call that must be made exclude each other");
     limn_schema_options space = {.space = LIMN_JSON_ONE};
-    if (o->schema[0])
-        LIMN_TRY(limn_grammar_parse_schema(&l->grammar, o->schema, strlen(o->schema), &space, err));
+    if (talk->must_call) LIMN_TRY(limn_call_schema(&call, talk->tools, talk->n_tools, err));
+    const char *schema = call ? call : o->schema;
+    if (schema[0])
+        LIMN_TRY(limn_grammar_parse_schema(&l->grammar, schema, strlen(schema), &space, err));
     else
         LIMN_TRY(limn_grammar_parse(&l->grammar, o->grammar, strlen(o->grammar), err));
     if (!s->trie) LIMN_TRY(limn_token_trie_new(&s->trie, m->tokenizer, err));
@@ -102,6 +106,7 @@ static limn_status constraint_make(limn_look *l, const limn_seeing *o, bool thin
     LIMN_CHECK(err, l->mask, LIMN_E_NOMEM, "no memory for a grammar");
     if (thinking) l->wait_for = limn_tokenizer_find(m->tokenizer, "</think>");
 out:
+    limn_mem_free(call);
     return st;
 }
 
@@ -348,12 +353,15 @@ limn_status limn_look_new(limn_look **out, limn_seer *s, const limn_talk *talk,
     if (watch) l->watch = *watch;
     LIMN_TRY(see_settle(l, see, err));
     const limn_seeing *o = limn_seeing_of(l->see);
-    bool thinking = m->chat_template == LIMN_CHAT_QWEN3VL_THINKING;
-    LIMN_TRY(limn_look_sink_init(&l->sink, thinking, talk->n_tools > 0));
+    bool thinking = m->chat_template == LIMN_CHAT_QWEN3VL_THINKING && !talk->must_call;
+    limn_said_kind first = talk->must_call ? LIMN_SAID_CALL
+                           : thinking      ? LIMN_SAID_REASONING
+                                           : LIMN_SAID_TEXT;
+    LIMN_TRY(limn_look_sink_init(&l->sink, first, talk->n_tools > 0));
     LIMN_CHECK(err, limn_seer_has_room(s), LIMN_E_LIMIT,
                "all %d conversations are in use (sequences)", s->n_slots);
     LIMN_TRY(pick_settle(l, o, err));
-    LIMN_TRY(constraint_make(l, o, thinking, err));
+    LIMN_TRY(constraint_make(l, o, talk, thinking, err));
     limn_talk_options t = {.min_tokens = o->image_min_tokens,
                            .max_tokens = o->image_max_tokens,
                            .number_pictures = o->number_pictures,

@@ -23,9 +23,8 @@ static const mark marks[] = {
 };
 enum { MARKS = sizeof marks / sizeof marks[0] };
 
-limn_status limn_look_sink_init(limn_look_sink *s, bool thinking, bool tools) {
-    *s = (limn_look_sink){
-        .kind = thinking ? LIMN_SAID_REASONING : LIMN_SAID_TEXT, .tools = tools, .fresh = thinking};
+limn_status limn_look_sink_init(limn_look_sink *s, limn_said_kind first, bool tools) {
+    *s = (limn_look_sink){.kind = first, .tools = tools, .fresh = first != LIMN_SAID_TEXT};
     limn_buf *all[] = {&s->pending, &s->text, &s->reasoning, &s->call, &s->calls};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) limn_buf_init(all[i], TEXT_MAX);
     return LIMN_OK;

@@ -145,7 +145,8 @@ bool limn_look_is_cancelled(const limn_look *l);
 
 /* ---- sinks (look_sink.c) ---- */
 typedef bool limn_look_say(limn_look *l, limn_said_kind kind, const char *text, size_t len);
-limn_status limn_look_sink_init(limn_look_sink *s, bool thinking, bool tools);
+/* first: what the answer begins in the middle of, by the opening of its turn. */
+limn_status limn_look_sink_init(limn_look_sink *s, limn_said_kind first, bool tools);
 void limn_look_sink_deinit(limn_look_sink *s);
 /* Parts `text` and says what is certain; `last`: nothing follows. false: the listener has enough.
  */

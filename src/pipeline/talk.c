@@ -405,7 +405,8 @@ limn_status limn_talk_prompt_make(limn_talk_prompt *out, const limn_vl_model *m,
     limn_chat_options o = {.template_id = m->chat_template,
                            .add_generation_prompt = true,
                            .add_vision_id = opt->number_pictures,
-                           .no_thinking = opt->no_thinking};
+                           .no_thinking = opt->no_thinking,
+                           .begin_call = talk->must_call};
     LIMN_TRY(limn_chat_render(&segments, &n, &k.arena, &chat, &o, err));
     LIMN_TRY(encode(&k, segments, n, err));
     LIMN_CHECK(err, opt->context <= 0 || (int64_t)out->ids.len <= opt->context, LIMN_E_LIMIT,

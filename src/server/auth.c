@@ -237,15 +237,35 @@ static bucket *find_bucket(limn_buckets *b, const char *who, double now) {
     return best;
 }
 
-bool limn_buckets_take(limn_buckets *b, const char *who, double cost, double *retry_seconds) {
-    *retry_seconds = 0;
-    if (b->per_second <= 0) return true;
-    pthread_mutex_lock(&b->lock);
-    double now = limn_clock_now(), need = cost > 0 ? cost : 1;
+/* With the lock: the row as it is now. */
+static bucket *fill_bucket(limn_buckets *b, const char *who) {
+    double now = limn_clock_now();
     bucket *row = find_bucket(b, who, now);
     row->units += (now - row->at) * b->per_second;
     if (row->units > b->burst) row->units = b->burst;
     row->at = now;
+    return row;
+}
+
+void limn_buckets_look(limn_buckets *b, const char *who, limn_rate *out) {
+    *out = (limn_rate){0};
+    pthread_mutex_lock(&b->lock);
+    if (b->per_second > 0) {
+        double left = fill_bucket(b, who)->units;
+        *out = (limn_rate){b->per_second * 60, b->burst, left, (b->burst - left) / b->per_second};
+    }
+    pthread_mutex_unlock(&b->lock);
+}
+
+bool limn_buckets_take(limn_buckets *b, const char *who, double cost, double *retry_seconds) {
+    *retry_seconds = 0;
+    pthread_mutex_lock(&b->lock);
+    if (b->per_second <= 0) {
+        pthread_mutex_unlock(&b->lock);
+        return true;
+    }
+    double need = cost > 0 ? cost : 1;
+    bucket *row = fill_bucket(b, who);
     if (need > b->burst) need = b->burst;
     bool ok = row->units >= need;
     if (ok && cost > 0)

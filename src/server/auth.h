@@ -60,5 +60,10 @@ void limn_buckets_free(limn_buckets **b);
 /* Takes `cost` units from the bucket of `who`. false: not enough; *retry_seconds then. cost 0 asks
  * whether one unit is there. */
 bool limn_buckets_take(limn_buckets *b, const char *who, double cost, double *retry_seconds);
+/* What is left, in units; per_minute 0: there is no limit. */
+typedef struct limn_rate {
+    double per_minute, burst, left, full_seconds; /* ... and when it is all back */
+} limn_rate;
+void limn_buckets_look(limn_buckets *b, const char *who, limn_rate *out);
 
 #endif

@@ -162,7 +162,9 @@ static bool within_rate(limn_http_req *rq) {
     if (!rq->who.key[0] && rq->local && !atomic_load(&s->rate_given)) return true;
     snprintf(who, sizeof who, "%s%s",
              rq->who.key[0] ? "key:" : "address:", rq->who.key[0] ? rq->who.key : rq->address);
-    if (limn_buckets_take(s->rates, who, cost, &retry)) return true;
+    bool ok = limn_buckets_take(s->rates, who, cost, &retry);
+    limn_buckets_look(s->rates, who, &rq->rate);
+    if (ok) return true;
     return refuse_too_often(rq, retry);
 }
 

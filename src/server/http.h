@@ -117,6 +117,7 @@ struct limn_http_req {
     limn_buf body;            /* bytes as they came */
     json_t *json;             /* of LIMN_ROUTE_JSON */
     limn_principal who;
+    limn_rate rate;                /* what its asker may still do; per_minute 0: no limit */
     char id[68];                   /* request id */
     char trace[33];                /* trace id of its traceparent; "": none */
     char address[64];              /* of the client, for limits and the log */

@@ -13,6 +13,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <math.h>
 #include <microhttpd.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -328,6 +329,22 @@ static bool parse_body(limn_http_req *rq) {
 
 /* ---- answer ---- */
 
+/* As OpenAI's clients read them: in requests of this kind. */
+static void add_rate(const limn_http_req *rq, struct MHD_Response *r) {
+    double cost = rq->route && rq->route->cost > 0 ? rq->route->cost : 1;
+    const struct {
+        const char *name, *unit;
+        double value;
+    } all[] = {{"x-ratelimit-limit-requests", "", floor(rq->rate.burst / cost)},
+               {"x-ratelimit-remaining-requests", "", floor(rq->rate.left / cost)},
+               {"x-ratelimit-reset-requests", "s", ceil(rq->rate.full_seconds)}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        char text[40];
+        snprintf(text, sizeof text, "%.0f%s", all[i].value, all[i].unit);
+        MHD_add_response_header(r, all[i].name, text);
+    }
+}
+
 static enum MHD_Result send_answer(limn_http_req *rq) {
     struct MHD_Response *r = rq->response;
     if (!r) return MHD_NO;
@@ -345,6 +362,7 @@ static enum MHD_Result send_answer(limn_http_req *rq) {
     if (!MHD_get_response_header(r, "Content-Security-Policy") && !rq->upgrade)
         MHD_add_response_header(r, "Content-Security-Policy",
                                 "default-src 'none'; frame-ancestors 'none'");
+    if (rq->family == LIMN_FAMILY_OPENAI && rq->rate.per_minute > 0) add_rate(rq, r);
     if (rq->family == LIMN_FAMILY_SDAPI) {
         char seconds[32];
         snprintf(seconds, sizeof seconds, "%.4f", limn_clock_now() - rq->started);

@@ -14,6 +14,7 @@
     X(BAD_JSON, 400, "invalid_request_error", "bad_json")                                          \
     X(UNKNOWN_FIELD, 400, "invalid_request_error", "unknown_field")                                \
     X(BAD_VALUE, 400, "invalid_request_error", "value_out_of_range")                               \
+    X(CONTEXT, 400, "invalid_request_error", "context_length_exceeded")                            \
     X(BAD_IMAGE, 400, "invalid_request_error", "bad_image")                                        \
     X(MISSING_KEY, 401, "authentication_error", "missing_key")                                     \
     X(INVALID_KEY, 401, "authentication_error", "invalid_key")                                     \

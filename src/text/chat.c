@@ -59,11 +59,14 @@ static void put_template(renderer *r, const char *s) {
     static const char *const controls[] = {
         "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",  "<tool_call>",
         "</tool_call>", "<think>",    "</think>",         "<tool_response>", "</tool_response>"};
+    /* plain ChatML has only the first two */
+    size_t known =
+        r->opt->template_id == LIMN_CHAT_CHATML ? 2 : sizeof controls / sizeof controls[0];
     while (*s) {
         size_t plain = strcspn(s, "<"), len = 0;
         put_text(r, s, plain);
         s += plain;
-        for (size_t i = 0; *s && i < sizeof controls / sizeof controls[0] && !len; i++)
+        for (size_t i = 0; *s && i < known && !len; i++)
             if (strncmp(s, controls[i], strlen(controls[i])) == 0) len = strlen(controls[i]);
         if (len) {
             flush_text(r);
@@ -299,6 +302,14 @@ static limn_status put_message(renderer *r, size_t index, size_t query) {
     return limn_fail(r->err, LIMN_E_VALUE, "message %zu has no known role", index);
 }
 
+/* Thinking that has begun ends first; a model that may choose does not begin. */
+static void put_call_opening(renderer *r) {
+    if (r->opt->template_id == LIMN_CHAT_QWEN3VL_THINKING) put_template(r, "\n</think>\n\n");
+    if (r->opt->template_id == LIMN_CHAT_QWEN3 && !r->opt->no_thinking)
+        put_template(r, "<think>\n\n</think>\n\n");
+    put_template(r, "<tool_call>\n");
+}
+
 static limn_status render(renderer *r) {
     limn_status st = LIMN_OK;
     const limn_chat *chat = r->chat;
@@ -306,7 +317,7 @@ static limn_status render(renderer *r) {
     LIMN_CHECK(r->err, chat->n_messages > 0, LIMN_E_VALUE, "a chat needs at least one message");
     bool system = chat->messages[0].role == LIMN_ROLE_SYSTEM;
     bool plain = r->opt->template_id == LIMN_CHAT_CHATML;
-    LIMN_CHECK(r->err, !plain || chat->n_tools == 0, LIMN_E_UNSUPPORTED,
+    LIMN_CHECK(r->err, !plain || chat->n_tools == 0 || r->opt->begin_call, LIMN_E_UNSUPPORTED,
                "this chat template takes no tools");
     if (chat->n_tools)
         LIMN_TRY(put_tools(r, system));
@@ -319,6 +330,7 @@ static limn_status render(renderer *r) {
         if (r->opt->template_id == LIMN_CHAT_QWEN3VL_THINKING) put_template(r, "<think>\n");
         if (r->opt->template_id == LIMN_CHAT_QWEN3 && r->opt->no_thinking)
             put_template(r, "<think>\n\n</think>\n\n");
+        if (r->opt->begin_call) put_call_opening(r);
     }
     flush_text(r);
     LIMN_CHECK(r->err, !r->failed && !r->text.failed, LIMN_E_NOMEM, "no memory for a chat");

@@ -62,6 +62,8 @@ typedef struct limn_chat_options {
     bool add_generation_prompt; /* end with the opening of the assistant's turn */
     bool add_vision_id;         /* "Picture 1: " before images, "Video 1: " before videos */
     bool no_thinking;           /* LIMN_CHAT_QWEN3: enable_thinking=false */
+    bool begin_call;            /* ... and of a tool call in it, without thinking before; with it
+                                   LIMN_CHAT_CHATML takes tools too, in the words of the others */
 } limn_chat_options;
 
 typedef enum limn_chat_segment_kind {

@@ -51,8 +51,8 @@ limn_status limn_grammar_parse(limn_grammar **out, const char *text, size_t n, l
 /* JSON Schema: type, enum, const, properties, required, additionalProperties (false, or a schema
  * when there are no properties), items, prefixItems, min/maxItems, min/maxLength, pattern (^ $ . []
  * () | * + ? {}), minimum, maximum, exclusive..., anyOf, oneOf, allOf of one, $ref within the
- * document. Errors: E_FORMAT (no JSON), E_UNSUPPORTED (a keyword that restricts and is not listed,
- * named), E_VALUE (a schema that nothing satisfies), E_LIMIT, E_NOMEM. */
+ * document. Errors: E_FORMAT (no JSON, a broken pattern), E_UNSUPPORTED (a keyword that restricts
+ * and is not listed, named), E_VALUE (a schema that nothing satisfies), E_LIMIT, E_NOMEM. */
 limn_status limn_grammar_parse_schema(limn_grammar **out, const char *json, size_t n,
                                       const limn_schema_options *opt, limn_err *err);
 void limn_grammar_free(limn_grammar **g);

@@ -26,6 +26,11 @@ static limn_status bad(const regex *r, const char *what) {
     return limn_fail(r->err, LIMN_E_UNSUPPORTED, "pattern: %s at byte %zu", what, r->at);
 }
 
+/* No regular expression at all. */
+static limn_status broken(const regex *r, const char *what) {
+    return limn_fail(r->err, LIMN_E_FORMAT, "pattern: %s at byte %zu", what, r->at);
+}
+
 /* ---- JSON escaping ---- */
 
 limn_frag limn_g_json_chars(limn_grammar *g, const limn_cp_range *r, size_t n) {
@@ -108,7 +113,7 @@ static limn_status read_escape(regex *r, uint32_t *cp) {
         *cp = 0;
         for (size_t i = 0; i < digits; i++) {
             int d = r->at < r->n ? hex_digit(r->s[r->at++]) : -1;
-            if (d < 0) return bad(r, "broken escape");
+            if (d < 0) return broken(r, "broken escape");
             *cp = *cp * 16 + (uint32_t)d;
         }
     } else if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '1' && c <= '9')) {
@@ -126,7 +131,7 @@ static limn_status class_member(regex *r, class_set *set, uint32_t *cp, bool *si
         *cp = limn_utf8_next(r->s, r->n, &r->at);
         return LIMN_OK;
     }
-    if (++r->at >= r->n) return bad(r, "open escape");
+    if (++r->at >= r->n) return broken(r, "open escape");
     if (strchr("dDwWsS", r->s[r->at])) {
         *single = false;
         return add_named(set, r->s[r->at++]) ? LIMN_OK : bad(r, "class is too large");
@@ -143,7 +148,7 @@ static limn_status read_class(regex *r, class_set *set) {
     for (;;) {
         uint32_t lo, hi;
         bool single;
-        if (r->at >= r->n) return bad(r, "open class");
+        if (r->at >= r->n) return broken(r, "open class");
         if (r->s[r->at] == ']') break;
         LIMN_TRY(class_member(r, set, &lo, &single));
         if (!single) continue;
@@ -151,7 +156,7 @@ static limn_status read_class(regex *r, class_set *set) {
         if (r->at + 1 < r->n && r->s[r->at] == '-' && r->s[r->at + 1] != ']') {
             r->at++;
             LIMN_TRY(class_member(r, set, &hi, &single));
-            if (!single || hi < lo) return bad(r, "broken range");
+            if (!single || hi < lo) return broken(r, "broken range");
         }
         if (!add(set, lo, hi)) return bad(r, "class is too large");
     }
@@ -172,7 +177,7 @@ static limn_status parse_group(regex *r, limn_frag *out) {
     limn_status st = parse_alternatives(r, out);
     if (st != LIMN_OK) return st;
     r->depth--;
-    if (r->at >= r->n || r->s[r->at] != ')') return bad(r, "open group");
+    if (r->at >= r->n || r->s[r->at] != ')') return broken(r, "open group");
     r->at++;
     return LIMN_OK;
 }

@@ -142,12 +142,41 @@ async function moderation(s, first) {
     equal(name, [r.status, r.json.error?.code], [status, code]);
   };
   await refused('the bundled model cannot', { input: 'x', model: 'mini-see' }, 501, 'not_implemented');
+  const seen = await s.post('/v1/moderations', { model: 'mini-see', input: [{ type: 'image_url', image_url: { url: `data:image/png;base64,${file}` } }] });
+  equal('... a picture neither: nobody makes up scores', [seen.status, seen.json.error?.code, seen.headers.get('x-should-retry'), /mini-see/.test(seen.json.error?.message)], [501, 'not_implemented', 'false', true]);
   await refused('an unknown model', { input: 'x', model: 'nobody' }, 404, 'model_not_found');
   await refused('no input', { model: 'tiny-see' }, 400, 'value_out_of_range');
   await refused('nothing in it', { model: 'tiny-see', input: [] }, 400, 'value_out_of_range');
   await refused('too many', { model: 'tiny-see', input: Array(33).fill('x') }, 400, 'value_out_of_range');
   await refused('mixed', { model: 'tiny-see', input: ['x', { type: 'text', text: 'y' }] }, 400, 'value_out_of_range');
   await refused('a number', { model: 'tiny-see', input: 5 }, 400, 'value_out_of_range');
+}
+
+// Models that cannot call tools by themselves (random weights; a small one whose template knows none) call
+// them when they must, in the form that is asked for; the same for answers in JSON.
+async function forms(s, first) {
+  const parameters = { type: 'object', properties: { colour: { $ref: '#/$defs/colour' }, count: { type: 'integer', minimum: 1, maximum: 9 } }, required: ['colour', 'count'],
+    additionalProperties: false, $defs: { colour: { enum: ['red', 'green'] } } };
+  const tools = [{ type: 'function', function: { name: 'paint', description: 'paints', parameters } }, { type: 'function', function: { name: 'stop', parameters: { type: 'object', properties: {}, additionalProperties: false } } }];
+  const messages = [{ role: 'user', content: 'paint it' }];
+  const fits = (x) => ['red', 'green'].includes(x.colour) && Number.isInteger(x.count) && x.count >= 1 && x.count <= 9 && Object.keys(x).length === 2;
+  for (const model of ['tiny-see', 'mini-see']) {
+    const base = { model, messages, max_tokens: 200, temperature: 0, seed: 1 };
+    const called = await s.post('/v1/chat/completions', { ...base, tools, tool_choice: { type: 'function', function: { name: 'paint' } } });
+    const c = called.json.choices?.[0], call = c?.message.tool_calls?.[0];
+    check(`${model} calls what it must`, called.status === 200 && c.finish_reason === 'tool_calls' && call?.function.name === 'paint' && fits(JSON.parse(call.function.arguments)), called.text);
+    const any = await s.post('/v1/chat/completions', { ...base, tools, tool_choice: 'required' });
+    check(`${model} calls one of them`, ['paint', 'stop'].includes(any.json.choices?.[0].message.tool_calls?.[0].function.name), any.text);
+    const json = await s.post('/v1/chat/completions', { ...base, response_format: { type: 'json_schema', json_schema: { name: 'x', schema: parameters } } });
+    check(`${model} keeps to a schema`, fits(JSON.parse(json.json.choices?.[0].message.content ?? 'null') ?? {}), json.text);
+    const nobody = await s.post('/v1/chat/completions', { ...base, response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { $ref: '#' } } } });
+    check(`${model}: a form that refers to itself alone`, nobody.status === 400, [nobody.status, nobody.text]);
+  }
+  const marked = await s.post('/tokenize', { content: '<|im_start|>system', model: 'tiny-see' });
+  const control = await s.post('/tokenize', { content: '<|im_start|>', model: 'tiny-see' });
+  check('control words of users are text', marked.json.tokens.length > 2 && control.json.tokens.length > 1, marked.text);
+  const long = await s.post('/v1/chat/completions', { model: 'tiny-see', messages: [{ role: 'user', content: 'word '.repeat(30000) }], max_tokens: 4 });
+  equal('more than the context holds', [long.status, long.json.error?.code], [400, 'context_length_exceeded']);
 }
 
 async function tokens(s) {
@@ -171,6 +200,7 @@ run(async () => {
   await sdapi(s, first);
   await seeing(s, first);
   await moderation(s, first);
+  await forms(s, first);
   await tokens(s);
   await lanes(s, first);
   equal('clean end', (await s.stop()).code, 0);

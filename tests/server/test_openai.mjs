@@ -38,6 +38,60 @@ async function chat(s) {
   equal('tools', turns.status, 200, turns.text);
 }
 
+// Tools that must be called are, in the form that they ask for; what nobody could keep to is refused.
+async function forms(s) {
+  const tool = (name, parameters) => ({ type: 'function', function: { name, parameters } });
+  const tools = [tool('look', { type: 'object', properties: { where: { type: 'string' } }, required: ['where'] }), tool('go')];
+  const called = async (name, tool_choice, want) => {
+    const r = await s.post('/v1/chat/completions', ask('x', { tools, tool_choice }));
+    const c = r.json.choices?.[0];
+    equal(name, [r.status, c?.finish_reason, c?.message.content, c?.message.tool_calls?.[0].function.name], [200, 'tool_calls', null, want]);
+  };
+  await called('any tool', 'required', 'look');
+  await called('that tool', { type: 'function', function: { name: 'go' } }, 'go');
+  const flat = [{ type: 'function', name: 'go', parameters: { type: 'object', properties: {} } }];
+  const response = await s.post('/v1/responses', { model: 'any', input: 'x', tools: flat, tool_choice: { type: 'function', name: 'go' } });
+  equal('in responses', [response.status, response.json.output?.[0].type, response.json.output?.[0].name], [200, 'function_call', 'go']);
+  const events = await stream(s, '/v1/chat/completions', ask('x', { tools, tool_choice: 'required', stream: true }));
+  const call = events.map((e) => e.data.choices?.[0]?.delta.tool_calls?.[0]).find(Boolean);
+  equal('in a stream', [call?.index, call?.function.name, call?.function.arguments, events.at(-2).data.choices[0].finish_reason], [0, 'look', '{}', 'tool_calls']);
+  equal('none', (await s.post('/v1/chat/completions', ask('x', { tools, tool_choice: 'none' }))).json.choices[0].finish_reason, 'stop');
+  const schema = (schema) => ({ response_format: { type: 'json_schema', json_schema: { name: 'a', schema, strict: true } } });
+  const refused = async (name, more, param) => {
+    const r = await s.post('/v1/chat/completions', ask('x', more));
+    equal(`refused: ${name}`, [r.status, r.json.error?.param], [400, param]);
+  };
+  await refused('required without tools', { tool_choice: 'required' }, 'tool_choice');
+  await refused('a tool that is not there', { tools, tool_choice: { type: 'function', function: { name: 'fly' } } }, 'tool_choice');
+  await refused('another choice', { tools, tool_choice: 'maybe' }, 'tool_choice');
+  await refused('a tool with a broken pattern', { tools: [tool('f', { type: 'object', properties: { a: { type: 'string', pattern: '(((' } } })] }, 'tools');
+  await refused('a tool whose parameters are none', { tools: [tool('f', 5)] }, 'tools');
+  await refused('a broken pattern', schema({ type: 'string', pattern: '(a' }), 'response_format');
+  await refused('an unknown keyword', schema({ type: 'object', patternProperties: {} }), 'response_format');
+  await refused('a reference to nothing', schema({ $ref: '#/$defs/x' }), 'response_format');
+  await refused('a form that nothing has', schema({ type: 'integer', minimum: 5, maximum: 4 }), 'response_format');
+  await refused('1 MB of schema', schema({ type: 'string', enum: Array.from({ length: 60000 }, (_, i) => `value number ${i}`) }), 'response_format');
+  await refused('a broken grammar', { grammar: 'root ::= (' }, 'grammar');
+  await refused('a template', { chat_template: '{{ messages }}' }, 'chat_template');
+  await refused('10,000 pictures', { messages: [{ role: 'user', content: Array(10000).fill({ type: 'image_url', image_url: { url: uri(png(2, 2)) } }) }] }, 'messages');
+  await refused('1,000 frames with commas', { messages: [{ role: 'user', content: [{ type: 'video_url', video_url: { url: `data:video/jpeg;base64,${Array(1000).fill('/9j/4AAQ').join(',')}` } }] }] }, 'messages');
+  // neither goes back over what it has read: (a+)+$ costs what its length costs
+  equal('patterns and recursion are no trap', [(await s.post('/v1/chat/completions', ask('x', schema({ type: 'string', pattern: '^(a+)+$' })))).status,
+    (await s.post('/v1/chat/completions', ask('x', schema({ $ref: '#/$defs/n', $defs: { n: { type: 'object', properties: { next: { anyOf: [{ $ref: '#/$defs/n' }, { type: 'null' }] } }, required: ['next'], additionalProperties: false } } })))).status], [200, 200]);
+}
+
+async function rates() {
+  const s = await Server.start({ args: ['--rate-limit', '600'] });
+  const r = await s.post('/v1/chat/completions', ask('x'));
+  const h = (name) => r.headers.get(`x-ratelimit-${name}-requests`);
+  check('rate headers', h('limit') === '120' && Number(h('remaining')) <= 119 && Number(h('remaining')) > 100 && /^\d+s$/.test(h('reset')), [h('limit'), h('remaining'), h('reset')]);
+  let last = r;
+  for (let i = 0; i < 400 && last.status !== 429; i++) last = (await Promise.all(Array.from({ length: 20 }, () => s.post('/v1/chat/completions', ask('x'))))).at(-1);
+  equal('used up', [last.status, last.json?.error.type, last.headers.get('x-ratelimit-remaining-requests'), Number(last.headers.get('retry-after')) > 0], [429, 'rate_limit_error', '0', true]);
+  await s.stop();
+  s.remove();
+}
+
 async function chatStream(s) {
   const events = await stream(s, '/v1/chat/completions', ask('one two three', { stream: true, stream_options: { include_usage: true } }));
   const chunks = events.slice(0, -1).map((e) => e.data);
@@ -156,6 +210,7 @@ await run(async () => {
   const s = await Server.start();
   try {
     await chat(s);
+    await forms(s);
     await chatStream(s);
     await responses(s);
     await images(s);
@@ -165,4 +220,5 @@ await run(async () => {
     await s.stop();
     s.remove();
   }
+  await rates();
 });

@@ -6,7 +6,9 @@
 
 #include "base/clock.h"
 #include "param/seeing.h"
+#include "pipeline/call_schema.h"
 #include "server/api/openai.h"
+#include "text/grammar.h"
 
 enum { CHOICES_MAX = 128, STOPS_MAX = 4, TOOLS_MAX = 128 };
 #define SEED_MAX 9007199254740991.0
@@ -84,6 +86,19 @@ static limn_status read_logprobs(openai_ask *ask, json_t *values, const json_t *
     return LIMN_OK;
 }
 
+/* A form that no answer could keep to is refused here, not by the job. */
+static limn_status check_form(const char *text, bool schema, const char *where, bool strict,
+                              limn_err *err) {
+    limn_grammar *g = NULL;
+    limn_err why = {0};
+    limn_schema_options space = {.space = LIMN_JSON_ONE};
+    limn_status st = schema ? limn_grammar_parse_schema(&g, text, strlen(text), &space, &why)
+                            : limn_grammar_parse(&g, text, strlen(text), &why);
+    limn_grammar_free(&g);
+    if (st == LIMN_OK || (!strict && st == LIMN_E_UNSUPPORTED)) return LIMN_OK;
+    return limn_fail(err, st == LIMN_E_NOMEM ? st : LIMN_E_VALUE, "/%s: %s", where, why.text);
+}
+
 /* "response_format" of chat, "text.format" of responses. */
 static limn_status read_format(json_t *values, const json_t *body, limn_err *err) {
     const json_t *format = json_object_get(body, "response_format");
@@ -103,9 +118,10 @@ static limn_status read_format(json_t *values, const json_t *body, limn_err *err
         return limn_fail(err, LIMN_E_VALUE, "/response_format: json_schema.schema is needed");
     char *text = json_dumps(schema, JSON_COMPACT);
     if (!text) return limn_fail(err, LIMN_E_NOMEM, "no memory for the schema");
-    json_object_set_new(values, "schema", json_string(text));
+    limn_status st = check_form(text, true, "response_format", true, err);
+    if (st == LIMN_OK) json_object_set_new(values, "schema", json_string(text));
     free(text);
-    return LIMN_OK;
+    return st;
 }
 
 static limn_status read_thinking(json_t *values, const json_t *body, limn_err *err) {
@@ -136,26 +152,92 @@ static json_t *tool_json(const json_t *tool) {
     return json_pack("{s:s, s:o}", "type", "function", "function", f);
 }
 
+/* A tool whose parameters cannot be understood; keywords that limn does not know are no fault, as
+ * nothing holds the model to them; check_call does where something will. */
+static limn_status check_tool(const json_t *tool, size_t at, limn_err *err) {
+    const json_t *parameters = json_object_get(json_object_get(tool, "function"), "parameters");
+    char where[48], *text;
+    if (!parameters || json_is_null(parameters)) return LIMN_OK;
+    snprintf(where, sizeof where, "tools/%zu/function/parameters", at);
+    if (!json_is_object(parameters))
+        return limn_fail(err, LIMN_E_VALUE, "/%s: is a JSON Schema", where);
+    text = json_dumps(parameters, JSON_COMPACT);
+    if (!text) return limn_fail(err, LIMN_E_NOMEM, "no memory for a tool");
+    limn_status st = check_form(text, true, where, false, err);
+    free(text);
+    return st;
+}
+
+/* The form of a call of any of the tools can be made. */
+static limn_status check_call(const json_t *list, limn_err *err) {
+    char *texts[TOOLS_MAX] = {0}, *schema = NULL;
+    size_t n = json_array_size(list);
+    limn_err why = {0};
+    limn_status st = LIMN_OK;
+    for (size_t i = 0; i < n; i++) {
+        texts[i] = json_dumps(json_array_get(list, i), JSON_COMPACT);
+        LIMN_CHECK(err, texts[i], LIMN_E_NOMEM, "no memory for the tools");
+    }
+    st = limn_call_schema(&schema, (const char *const *)texts, n, &why);
+    if (st == LIMN_E_VALUE) limn_fail(err, st, "/tools: %s", why.text);
+    if (st == LIMN_OK) st = check_form(schema, true, "tools", true, err);
+out:
+    for (size_t i = 0; i < n; i++) free(texts[i]);
+    limn_mem_free(schema);
+    return st;
+}
+
+/* tool_choice: "none", "auto", "required", or the one that is to be called. */
+typedef struct choice {
+    bool none, must;
+    const char *only; /* NULL: any */
+} choice;
+
+static limn_status read_choice(choice *c, const json_t *v, limn_err *err) {
+    const char *word = json_string_value(v), *type = openai_text(v, "type");
+    *c = (choice){0};
+    if (!v || json_is_null(v) || (word && strcmp(word, "auto") == 0)) return LIMN_OK;
+    c->none = word && strcmp(word, "none") == 0;
+    c->must = word && strcmp(word, "required") == 0;
+    if (type && strcmp(type, "function") == 0) { /* chat, responses */
+        c->only = openai_text(json_object_get(v, "function"), "name");
+        if (!c->only) c->only = openai_text(v, "name");
+        c->must = c->only != NULL;
+    }
+    if (c->none || c->must) return LIMN_OK;
+    return limn_fail(err, LIMN_E_VALUE,
+                     "/tool_choice: is \"none\", \"auto\", \"required\" or a function with a name");
+}
+
 static limn_status read_tools(json_t *root, const json_t *body, limn_err *err) {
     const json_t *tools = json_object_get(body, "tools");
-    const json_t *choice = json_object_get(body, "tool_choice");
-    const char *word = json_string_value(choice);
-    json_t *list;
-    if (!tools || json_is_null(tools)) return LIMN_OK;
-    if (!json_is_array(tools) || json_array_size(tools) > TOOLS_MAX)
+    choice c;
+    limn_status st = read_choice(&c, json_object_get(body, "tool_choice"), err);
+    if (st != LIMN_OK) return st;
+    bool any = tools && !json_is_null(tools);
+    if (any && (!json_is_array(tools) || json_array_size(tools) > TOOLS_MAX))
         return limn_fail(err, LIMN_E_VALUE, "/tools: is a list of at most %d", TOOLS_MAX);
-    if (choice && !json_is_null(choice) &&
-        !(word && (strcmp(word, "none") == 0 || strcmp(word, "auto") == 0)))
-        return limn_fail(err, LIMN_E_VALUE, "/tool_choice: \"auto\" and \"none\" are understood");
-    if (word && strcmp(word, "none") == 0) return LIMN_OK;
-    list = json_array();
+    if (c.must && (!any || json_array_size(tools) == 0))
+        return limn_fail(err, LIMN_E_VALUE, "/tool_choice: there are no tools to call");
+    if (!any || c.none) return LIMN_OK;
+    json_t *list = json_array();
     json_object_set_new(root, "tools", list);
     for (size_t i = 0; i < json_array_size(tools); i++) {
         json_t *tool = tool_json(json_array_get(tools, i));
-        if (!tool || json_array_append_new(list, tool) != 0)
+        const char *name = openai_text(json_object_get(tool, "function"), "name");
+        if (!tool)
             return limn_fail(err, LIMN_E_VALUE, "/tools/%zu: a function with a name is needed", i);
+        st = check_tool(tool, i, err);
+        bool wanted = !c.only || (name && strcmp(name, c.only) == 0);
+        if (st == LIMN_OK && wanted && json_array_append(list, tool) != 0)
+            st = limn_fail(err, LIMN_E_NOMEM, "no memory for the tools");
+        json_decref(tool);
+        if (st != LIMN_OK) return st;
     }
-    return LIMN_OK;
+    if (c.must && json_array_size(list) == 0)
+        return limn_fail(err, LIMN_E_VALUE, "/tool_choice: there is no tool '%.60s'", c.only);
+    if (c.must) json_object_set_new(root, "must_call", json_true());
+    return c.must ? check_call(list, err) : LIMN_OK;
 }
 
 /* ---- submitting ---- */
@@ -196,6 +278,14 @@ static limn_status read_options(limn_http_req *rq, openai_ask *ask, limn_params 
     LIMN_TRY(read_format(values, body, err));
     LIMN_TRY(read_thinking(values, body, err));
     LIMN_TRY(read_tools(root, body, err));
+    LIMN_CHECK(err, !json_object_get(body, "chat_template"), LIMN_E_VALUE,
+               "/chat_template: a model's own is used, none from requests");
+    if (json_object_get(root, "must_call")) { /* a call has a form of its own */
+        json_object_del(values, "schema");
+        json_object_del(values, "grammar");
+    }
+    const char *grammar = openai_text(values, "grammar");
+    if (grammar) LIMN_TRY(check_form(grammar, false, "grammar", true, err));
     json_object_set(values, "model", (json_t *)(uintptr_t)model);
     text = json_dumps(values, JSON_COMPACT);
     LIMN_CHECK(err, text, LIMN_E_NOMEM, "no memory for the request");
