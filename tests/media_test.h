@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "media/media_late.h"
+
 enum { CLIP_BITS = 14, CLIP_BLOCK = 8, CLIP_W = CLIP_BITS * CLIP_BLOCK, CLIP_H = 32 };
 
 typedef struct clip_options {
@@ -63,6 +65,7 @@ static void clip_turn(AVStream *stream, double degrees) {
 /* Writes a clip to `path`. */
 static void clip_make(const char *path, const clip_options *o) {
     AVFormatContext *file = NULL;
+    assert_int_equal(limn_late_open(&limn_late_av, NULL), LIMN_OK);
     const AVCodec *coder = avcodec_find_encoder(o->codec);
     assert_non_null(coder);
     AVCodecContext *codec = avcodec_alloc_context3(coder);

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/fsmap.h"
+#include "base/late.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/status.h"
@@ -76,6 +77,39 @@ static void test_pool_runs_each_task_once(void **state) {
     assert_int_equal(limn_pool_new(&pool, 1000, &err), LIMN_E_VALUE);
 }
 
+/* ---- libraries that are opened late ---- */
+#define GONE_CALLS(X) X(limn_test_gone)
+#define OTHER_CALLS(X) X(cabs) X(limn_test_other)
+#define HERE_CALLS(X) X(zlibVersion)
+#ifdef LIMN_LATE
+void limn_test_gone(void);
+void limn_test_other(void);
+LIMN_LATE_LIBRARY(gone, "tests", GONE_CALLS, "liblimn-gone.so.1")
+LIMN_LATE_LIBRARY(other, "tests", OTHER_CALLS, "libm.so.6")
+#endif
+const char *zlibVersion(void);
+LIMN_LATE_LIBRARY(here, "tests", HERE_CALLS, "libz.so.1")
+
+static void test_late(void **state) {
+    limn_err err = {0};
+    assert_int_equal(limn_late_open(&here, &err), LIMN_OK);
+    assert_int_equal(limn_late_open(&here, NULL), LIMN_OK);
+    assert_true(zlibVersion()[0] >= '1');
+#ifdef LIMN_LATE
+    for (int i = 0; i < 2; i++) { /* it is not tried again, and says the same */
+        err = (limn_err){0};
+        assert_int_equal(limn_late_open(&gone, &err), LIMN_E_UNAVAILABLE);
+        assert_non_null(strstr(err.text, "tests need"));
+        assert_non_null(strstr(err.text, "liblimn-gone.so.1"));
+    }
+    assert_int_equal(limn_late_open(&gone, NULL), LIMN_E_UNAVAILABLE);
+    /* All functions or none. */
+    assert_int_equal(limn_late_open(&other, &err), LIMN_E_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "limn_test_other"));
+    assert_ptr_equal(limn_late_slot_cabs, (void *)limn_late_trap);
+#endif
+}
+
 static void test_fsmap(void **state) {
     (void)state;
     limn_fsmap *m;
@@ -104,6 +138,7 @@ int main(void) {
         cmocka_unit_test(test_buf_ceiling),
         cmocka_unit_test(test_alloc_failure_latches),
         cmocka_unit_test(test_pool_runs_each_task_once),
+        cmocka_unit_test(test_late),
         cmocka_unit_test(test_fsmap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

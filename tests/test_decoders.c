@@ -47,6 +47,7 @@ static limn_decoders *start(limn_decoders_options o) {
     limn_err err = {0};
     o.program = program();
     assert_int_equal(limn_decoders_start(&d, &o, &err), LIMN_OK);
+    assert_int_equal(limn_decoders_try(d, &err), LIMN_OK);
     return d;
 }
 
@@ -359,6 +360,7 @@ static void test_refused(void **state) {
     void *data = encode(image, "png", &size);
     limn_decoders_options o = {.program = "/bin/false"};
     assert_int_equal(limn_decoders_start(&d, &o, &err), LIMN_OK);
+    assert_int_equal(limn_decoders_try(d, &err), LIMN_OK);
     limn_decoders_info info = settled(d);
     assert_int_equal(info.state, LIMN_DECODERS_REFUSED);
     assert_true(info.why[0]);
@@ -367,7 +369,9 @@ static void test_refused(void **state) {
     assert_null(out);
     limn_decoders_stop(&d);
     o.program = "/no/such/program";
-    assert_int_equal(limn_decoders_start(&d, &o, &err), LIMN_E_IO);
+    assert_int_equal(limn_decoders_start(&d, &o, &err), LIMN_OK);
+    assert_int_equal(limn_decoders_probe(d, LIMN_PROBE_NOTHING, &err), LIMN_E_IO);
+    limn_decoders_stop(&d);
     limn_bytes_free(&data);
     limn_image_free(&image);
 }

@@ -5,7 +5,7 @@ set -eu
 out=${1:-build-tsan}
 mkdir -p "$out"
 root=$(cd "$(dirname "$0")/.." && pwd)
-deps="vips jansson sqlite3 libsodium libutf8proc cmocka zlib"
+deps="vips gobject-2.0 libjpeg libwebp jansson sqlite3 libsodium libutf8proc cmocka zlib"
 flags="-std=gnu11 -O1 -g -fsanitize=thread -D_GNU_SOURCE -DLIMN_VERSION=\"tsan\" -I$root/src -I$root/include"
 flags="$flags $(pkg-config --cflags $deps)"
 

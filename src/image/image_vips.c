@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pixels in and out of file bytes, by libvips.
+ * Pixels out of file bytes, by libvips.
  *
  * libvips keeps an error text and an operation cache per process: the text is fetched at once, the
  * cache is switched off. Loaders that libvips itself calls unfit for strangers' files are blocked.
@@ -20,6 +20,7 @@ enum { FILE_BYTES_MAX = 1 << 30 };
 static struct {
     pthread_once_t once;
     bool ok;
+    limn_err why;
 } vips_state = {.once = PTHREAD_ONCE_INIT};
 
 static void drop_log(const gchar *domain, GLogLevelFlags level, const gchar *text, gpointer user) {
@@ -27,6 +28,9 @@ static void drop_log(const gchar *domain, GLogLevelFlags level, const gchar *tex
 }
 
 static void start_vips(void) {
+    if (limn_late_open(&limn_late_vips, &vips_state.why) != LIMN_OK ||
+        limn_late_open(&limn_late_objects, &vips_state.why) != LIMN_OK)
+        return;
     g_log_set_handler("VIPS", (GLogLevelFlags)(G_LOG_LEVEL_MASK & ~G_LOG_FLAG_FATAL), drop_log,
                       NULL);
     vips_state.ok = VIPS_INIT("limn") == 0;
@@ -38,8 +42,11 @@ static void start_vips(void) {
 
 limn_status limn_vips_start(limn_err *err) {
     pthread_once(&vips_state.once, start_vips);
-    return vips_state.ok ? LIMN_OK
-                         : limn_fail(err, LIMN_E_INTERNAL, "the image library cannot start");
+    if (vips_state.ok) return LIMN_OK;
+    if (vips_state.why.status == LIMN_OK)
+        return limn_fail(err, LIMN_E_INTERNAL, "the image library cannot start");
+    if (err) *err = vips_state.why;
+    return vips_state.why.status;
 }
 
 limn_status limn_vips_failed(limn_err *err, limn_status st, const char *what) {
@@ -189,134 +196,4 @@ limn_status limn_image_decode(limn_image **out, const void *data, size_t size, l
     vips_error_clear();
     if (st != LIMN_OK) limn_image_free(out);
     return st;
-}
-
-/* ---- encoding ---- */
-
-static int encode_png(VipsImage *im, void **data, size_t *size, const limn_file_options *o) {
-    return vips_pngsave_buffer(im, data, size, "compression", o->compression, "filter",
-                               VIPS_FOREIGN_PNG_FILTER_ALL, "strip", TRUE, NULL);
-}
-
-static int encode_jpeg(VipsImage *im, void **data, size_t *size, const limn_file_options *o) {
-    return vips_jpegsave_buffer(im, data, size, "Q", o->quality, "optimize_coding", TRUE, "strip",
-                                TRUE, NULL);
-}
-
-static int encode_webp(VipsImage *im, void **data, size_t *size, const limn_file_options *o) {
-    return vips_webpsave_buffer(im, data, size, "Q", o->quality, "lossless", o->lossless, "strip",
-                                TRUE, NULL);
-}
-
-typedef struct encoder_row {
-    const char *name;    /* as in limn_file_options */
-    const char *endings; /* '|'-separated */
-    int (*encode)(VipsImage *im, void **data, size_t *size, const limn_file_options *o);
-    bool alpha;
-    int max_side;
-} encoder_row;
-
-static const encoder_row encoders[] = {
-    {"png", ".png", encode_png, true, LIMN_IMAGE_MAX_SIDE},
-    {"jpeg", ".jpg|.jpeg", encode_jpeg, false, 65500},
-    {"webp", ".webp", encode_webp, true, 16383},
-};
-enum { ENCODERS = sizeof encoders / sizeof encoders[0] };
-
-static bool has_ending(const char *path, const char *endings) {
-    size_t n = strlen(path);
-    for (const char *e = endings; *e;) {
-        size_t len = strcspn(e, "|");
-        if (n > len && strncasecmp(path + n - len, e, len) == 0) return true;
-        e += len + (e[len] == '|');
-    }
-    return false;
-}
-
-static const encoder_row *find_encoder(const char *format, const char *path) {
-    bool by_name = !format || strcmp(format, "auto") == 0;
-    for (int i = 0; i < ENCODERS; i++)
-        if (by_name ? path && has_ending(path, encoders[i].endings)
-                    : strcmp(encoders[i].name, format) == 0)
-            return &encoders[i];
-    return NULL;
-}
-
-limn_status limn_image_format_find(const char **out, const limn_file_options *options,
-                                   const char *path, limn_err *err) {
-    const encoder_row *row = find_encoder(options ? options->format : NULL, path);
-    *out = row ? row->name : NULL;
-    if (row) return LIMN_OK;
-    return limn_fail(err, LIMN_E_USAGE,
-                     "%s: the name must end in .png, .jpg, .jpeg or .webp, or --format must say "
-                     "what to write",
-                     path ? path : "output");
-}
-
-/* The picture as the library wants it; shares our pixels. */
-static VipsImage *wrap(const limn_image *image) {
-    VipsImage *raw = vips_image_new_from_memory(
-        image->data, (size_t)image->width * (size_t)image->height * (size_t)image->channels,
-        image->width, image->height, image->channels, VIPS_FORMAT_UCHAR);
-    VipsImage *im = NULL;
-    if (!raw) return NULL;
-    vips_copy(raw, &im, "interpretation",
-              image->channels == 1 ? VIPS_INTERPRETATION_B_W : VIPS_INTERPRETATION_sRGB, NULL);
-    g_object_unref(raw);
-    return im;
-}
-
-static limn_status encode_pixels(void **data, size_t *size, const limn_image *image,
-                                 const encoder_row *row, const limn_file_options *options,
-                                 limn_err *err) {
-    limn_image *flat = NULL;
-    limn_status st = LIMN_OK;
-    if (!row->alpha && image->channels == 4) {
-        st = limn_image_convert(&flat, image, 3, err);
-        if (st != LIMN_OK) return st;
-        image = flat;
-    }
-    vips_error_clear();
-    VipsImage *im = wrap(image);
-    if (!im || row->encode(im, data, size, options) != 0)
-        st = limn_vips_failed(err, LIMN_E_IO, "cannot be encoded");
-    drop_image(&im);
-    limn_image_free(&flat);
-    return st;
-}
-
-limn_status limn_image_encode(void **out, size_t *size, const limn_image *image,
-                              const limn_file_options *options, const char *text, limn_err *err) {
-    static const limn_file_options defaults = LIMN_FILE_OPTIONS;
-    const encoder_row *row = find_encoder(options ? options->format : NULL, NULL);
-    void *data = NULL;
-    size_t n = 0;
-    limn_buf file;
-    *out = NULL;
-    *size = 0;
-    if (!options) options = &defaults;
-    if (!row) return limn_fail(err, LIMN_E_USAGE, "the format must be png, jpeg or webp");
-    if (image->width > row->max_side || image->height > row->max_side)
-        return limn_fail(err, LIMN_E_LIMIT,
-                         "%s holds at most %d pixels a side, the picture has %dx%d", row->name,
-                         row->max_side, image->width, image->height);
-    limn_buf_init(&file, (size_t)FILE_BYTES_MAX * 2);
-    limn_status st = limn_vips_start(err);
-    if (st == LIMN_OK) st = encode_pixels(&data, &n, image, row, options, err);
-    if (st == LIMN_OK && text && *text)
-        st = limn_picture_text_add(&file, data, n, text, err);
-    else if (st == LIMN_OK)
-        limn_buf_add(&file, data, n);
-    g_free(data);
-    *size = file.len;
-    if (st == LIMN_OK) *out = limn_buf_take(&file);
-    if (st == LIMN_OK && !*out) st = limn_fail(err, LIMN_E_NOMEM, "no memory to write the picture");
-    limn_buf_deinit(&file);
-    return st;
-}
-
-void limn_bytes_free(void **bytes) {
-    if (!bytes) return;
-    limn_mem_free(*bytes);
-    *bytes = NULL;
 }

@@ -5,7 +5,10 @@
 
 #include <vips/vips.h>
 
+#include "base/late.h"
 #include "image/image.h"
+
+extern limn_late limn_late_vips, limn_late_objects;
 
 /* The pixels of *im as 8-bit sRGB of 3 or 4 channels, upright. *im is replaced on the way and
  * still belongs to the caller. E_LIMIT for a size that is too large, E_FORMAT for damaged data. */

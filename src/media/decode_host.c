@@ -26,6 +26,7 @@
 #include "media/decoders.h"
 #include "media/jail.h"
 #include "media/media_impl.h"
+#include "media/media_late.h"
 
 enum {
     CHILDREN_MAX = 256,
@@ -325,7 +326,7 @@ static void list_fonts(host *h) {
                                         "/usr/share/poppler"};
     int n = 0;
     for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) h->paths[n++] = fixed[i];
-    if (!FcInit()) return;
+    if (limn_late_open(&limn_late_fonts, NULL) != LIMN_OK || !FcInit()) return;
     FcStrList *lists[] = {FcConfigGetFontDirs(NULL), FcConfigGetCacheDirs(NULL)};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         for (FcChar8 *dir; lists[i] && n < PATHS_MAX && (dir = FcStrListNext(lists[i]));) {
@@ -352,10 +353,14 @@ static bool host_open(host *h) {
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
+    /* The children inherit what is open and cannot open more; they say what is missing. */
+    (void)limn_vips_start(NULL);
+    (void)limn_late_open(&limn_late_av, NULL);
+    (void)limn_late_open(&limn_late_pdf, NULL);
     h->signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     fcntl(h->report, F_SETFL, O_NONBLOCK);
     return h->signals >= 0 && pipe2(h->taken, O_CLOEXEC) == 0 &&
-           fcntl(h->taken[0], F_SETFL, O_NONBLOCK) == 0 && limn_vips_start(NULL) == LIMN_OK;
+           fcntl(h->taken[0], F_SETFL, O_NONBLOCK) == 0;
 }
 
 int limn_decode_host(void) {

@@ -139,6 +139,7 @@ static bool read_report(limn_decoders *d) {
 /* Under the lock. */
 static limn_status need_host(limn_decoders *d, limn_err *err) {
     if (d->report >= 0 && read_report(d)) return LIMN_OK;
+    if (d->started < 0) return start_host(d, err);
     if ((limn_clock_now() - d->started) * 1e3 < RESTART_MS)
         return limn_fail(err, LIMN_E_UNAVAILABLE, "decoding starts again, try later");
     limn_log(LIMN_LOG_WARN, "decode", "the process for decoding has gone and is started again");
@@ -272,18 +273,19 @@ limn_status limn_decoders_start(limn_decoders **out, const limn_decoders_options
                          .seconds = o->seconds > 0 ? o->seconds : 30,
                          .memory = o->memory > 0 ? o->memory : (int64_t)2 << 30,
                          .control = -1,
-                         .report = -1};
+                         .report = -1,
+                         .started = -1};
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->freed, NULL);
-    limn_status st =
-        d->program ? start_host(d, err) : limn_fail(err, LIMN_E_NOMEM, "no memory for decoders");
-    if (st == LIMN_OK) {
-        d->trying = pthread_create(&d->first_try, NULL, try_first, d) == 0;
-        if (!d->trying) st = limn_fail(err, LIMN_E_NOMEM, "no thread for decoders");
-    }
+    limn_status st = d->program ? LIMN_OK : limn_fail(err, LIMN_E_NOMEM, "no memory for decoders");
     if (st != LIMN_OK) limn_decoders_stop(&d);
     *out = d;
     return st;
+}
+
+limn_status limn_decoders_try(limn_decoders *d, limn_err *err) {
+    d->trying = pthread_create(&d->first_try, NULL, try_first, d) == 0;
+    return d->trying ? LIMN_OK : limn_fail(err, LIMN_E_NOMEM, "no thread for decoders");
 }
 
 void limn_decoders_stop(limn_decoders **pd) {

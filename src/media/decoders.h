@@ -7,6 +7,7 @@
  *     limn_decoders_start(&d, &options, &err);
  *     limn_decoders_use(d);          from now on limn_image_decode, limn_image_decode_text and
  *                                    limn_media_open* of this process go through d
+ *     limn_decoders_try(d, &err);    when the rest of the program has started
  *
  * The children are forked from a host: this program, started again as `limn decode-host`, with the
  * libraries loaded and one child waiting, so that a visit does not pay for a start. The host has
@@ -47,9 +48,12 @@ typedef struct limn_decoders_info {
     int busy;
 } limn_decoders_info;
 
-/* Starts the host and, on a thread, tries a child. E_IO: no process can be started. */
+/* The host starts with the first visit. */
 limn_status limn_decoders_start(limn_decoders **out, const limn_decoders_options *options,
                                 limn_err *err);
+/* Tries a child on a thread, so that the host is ready before it is needed and `state` is known.
+ * Once, by the thread that called start. */
+limn_status limn_decoders_try(limn_decoders *d, limn_err *err);
 /* NULL: decode here. */
 void limn_decoders_use(limn_decoders *d);
 /* Ends the host and its children. NULL-safe. No decoding may be under way. */

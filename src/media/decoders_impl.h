@@ -22,9 +22,9 @@ struct limn_decoders {
     pthread_mutex_t lock; /* of all below that is not atomic */
     pthread_cond_t freed; /* a visit has ended */
     int busy;
-    pid_t host;          /* 0: none */
-    int control, report; /* -1: none */
-    double started;
+    pid_t host;                                /* 0: none */
+    int control, report;                       /* -1: none */
+    double started;                            /* < 0: never */
     limn_decode_died deaths[LIMN_DEATHS_KEPT]; /* a ring, newest at n_deaths - 1 */
     unsigned n_deaths;
     limn_decoders_state state;

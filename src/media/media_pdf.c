@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "image/image.h"
 #include "media/media_impl.h"
+#include "media/media_late.h"
 
 typedef struct pdf_reader {
     PopplerDocument *doc;
@@ -116,6 +117,9 @@ out:
 }
 
 limn_status limn_media_open_pdf(limn_media_reader *out, const limn_media_input *in, limn_err *err) {
+    limn_status st = limn_late_open(&limn_late_pdf, err);
+    if (st == LIMN_OK) st = limn_late_open(&limn_late_objects, err);
+    if (st != LIMN_OK) return st;
     pdf_reader *r = limn_mem_calloc(1, sizeof *r);
     if (!r) return limn_fail(err, LIMN_E_NOMEM, "no memory for a document");
     *r = (pdf_reader){.dpi = in->dpi, .max_pixels = in->max_pixels};
@@ -124,7 +128,6 @@ limn_status limn_media_open_pdf(limn_media_reader *out, const limn_media_input *
     r->doc = poppler_document_new_from_bytes(bytes, NULL, &why);
     g_bytes_unref(bytes);
     int pages = r->doc ? poppler_document_get_n_pages(r->doc) : 0;
-    limn_status st = LIMN_OK;
     if (!r->doc) {
         bool locked = g_error_matches(why, POPPLER_ERROR, POPPLER_ERROR_ENCRYPTED);
         st = locked ? limn_fail(err, LIMN_E_UNSUPPORTED, "the document needs a password")

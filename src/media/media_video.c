@@ -27,6 +27,7 @@
 #include "base/mem.h"
 #include "image/image.h"
 #include "media/media_impl.h"
+#include "media/media_late.h"
 #include "media/video_index.h"
 
 enum { IO_BYTES = 1 << 16, STREAMS_MAX = 64, PROBE_BYTES = 8 << 20 };
@@ -446,6 +447,8 @@ static limn_status measure_video(int *width, int *height, void *self, int64_t in
 limn_status limn_media_open_video(limn_media_reader *out, const limn_media_input *in,
                                   limn_err *err) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
+    limn_status st = limn_late_open(&limn_late_av, err);
+    if (st != LIMN_OK) return st;
     pthread_once(&once, start_log);
     video_reader *r = limn_mem_calloc(1, sizeof *r);
     if (!r) return limn_fail(err, LIMN_E_NOMEM, "no memory for a video");
@@ -454,7 +457,7 @@ limn_status limn_media_open_video(limn_media_reader *out, const limn_media_input
     r->cancel = in->cancel;
     r->next = -1;
     r->at_pts = AV_NOPTS_VALUE;
-    limn_status st = open_file(r, err);
+    st = open_file(r, err);
     if (st == LIMN_OK) st = find_streams(r, err);
     if (st == LIMN_OK) st = choose_stream(r, err);
     if (st == LIMN_OK) st = check_video(r, err);

@@ -339,7 +339,7 @@ out:
 static pthread_once_t started = PTHREAD_ONCE_INIT;
 
 static void start_curl(void) {
-    curl_global_init(CURL_GLOBAL_DEFAULT);
+    if (limn_late_open(&limn_late_curl, NULL) == LIMN_OK) curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
 limn_status limn_remote_get(limn_buf *out, const char *url, const limn_remote_rules *rules,
@@ -347,6 +347,7 @@ limn_status limn_remote_get(limn_buf *out, const char *url, const limn_remote_ru
     char *at = limn_mem_strdup(url), *next = NULL;
     limn_status st = at ? LIMN_OK : limn_fail(err, LIMN_E_NOMEM, "no memory to fetch a file");
     pthread_once(&started, start_curl);
+    if (st == LIMN_OK) st = limn_late_open(&limn_late_curl, err);
     for (int hops = 0; st == LIMN_OK; hops++) {
         st = get_one(out, &next, at, rules, err);
         limn_mem_free(at);

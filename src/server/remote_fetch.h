@@ -14,8 +14,11 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/late.h"
 #include "base/mem.h"
 #include "base/status.h"
+
+extern limn_late limn_late_curl;
 
 enum { LIMN_REMOTE_REDIRECTS = 3, LIMN_REMOTE_URL_MAX = 2048 };
 

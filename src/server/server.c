@@ -150,6 +150,7 @@ static limn_status start(limn_server *s, limn_err *err) {
     if (st == LIMN_OK) st = limn_remote_start(&s->remote, s, err);
     if (st == LIMN_OK) st = limn_http_start(s, err);
     if (st == LIMN_OK) st = limn_listener_start(&s->listener, s, err);
+    if (st == LIMN_OK && s->decoders) st = limn_decoders_try(s->decoders, err);
     return st;
 }
 
