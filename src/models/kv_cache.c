@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <sys/mman.h>
 
 struct limn_kv_cache {
     char *data; /* [layer][k, v][sequence][row] */
@@ -30,6 +31,22 @@ size_t limn_kv_cache_bytes(const limn_decoder_config *cfg, limn_dtype type, int6
     return ok ? n : SIZE_MAX;
 }
 
+enum { FIRST_BYTES = 2 << 20, ADVISED_MAX = 1024 };
+
+/* The first rows of each layer come in small pages: a short text touches all layers, and clearing a
+ * huge page for each would take longer than reading it. */
+static void spare_first_rows(const limn_kv_cache *c) {
+    size_t parts = 2 * (size_t)c->layers * (size_t)c->sequences, page = 4096;
+    size_t bytes = (size_t)c->rows * c->row_bytes;
+    size_t first = bytes < FIRST_BYTES ? bytes : FIRST_BYTES;
+    for (size_t i = 0; parts <= ADVISED_MAX && i < parts; i++) {
+        uintptr_t from = (uintptr_t)c->data + i * bytes, to = from + first;
+        from = (from + page - 1) / page * page;
+        to = to / page * page;
+        if (to > from) madvise((void *)from, to - from, MADV_NOHUGEPAGE); /* a hint */
+    }
+}
+
 limn_status limn_kv_cache_new(limn_kv_cache **out, const limn_decoder_config *cfg, limn_dtype type,
                               int64_t sequences, int64_t rows, limn_err *err) {
     limn_status st = LIMN_OK;
@@ -51,6 +68,7 @@ limn_status limn_kv_cache_new(limn_kv_cache **out, const limn_decoder_config *cf
     c->layers = cfg->layers;
     c->sequences = sequences;
     c->rows = rows;
+    spare_first_rows(c);
     *out = c;
     c = NULL;
 out:

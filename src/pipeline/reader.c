@@ -12,7 +12,7 @@
 #include "models/kv_cache.h"
 #include "models/rope_table.h"
 
-enum { LADDER = 6, DEFAULT_CHUNK = 256, MOST_SEQUENCES = 4096, BATCHES = 13 };
+enum { LADDER = 9, DEFAULT_CHUNK = 256, MOST_SEQUENCES = 4096, BATCHES = 13 };
 
 struct limn_reader {
     limn_backend *backend;
@@ -47,7 +47,7 @@ limn_status limn_reader_new(limn_reader **out, limn_backend *b, limn_model_weigh
     LIMN_CHECK(err, opt->context > 0 && opt->context <= INT32_MAX && r->sequences <= MOST_SEQUENCES,
                LIMN_E_LIMIT, "a context of %lld positions for %lld texts", (long long)opt->context,
                (long long)r->sequences);
-    const int64_t steps[LADDER] = {1, 8, 16, 32, 64, chunk};
+    const int64_t steps[LADDER] = {1, 4, 8, 12, 16, 24, 32, 64, chunk};
     for (int i = 0; i < LADDER; i++) {
         int64_t most = chunk < opt->context ? chunk : opt->context;
         r->len[i] = steps[i] < most ? steps[i] : most;
@@ -189,10 +189,12 @@ static limn_status chunk_fill(limn_program *p, const chunk *c, const limn_reader
     return LIMN_OK;
 }
 
-/* The shortest program that takes all of n, else the longest. */
+/* The shortest program that takes all of n, unless a third of its rows would be for nothing: then
+ * the longest that n fills, and the rest by another. */
 static int step_for(const limn_reader *r, int64_t n) {
     int i = 0;
     while (i + 1 < LADDER && r->len[i] < n) i++;
+    while (i > 0 && 2 * r->len[i] > 3 * n) i--;
     return i;
 }
 
