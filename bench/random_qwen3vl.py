@@ -3,6 +3,7 @@
 """Qwen3-VL with random weights and a made-up vocabulary, in the real shapes: for time and memory.
 
 usage: random_qwen3vl.py SHAPE TYPE FOLDER    SHAPE-TYPE.gguf and mmproj-SHAPE.gguf, llama.cpp's pair
+       random_qwen3vl.py --sparse SHAPE TYPE FOLDER   the same without numbers: holes on the disk, read as zeros
        random_qwen3vl.py tiny FOLDER          a transformers folder whose rows fit blocks of 256
        random_qwen3vl.py small FOLDER         the same with half of the layers and a vocabulary of 300
 
@@ -129,7 +130,7 @@ class Gguf:
     def add(self, name, dims, kind, fill=None):
         self.tensors.append((name, dims, kind, fill))
 
-    def write(self, path):
+    def write(self, path, sparse):
         info, at = [], 0
         for name, dims, kind, _ in self.tensors:
             number, per, size = TYPES[kind]
@@ -137,10 +138,12 @@ class Gguf:
                         struct.pack("<IQ", number, at))
             at += (math.prod(dims) // per * size + 31) // 32 * 32
         head = struct.pack("<4sIQQ", b"GGUF", 3, len(self.tensors), self.n_keys) + b"".join(self.keys) + b"".join(info)
-        blocks = {}
+        blocks, n_tensors = {}, len(self.tensors)
         with open(path, "wb") as f:
             f.write(head + b"\0" * (-len(head) % 32))
-            for i, (_, dims, kind, fill) in enumerate(self.tensors):
+            if sparse:
+                f.truncate(f.tell() + at)
+            for i, (_, dims, kind, fill) in enumerate([] if sparse else self.tensors):
                 _, per, size = TYPES[kind]
                 n = math.prod(dims)
                 if fill is not None:
@@ -149,7 +152,7 @@ class Gguf:
                 else:
                     write_blocks(f, blocks, kind, dims[0], n // per, i)
                 f.write(b"\0" * (-(n // per * size) % 32))
-        print(f"{path}: {len(self.tensors)} tensors, {at / 1e9:.2f} GB")
+        print(f"{path}: {n_tensors} tensors, {at / 1e9:.2f} GB")
 
 
 def make_blocks(kind, width):
@@ -199,7 +202,7 @@ def q4_k_m(name, layer, layers):
     return "q6_k" if more and ("attn_v" in name or "ffn_down" in name) else "q4_k"
 
 
-def language_model(shape, kind, path):
+def language_model(shape, kind, path, sparse):
     width, ff, layers, heads, kv, tied, experts, chosen, expert_ff, _ = SHAPES[shape]
     arch = "qwen3vlmoe" if experts else "qwen3vl"
     g = Gguf(arch)
@@ -252,10 +255,10 @@ def language_model(shape, kind, path):
             g.add(f"{b}ffn_gate_inp.weight", (width, experts), "f32")
             for name, n, m in (("gate", width, expert_ff), ("up", width, expert_ff), ("down", expert_ff, width)):
                 g.add(f"{b}ffn_{name}_exps.weight", (n, m, experts), of("ffn_" + name, i))
-    g.write(path)
+    g.write(path, sparse)
 
 
-def tower(shape, path):
+def tower(shape, path, sparse):
     width, *_, (v_width, blocks, ff, heads, deep) = SHAPES[shape]
     g = Gguf("clip")
     g.words("general.type", "mmproj")
@@ -299,7 +302,7 @@ def tower(shape, path):
         norm(d + "norm", 4 * v_width)
         linear(d + "fc1", 4 * v_width, 4 * v_width)
         linear(d + "fc2", 4 * v_width, width)
-    g.write(path)
+    g.write(path, sparse)
 
 
 # ---- a small folder ----
@@ -406,13 +409,15 @@ def tiny_folder(folder, shape, tower_shape):
 
 
 def main(args):
+    sparse = args[:1] == ["--sparse"]
+    args = args[1:] if sparse else args
     if len(args) == 2 and args[0] in ("tiny", "small"):
         tiny_folder(Path(args[1]), *((TINY, TINY_TOWER) if args[0] == "tiny" else (SMALL_TEXT, SMALL_TOWER)))
     elif len(args) == 3 and args[0] in SHAPES and args[1] in FILE_TYPE:
         folder = Path(args[2])
         folder.mkdir(parents=True, exist_ok=True)
-        language_model(args[0], args[1], folder / f"{args[0]}-{args[1]}.gguf")
-        tower(args[0], folder / f"mmproj-{args[0]}.gguf")
+        language_model(args[0], args[1], folder / f"{args[0]}-{args[1]}.gguf", sparse)
+        tower(args[0], folder / f"mmproj-{args[0]}.gguf", sparse)
     else:
         sys.exit(__doc__)
 

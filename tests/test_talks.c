@@ -184,6 +184,11 @@ static void test_memory_is_as_said(void **state) {
             print_message("%d pixels: said %lld MB, peak %lld MB\n", size,
                           (long long)a->memory_bytes / 1000000, (long long)grown / 1000000);
         assert_true(a->memory_bytes > info.need_bytes);
+        if (!model && size == most / 4) { /* limn info says the same */
+            size_t told;
+            OK(limn_seer_need_picture(&told, s, size, size, &err));
+            assert_int_equal(a->memory_bytes, told);
+        }
         assert_true(grown <= a->memory_bytes);
         limn_answer_free(&a);
         limn_image_free(&im);

@@ -51,6 +51,22 @@ static double memory_of(const limn_engine *e) {
     return pages > 0 && size > 0 ? (double)pages * (double)size : 8e9;
 }
 
+static size_t largest_tensor(const limn_weights *w) {
+    size_t most = 0, bytes;
+    for (size_t i = 0; w && i < limn_weights_count(w); i++) {
+        const limn_tensor *t = limn_weights_at(w, i);
+        if (limn_tensor_bytes(&bytes, t->dtype, &t->shape) && bytes > most) most = bytes;
+    }
+    return most;
+}
+
+/* What a question takes beside weights and cache, roughly, before its programs are planned. */
+static double work_of(const limn_seer *s) {
+    double memory = memory_of(s->engine) / 16, usual = 1 << 30;
+    size_t a = largest_tensor(s->model->text_set), b = largest_tensor(s->model->vision_set);
+    return (double)(a > b ? a : b) + (memory < usual ? memory : usual);
+}
+
 static limn_status context_choose(limn_seer *s, const limn_seeing *o, limn_err *err) {
     const limn_decoder_config *c = &s->model->cfg.text;
     limn_dtype type = cache_types[o->cache_type];
@@ -59,10 +75,11 @@ static limn_status context_choose(limn_seer *s, const limn_seeing *o, limn_err *
                          (long long)o->context, c->context);
     s->context = o->context > 0 ? o->context : c->context;
     if (o->context == 0 && s->context > CONTEXT_AUTO) s->context = CONTEXT_AUTO;
-    /* Unasked, the cache takes at most a quarter of the memory. */
+    /* Unasked, the cache takes at most a quarter of the memory, and what weights and work leave. */
+    double memory = memory_of(s->engine), rest = memory - (double)s->model->bytes - work_of(s);
+    double most = rest < memory / 4 ? rest : memory / 4;
     while (o->context == 0 && s->context > CONTEXT_LEAST &&
-           (double)limn_kv_cache_bytes(c, type, o->sequences, s->context) >
-               memory_of(s->engine) / 4)
+           (double)limn_kv_cache_bytes(c, type, o->sequences, s->context) > most)
         s->context /= 2;
     s->cache_bytes = limn_kv_cache_bytes(c, type, o->sequences, s->context);
     double need = (double)s->model->bytes + (double)s->cache_bytes;
@@ -80,15 +97,6 @@ static limn_status context_choose(limn_seer *s, const limn_seeing *o, limn_err *
 
 enum { BASE_BYTES = 64 << 20, THREAD_BYTES = 16 << 20, CHUNK_ROWS = 256 };
 
-static size_t largest_tensor(const limn_weights *w) {
-    size_t most = 0, bytes;
-    for (size_t i = 0; w && i < limn_weights_count(w); i++) {
-        const limn_tensor *t = limn_weights_at(w, i);
-        if (limn_tensor_bytes(&bytes, t->dtype, &t->shape) && bytes > most) most = bytes;
-    }
-    return most;
-}
-
 /* Weights as stored (packed forms are not larger; those of f8 are f16), the tensor that is being
  * packed once more, cache and programs, what kernels keep of a chunk, the program itself. */
 static limn_status need_sum(limn_seer *s, limn_err *err) {
@@ -102,6 +110,18 @@ static limn_status need_sum(limn_seer *s, limn_err *err) {
     limn_status st = limn_reader_need(&s->need, s->reader, err);
     s->need += s->model->bytes + (a > b ? a : b) + BASE_BYTES + (size_t)threads * THREAD_BYTES +
                CHUNK_ROWS * (2 * width + experts) * sizeof(float);
+    return st;
+}
+
+limn_status limn_seer_need_picture(size_t *bytes, const limn_seer *s, int height, int width,
+                                   limn_err *err) {
+    const limn_vision_config *v = &s->model->cfg.vision;
+    size_t area = (size_t)height * (size_t)width, side = (size_t)(v->patch * v->merge), work;
+    size_t row = (size_t)(1 + v->n_deepstack) * (size_t)v->out_width * sizeof(float);
+    if (!s->encoder)
+        return limn_fail(err, LIMN_E_UNSUPPORTED, "%s: takes no pictures", s->model->path);
+    limn_status st = limn_picture_encoder_need(&work, s->encoder, height, width, err);
+    *bytes = s->need + work + 2 * 3 * area + area / (side * side) * row;
     return st;
 }
 

@@ -56,6 +56,10 @@ struct limn_seer {
 
 /* Shares the cores with others that have the same turns; between looks. */
 void limn_seer_share(limn_seer *s, limn_turns *turns);
+/* Bytes that a question with one picture of this size takes at most, weights included.
+ * E_UNSUPPORTED when it takes no pictures. */
+limn_status limn_seer_need_picture(size_t *bytes, const limn_seer *s, int height, int width,
+                                   limn_err *err);
 /* Takes a free slot for the prompt, with as much of its beginning as some slot holds: *cached
  * tokens. NULL when all are in use. */
 limn_seer_slot *limn_seer_slot_take(limn_seer *s, const limn_talk_prompt *p, int64_t *cached);
