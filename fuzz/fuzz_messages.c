@@ -9,34 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "job/runner_stub.h"
-#include "job/store_sqlite.h"
+#include "fuzz_server.h"
 #include "server/api/openai.h"
 #include "server/remote_fetch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool ok) {
-    if (!ok) __builtin_trap();
-}
-
-/* Opened by the first input and kept: a fuzzer has no end of its own. */
-static limn_server *server(void) {
-    static limn_server s;
-    char dir[] = "/tmp/limn-fuzz-XXXXXX", db[64];
-    limn_store *store = NULL;
-    limn_artifacts *artifacts = NULL;
-    limn_runner *runner = NULL;
-    limn_queue_options opt = {.max_queued = 8, .max_queued_owner = 8};
-    if (s.queue) return &s;
-    demand(mkdtemp(dir) != NULL);
-    snprintf(db, sizeof db, "%s/jobs.db", dir);
-    demand(limn_store_sqlite_open(&store, &(limn_sqlite_options){.path = db}, NULL) == LIMN_OK);
-    demand(limn_artifacts_open(&artifacts, dir, NULL) == LIMN_OK);
-    demand(limn_runner_stub_new(&runner, &(limn_stub_options){0}, NULL) == LIMN_OK);
-    demand(limn_queue_open(&s.queue, store, artifacts, runner, &opt, NULL) == LIMN_OK);
-    return &s;
-}
 
 static void fuzz_messages(limn_http_req *rq, bool input) {
     json_t *items = NULL, *messages = NULL;
@@ -105,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     }
     if (limn_json_read(&rq.json, text, size - 1, NULL) != LIMN_OK) return 0;
-    rq.server = server();
+    rq.server = fuzz_server();
     limn_arena_init(&rq.arena);
     if (json_is_object(rq.json)) switch (data[0] % 6) {
         case 0: fuzz_messages(&rq, false); break;

@@ -2,17 +2,13 @@
 // A disk that is full, seen over HTTP: what was acknowledged stays, what cannot be kept is refused with
 // the right status, and all goes on by itself when there is room again. On a small file system of its
 // own (tmpfs), so it needs the right to mount one; without it the test says so and counts nothing.
-import { Server, check, equal, png, run, sleep } from './harness.mjs';
+import { Server, check, equal, png, run, until } from './harness.mjs';
 import { spawnSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const fox = { prompt: 'a fox', width: 64, height: 64, steps: 2 };
-const until = async (fn, ms = 15000) => {
-  for (const end = Date.now() + ms; Date.now() < end; await sleep(20)) { const v = await fn(); if (v) return v; }
-  return null;
-};
 
 // Every byte that there is.
 function fill(path) {

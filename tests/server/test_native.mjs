@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The native interface as docs/API.md states it, against the stub engine: jobs, events, artifacts,
 // lists, settings; and every example of the OpenAPI document is sent.
-import { Server, check, equal, follow, png, run, sleep } from './harness.mjs';
+import { Server, check, equal, follow, png, run, until } from './harness.mjs';
 
 const fox = { prompt: 'a fox', steps: 3, width: 64, height: 64, seed: 7 };
 
@@ -154,8 +154,7 @@ async function events(s) {
   const none = follow(s, `/v1/jobs/${made.id}/events?previews=0`);
   await none.end;
   check('without previews', !none.events.some((e) => e.event === 'preview'));
-  await sleep(100);
-  check('the stream of all jobs', all.events.some((e) => e.data.job === made.id && e.event === 'done'), all.events.map((e) => e.event));
+  check('the stream of all jobs', await until(() => all.events.some((e) => e.data.job === made.id && e.event === 'done')), all.events.map((e) => e.event));
   all.close();
   equal('bad event id', (await s.get(`/v1/jobs/${made.id}/events`, { 'Last-Event-ID': 'x' })).status, 400);
 }
@@ -166,20 +165,19 @@ async function cancelling(s) {
   const waiting = (await s.post('/v1/draw', { ...slow, seed: 8 })).json.job;
   equal('a waiting job has a place', (await s.get(`/v1/jobs/${waiting.id}`)).json.job.position !== null, true);
   equal('cancel waiting', (await s.post(`/v1/jobs/${waiting.id}/cancel`)).json.job.state, 'cancelled');
-  for (let i = 0; i < 50 && (await s.get(`/v1/jobs/${running.id}`)).json.job.state === 'queued'; i++) await sleep(20);
+  await until(async () => (await s.get(`/v1/jobs/${running.id}`)).json.job.state !== 'queued');
   equal('delete what runs', (await s.call('DELETE', `/v1/jobs/${running.id}`)).status, 409);
   equal('cancel running', (await s.post(`/v1/jobs/${running.id}/cancel`)).status, 200);
-  for (let i = 0; i < 100 && (await s.get(`/v1/jobs/${running.id}`)).json.job.state === 'running'; i++) await sleep(20);
+  await until(async () => (await s.get(`/v1/jobs/${running.id}`)).json.job.state !== 'running');
   equal('... ends it', (await s.get(`/v1/jobs/${running.id}`)).json.job.state, 'cancelled');
   equal('delete', (await s.call('DELETE', `/v1/jobs/${running.id}`)).status, 204);
   equal('... is gone', (await s.get(`/v1/jobs/${running.id}`)).status, 404);
   const stop = new AbortController();
   const left = s.fetch('/v1/draw?wait=60', { method: 'POST', signal: stop.signal, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ ...slow, seed: 99, job: { keep: false, tags: ['left'] } }) }).catch(() => null);
-  let job;
-  for (let i = 0; i < 50 && !job; i++) { await sleep(20); job = (await s.get('/v1/jobs?tag=left')).json.data[0]; }
+  let job = await until(async () => (await s.get('/v1/jobs?tag=left')).json.data[0]);
   stop.abort();
   await left;
-  for (let i = 0; i < 100 && ['queued', 'running'].includes(job.state); i++) { await sleep(20); job = (await s.get(`/v1/jobs/${job.id}`)).json.job; }
+  job = await until(async () => { const now = (await s.get(`/v1/jobs/${job.id}`)).json.job; return !['queued', 'running'].includes(now.state) && now; });
   equal('a client that leaves cancels', job.state, 'cancelled');
 }
 
@@ -253,9 +251,7 @@ async function restart(s) {
   const made = (await s.post('/v1/draw', { ...fox, prompt: 'stub:slow', steps: 50, seed: 5 })).json.job;
   await s.stop('SIGKILL');
   const again = await Server.start({ dir: s.dir, args: ['--stub-ms', '1'] });
-  let job;
-  for (let i = 0; i < 600 && job?.state !== 'succeeded'; i++) { await sleep(50); job = (await again.get(`/v1/jobs/${made.id}`)).json.job; }
-  equal('a job survives kill -9', job.state, 'succeeded');
+  check('a job survives kill -9', await until(async () => (await again.get(`/v1/jobs/${made.id}`)).json.job?.state === 'succeeded'));
   equal('settings survive', (await again.get('/v1/settings')).json.studio, { theme: 'dark' });
   equal('clean end', (await again.stop()).code, 0);
 }

@@ -193,6 +193,18 @@ async function refusals(s) {
   equal('edit without a form', (await s.post('/v1/images/edits', { prompt: 'x' })).status, 400);
   const cut = await s.fetch('/v1/images/edits', { method: 'POST', headers: { 'Content-Type': 'multipart/form-data; boundary=b' }, body: '--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nabc' });
   equal('a form that is cut off', cut.status, 400);
+  const part = (headers, body = 'x') => `--b\r\n${headers}\r\n\r\n${body}\r\n`;
+  const prompt = part('Content-Disposition: form-data; name="prompt"');
+  const named = (more) => part(`Content-Disposition: form-data; name="image"; ${more}`);
+  for (const [name, body, type] of [['without a boundary', `${prompt}--b--\r\n`, 'multipart/form-data'], ['with a boundary of 71', `--${'b'.repeat(71)}--\r\n`, `multipart/form-data; boundary=${'b'.repeat(71)}`],
+    ['without an end', prompt], ['in a form', part('Content-Disposition: form-data; name="a"\r\nContent-Type: multipart/mixed; boundary=c', '--c--') + '--b--\r\n'],
+    ['of 10,000 parts', prompt.repeat(10000) + '--b--\r\n'], ['with headers of 1 MB', part(`Content-Disposition: form-data; name="a"\r\nX-A: ${'a'.repeat(1 << 20)}`) + '--b--\r\n'],
+    ['with a path as a file name', named('filename="../x"') + '--b--\r\n'], ['with a NUL in a file name', named('filename="a\0b"') + '--b--\r\n'], ['with a line break in a file name', named('filename="a\r\nX-B: c"') + '--b--\r\n'],
+    ['encoded in base64', part('Content-Disposition: form-data; name="a"\r\nContent-Transfer-Encoding: base64') + '--b--\r\n'], ['with words before it', `hello\r\n${prompt}--b--\r\n`],
+    ['without names', part('Content-Disposition: form-data') + '--b--\r\n'], ['with a NUL in a text', part('Content-Disposition: form-data; name="prompt"', 'a\0b') + '--b--\r\n'], ['of nothing', '']]) {
+    const r = await s.call('POST', '/v1/images/edits', body, { 'Content-Type': type ?? 'multipart/form-data; boundary=b' });
+    equal(`a form ${name}`, [r.status, r.json?.error?.type], [400, 'invalid_request_error']);
+  }
   equal('the stub judges nothing', (await s.post('/v1/moderations', { input: 'x' })).status, 501);
   const key = await s.post('/v1/chat/completions', ask('same'), { 'Idempotency-Key': 'k1' });
   const same = await s.post('/v1/chat/completions', ask('same'), { 'Idempotency-Key': 'k1' });

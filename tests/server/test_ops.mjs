@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What operators see: the log over HTTP, traces, memory of models, wildcards.
-import { Server, check, equal, follow, run, sleep } from './harness.mjs';
+import { Server, check, equal, follow, run, until } from './harness.mjs';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
@@ -8,10 +8,6 @@ import { join } from 'node:path';
 import { LIMN } from './harness.mjs';
 
 const fox = { prompt: 'a secret fox', width: 64, height: 64, steps: 2, seed: 7 };
-const until = async (fn, ms = 8000) => {
-  for (const end = Date.now() + ms; Date.now() < end; await sleep(5)) { const v = await fn(); if (v) return v; }
-  return null;
-};
 const trace = '0af7651916cd43dd8448eb211c80319c';
 
 async function logs(s) {

@@ -4,7 +4,7 @@
 import { createServer } from 'node:http';
 import { readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
-import { Server, check, equal, png, run, sleep } from './harness.mjs';
+import { Server, check, equal, png, run, until, within } from './harness.mjs';
 
 const picture = png(40, 30);
 const clip = readFileSync(new URL('../../fuzz/corpus/media/a.mp4', import.meta.url));
@@ -67,10 +67,8 @@ async function good(s, base) {
 async function bad(s, base, port, other) {
   const see = (url) => s.post('/v1/see', { prompt: 'x', images: [url] });
   for (const path of ['/text', '/gzip', '/large', '/endless', '/slow', '/never', '/loop', '/gone']) {
-    const t = Date.now();
-    const r = await see(base + path);
+    const r = await see(base + path); // some never end by themselves: an answer is in time
     equal(path, [r.status, r.json?.error?.param], [400, 'images']);
-    check(`${path} in time`, Date.now() - t < 9000, Date.now() - t);
   }
   const before = visits.length;
   const o = other.address().port;
@@ -103,14 +101,19 @@ run(async () => {
   const s = await Server.start({ args: ['--remote-media', '--remote-http', '--remote-private', `127.0.0.1:${port}`, '--remote-seconds', '3', '--remote-size', '2'] });
   await good(s, base);
   await bad(s, base, port, other);
-  // The server still answers others while somebody's file is slow, and ends without waiting for it.
-  const slow = s.post('/v1/see', { prompt: 'x', images: [`${base}/never`] }).catch(() => ({ status: 0 }));
-  await sleep(200);
-  equal('alive', (await s.get('/livez')).status, 200);
-  const t = Date.now();
-  equal('ends', (await s.stop()).code, 0);
-  check('soon', Date.now() - t < 3500, Date.now() - t);
-  check('the slow one is let go', [0, 400, 503].includes((await slow).status), (await slow).status);
+  equal('clean end', (await s.stop()).code, 0);
   s.remove();
+
+  // A server that would wait much longer than its end may take: it answers others while somebody's file
+  // is slow, and ends without waiting for it.
+  const patient = await Server.start({ args: ['--remote-media', '--remote-http', '--remote-private', `127.0.0.1:${port}`, '--remote-seconds', '300'] });
+  const before = visits.length;
+  const slow = patient.post('/v1/see', { prompt: 'x', images: [`${base}/never`] }).catch(() => ({ status: 0 }));
+  check('it is being fetched', await until(() => visits.length > before));
+  equal('alive', (await patient.get('/livez')).status, 200);
+  equal('ends', (await patient.stop()).code, 0);
+  const left = await within(slow, 'the slow one');
+  check('the slow one is let go', [0, 400, 503].includes(left.status), left.status);
+  patient.remove();
   mine.closeAllConnections(); mine.close(); other.close();
 });

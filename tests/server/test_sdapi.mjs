@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // /sdapi/v1 with both profiles: what clients of A1111 and SD.Next send and read, and what they must
 // not be able to do.
-import { Server, check, equal, png, run, sleep } from './harness.mjs';
+import { Server, check, equal, png, run, until } from './harness.mjs';
 import zlib from 'node:zlib';
 
 const V = '/sdapi/v1';
@@ -132,8 +132,7 @@ async function progress(s) {
   const idle = (await s.get(`${V}/progress?skip_current_image=true`)).json;
   equal('idle is exactly nothing', [idle.progress, idle.eta_relative, idle.state.job_count, idle.current_image], [0, 0, 0, null]);
   const going = s.post(`${V}/txt2img`, { ...fox, prompt: 'stub:slow', steps: 1000 });
-  let now;
-  for (let i = 0; i < 100 && !(now?.progress > 0); i++) { await sleep(20); now = (await s.get(`${V}/progress`)).json; }
+  const now = await until(async () => { const p = (await s.get(`${V}/progress`)).json; return p.progress > 0 && p; });
   check('progress', now.progress > 0 && now.progress < 1 && now.state.sampling_steps === 1000 && now.state.job_count === 1, now);
   check('status', (await s.get(`${V}/status`)).json.status === 'running');
   check('internal progress', (await s.post('/internal/progress', { id_task: 'x' })).json.active === true);
@@ -144,11 +143,10 @@ async function progress(s) {
   equal('idle again', (await s.get(`${V}/progress`)).json.progress, 0);
   const stopped = new AbortController();
   const left = fetch(`${s.base}${V}/txt2img`, { method: 'POST', signal: stopped.signal, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ ...fox, prompt: 'stub:slow', steps: 1000 }) }).catch(() => null);
-  for (let i = 0; i < 100 && (await s.get(`${V}/status`)).json.status !== 'running'; i++) await sleep(20);
+  await until(async () => (await s.get(`${V}/status`)).json.status === 'running');
   stopped.abort();
   await left;
-  for (let i = 0; i < 100 && (await s.get(`${V}/status`)).json.status === 'running'; i++) await sleep(20);
-  equal('a client that leaves frees the queue', (await s.get(`${V}/status`)).json.status, 'idle');
+  check('a client that leaves frees the queue', await until(async () => (await s.get(`${V}/status`)).json.status === 'idle'));
 }
 
 async function lists(s, sdnext) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // WebSockets: events, commands, and frames that RFC 6455 forbids.
-import { Server, check, equal, run, sleep } from './harness.mjs';
+import { Server, check, equal, run, until, within } from './harness.mjs';
 import net from 'node:net';
 
 const fox = { prompt: 'a fox', steps: 3, width: 64, height: 64, seed: 7 };
@@ -15,7 +15,7 @@ class Socket {
     w.closed = new Promise((r) => { w.socket.on('close', r); w.socket.on('error', r); });
     w.socket.write(`GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1:${s.port}\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${KEY}\r\n${headers}\r\n`);
     w.socket.on('data', (d) => { w.data = Buffer.concat([w.data, d]); w.parse(); });
-    for (let i = 0; i < 200 && !w.head; i++) await sleep(5);
+    await until(() => w.head);
     return w;
   }
 
@@ -54,14 +54,19 @@ class Socket {
 
   get messages() { return this.frames.filter((f) => f.opcode === 1).map((f) => JSON.parse(f.body)); }
 
-  async until(fn, ms = 5000) {
-    for (let i = 0; i < ms / 10; i++) { const m = this.messages.find(fn); if (m) return m; await sleep(10); }
-    return null;
-  }
+  until(fn) { return until(() => this.messages.find(fn)); }
 
   get closeCode() { const f = this.frames.find((x) => x.opcode === 8); return f && f.body.length >= 2 ? f.body.readUInt16BE(0) : null; }
 
-  async end(ms = 3000) { await Promise.race([this.closed, sleep(ms)]); this.socket.destroy(); }
+  // The server's close is answered, as RFC 6455 has it; then it ends the connection.
+  async end() {
+    let gone = false;
+    this.closed.then(() => { gone = true; });
+    await until(() => gone || this.frames.some((f) => f.opcode === 8));
+    if (!gone) this.socket.write(Socket.frame(8, Buffer.from([0x03, 0xe8])));
+    await within(this.closed, 'the end of a WebSocket');
+    this.socket.destroy();
+  }
 }
 
 async function talks(s) {
@@ -90,7 +95,7 @@ async function talks(s) {
   for (const [name, text] of [['not JSON', '{'], ['no op', '{}'], ['unknown op', '{"op": "rm"}'], ['bad job', '{"op": "subscribe", "job": "../x"}'], ['unknown job', '{"op": "cancel", "job": "01938e7c-2f6b-7c11-b0d5-4a3f9a6e1c22"}'], ['deep', '['.repeat(1000)]]) {
     const before = w.messages.filter((m) => m.type === 'error').length;
     w.send(text);
-    for (let i = 0; i < 200 && w.messages.filter((m) => m.type === 'error').length === before; i++) await sleep(10);
+    await until(() => w.messages.filter((m) => m.type === 'error').length > before);
     check(`${name}: an error, and on`, w.messages.filter((m) => m.type === 'error').length === before + 1);
   }
   for (let i = 0; i < 20; i++) again.send({ op: 'subscribe', job: `01938e7c-2f6b-7c11-b0d5-4a3f9a6e1c${10 + i}` });
@@ -98,7 +103,7 @@ async function talks(s) {
   w.socket.write(Socket.frame(8, Buffer.from([0x03, 0xe8])));
   await w.end();
   equal('a close is answered', w.closeCode, 1000);
-  await again.end(100);
+  again.socket.destroy();
 }
 
 async function forbidden(s) {
@@ -143,10 +148,9 @@ async function many(s) {
   check('memory is bounded', s.rss() - before < 48 << 20, s.rss() - before);
   // half of them break off, the rest hear the end
   for (const w of all.slice(0, 100)) w.socket.destroy();
-  await sleep(300);
-  equal('counted', (await s.get('/v1/system')).json.clients.ws, 100);
+  check('counted', await until(async () => (await s.get('/v1/system')).json.clients.ws === 100));
   equal('clean end', (await s.stop()).code, 0);
-  await sleep(100);
+  await within(Promise.all(all.map((w) => w.closed)), 'the end of all WebSockets');
   check('bye and 1001', all.slice(100).every((w) => w.messages.some((m) => m.type === 'bye') && w.closeCode === 1001), all.slice(100).map((w) => w.closeCode).join());
 }
 

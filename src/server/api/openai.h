@@ -51,12 +51,14 @@ const char *openai_model_name(limn_http_req *rq, const json_t *body);
 
 /* ---- openai_form.c: multipart/form-data ---- */
 
-enum { OPENAI_FORM_IMAGES = 2 }; /* kept; more are counted */
+typedef struct openai_file {
+    const void *data; /* in the request's body */
+    size_t size;
+} openai_file;
 typedef struct openai_form {
-    json_t *fields; /* texts by name */
-    limn_buf images[OPENAI_FORM_IMAGES], mask;
+    json_t *fields;          /* texts by name */
+    openai_file image, mask; /* the first image */
     int n_images;
-    limn_buf text; /* of the part that is being read */
 } openai_form;
 /* Reads the request's body. E_VALUE. The form must be given back either way. */
 limn_status openai_form_read(limn_http_req *rq, openai_form *form, limn_err *err);

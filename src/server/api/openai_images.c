@@ -147,10 +147,10 @@ out:
 /* ---- pictures of a form ---- */
 
 static limn_status keep_picture(limn_http_req *rq, json_t *values, const char *name,
-                                const limn_buf *bytes, limn_err *err) {
+                                const openai_file *file, limn_err *err) {
     limn_artifact a = {0};
     limn_err why = {0};
-    limn_status st = limn_picture_keep(rq, &a, bytes->data, bytes->len, &why);
+    limn_status st = limn_picture_keep(rq, &a, file->data, file->size, &why);
     if (st == LIMN_OK)
         json_object_set_new(values, name, json_sprintf("artifact:%s", a.sha));
     else
@@ -161,24 +161,19 @@ static limn_status keep_picture(limn_http_req *rq, json_t *values, const char *n
 }
 
 /* Here a mask is edited where it is transparent; limn draws where a mask is white. */
-static limn_status turn_mask(limn_buf *mask, limn_err *err) {
+static limn_status turn_mask(void **out, size_t *size, const openai_file *mask, limn_err *err) {
     limn_picture_head head;
     limn_image *image = NULL, *white = NULL;
-    void *data = NULL;
-    size_t size;
     limn_status st = LIMN_OK;
     const limn_file_options png = {.format = "png"};
-    LIMN_TRY(limn_picture_sniff(&head, mask->data, mask->len, err));
-    LIMN_TRY(limn_image_decode(&image, mask->data, mask->len, err));
+    LIMN_TRY(limn_picture_sniff(&head, mask->data, mask->size, err));
+    LIMN_TRY(limn_image_decode(&image, mask->data, mask->size, err));
     LIMN_CHECK(err, limn_image_channels(image) == 4 || limn_image_channels(image) == 2,
                LIMN_E_VALUE, "/mask: has no transparent part to say where to edit");
     LIMN_TRY(limn_mask_from_image(&white, image, err));
     limn_mask_invert(white);
-    LIMN_TRY(limn_image_encode(&data, &size, white, &png, NULL, err));
-    limn_buf_clear(mask);
-    limn_buf_add(mask, data, size);
+    LIMN_TRY(limn_image_encode(out, size, white, &png, NULL, err));
 out:
-    limn_bytes_free(&data);
     limn_image_free(&image);
     limn_image_free(&white);
     return st;
@@ -187,18 +182,21 @@ out:
 static limn_status read_form(limn_http_req *rq, picture_ask *ask, json_t *values, json_t **body,
                              limn_err *err) {
     openai_form form;
+    void *white = NULL;
+    size_t size = 0;
     limn_status st = openai_form_read(rq, &form, err);
     if (st != LIMN_OK) goto out;
     *body = typed(form.fields);
     LIMN_CHECK(err, form.n_images > 0, LIMN_E_VALUE, "/image: is needed");
     LIMN_CHECK(err, form.n_images == 1, LIMN_E_UNSUPPORTED,
                "/image: editing with several pictures is not there yet");
-    LIMN_TRY(keep_picture(rq, values, "init_image", &form.images[0], err));
-    if (ask->kind == EDIT && form.mask.len) {
-        LIMN_TRY(turn_mask(&form.mask, err));
-        LIMN_TRY(keep_picture(rq, values, "mask", &form.mask, err));
+    LIMN_TRY(keep_picture(rq, values, "init_image", &form.image, err));
+    if (ask->kind == EDIT && form.mask.size) {
+        LIMN_TRY(turn_mask(&white, &size, &form.mask, err));
+        LIMN_TRY(keep_picture(rq, values, "mask", &(openai_file){white, size}, err));
     }
 out:
+    limn_bytes_free(&white);
     openai_form_deinit(&form);
     return st;
 }

@@ -15,6 +15,11 @@ static inline bool sdapi_is_sdnext(const limn_http_req *rq) {
 
 /* The stored options over the profile's defaults. */
 json_t *sdapi_options_get(limn_http_req *rq);
+/* What a request of txt2img or img2img says, over the profile's defaults. */
+json_t *sdapi_drawing_body(limn_http_req *rq, bool image);
+/* The same as values of a drawing. E_VALUE, E_NOT_FOUND, E_UNSUPPORTED name the field. */
+limn_status sdapi_read_drawing(limn_http_req *rq, limn_params *gen, const json_t *body, bool image,
+                               limn_err *err);
 /* The `info` object of a finished drawing; `images` of its artifacts are in the answer. */
 json_t *sdapi_info(limn_http_req *rq, const limn_job *job);
 

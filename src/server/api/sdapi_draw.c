@@ -294,7 +294,7 @@ static limn_status check_absent(const json_t *body, limn_err *err) {
 }
 
 /* The profile's defaults lie under what the client says. */
-static json_t *with_defaults(limn_http_req *rq, bool image) {
+json_t *sdapi_drawing_body(limn_http_req *rq, bool image) {
     bool sdnext = sdapi_is_sdnext(rq);
     int side = sdnext ? 1024 : 512;
     json_t *o = json_pack(
@@ -358,8 +358,8 @@ out:
     return st;
 }
 
-static limn_status read_drawing(limn_http_req *rq, limn_params *gen, const json_t *body, bool image,
-                                limn_err *err) {
+limn_status sdapi_read_drawing(limn_http_req *rq, limn_params *gen, const json_t *body, bool image,
+                               limn_err *err) {
     limn_status st = LIMN_OK;
     LIMN_TRY(check_absent(body, err));
     LIMN_TRY(check_scripts(body, err));
@@ -543,11 +543,11 @@ static void draw(limn_http_req *rq, bool image) {
     d->queue = rq->server->queue;
     rq->data = d;
     rq->free_data = free_drawing;
-    d->body = with_defaults(rq, image);
+    d->body = sdapi_drawing_body(rq, image);
     d->images = json_array();
     LIMN_CHECK(&err, d->body && d->images, LIMN_E_NOMEM, "no memory for the request");
     LIMN_TRY(limn_params_new(&gen, LIMN_PARAMS_GEN, &err));
-    LIMN_TRY(read_drawing(rq, gen, d->body, image, &err));
+    LIMN_TRY(sdapi_read_drawing(rq, gen, d->body, image, &err));
     /* a client that only wants the picture in its answer has gone: nobody wants it */
     submit.keep = is_on(d->body, "save_images") || *text_of(d->body, "force_task_id");
     submit.params = gen;
