@@ -32,8 +32,9 @@ static void test_a1111(void **state) {
         "Steps: 28, Sampler: DPM++ 2M Karras, Schedule type: Karras, CFG scale: 6.5, Seed: 123456, "
         "Size: 512x768, Model hash: abcd1234, Model: dream_8 [0123abcd], Denoising strength: 0.4, "
         "Clip skip: 2, ENSD: 31337, Hires upscale: 1.5, Hires steps: 12, Hires upscaler: "
-        "4x-UltraSharp, Lora hashes: \"fog: 12ab, x: 34cd\", RNG: NV, Tiling: True, Version: "
-        "v1.9.4",
+        "4x-UltraSharp, Lora hashes: \"fog: 12ab, x: 34cd\", RNG: NV, Tiling: True, Face "
+        "restoration: GFPGAN, "
+        "Version: v1.9.4",
         &unknown);
     assert_string_equal(g->prompt, "masterpiece, (castle:1.2),\nsecond line <lora:fog:0.6>");
     assert_string_equal(g->negative_prompt, "ugly,\nbad hands");
@@ -51,7 +52,8 @@ static void test_a1111(void **state) {
     assert_int_equal(g->hires_steps, 12);
     assert_true(g->hires_strength == 0.4); /* A1111 has one strength for both */
     assert_int_equal(g->rng, LIMN_GEN_RNG_CUDA);
-    assert_string_equal(unknown, "Tiling");
+    assert_true(g->tiling);
+    assert_string_equal(unknown, "Face restoration");
     assert_false(limn_gen_has(g, "vae"));
     limn_text_free(&unknown);
     limn_params_free(&p);
