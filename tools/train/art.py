@@ -159,7 +159,7 @@ class Painter:
         elif kind in ("two", "three"):
             n = 2 if kind == "two" else 3
             things = [index] * n
-            side = 58 if n == 2 else 40
+            side = 58 if n == 2 else 36
             boxes = [spot(SIZE * (i + .5) / n, c, side) for i in range(n)]
         else:
             if other is None:

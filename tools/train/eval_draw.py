@@ -4,7 +4,9 @@ guidance 2, noise that training never used. Prints one table; `make models-eval`
 
     python eval_draw.py --model models/mini-draw --judge RUN/judge.pt --sprites SPRITES [--limn build/limn]
 
-concept      the judge (train_classifier.py) names the thing of "a NAME" first
+concept      the judge (train_classifier.py) names the thing of the prompt first: every name and synonym with its
+             article, then longer wordings, so many different prompts as --concepts says
+new words    the same for wordings that no caption of the training had ("draw me a dog, please")
 background   the border's median colour is nearest to the colour that was asked for
 count        "two NAMES" / "three NAMES": so many separate shapes, each named right (a majority at three)
 left/right   "a A on the left and a B on the right": the judge names A in the left half and B in the right
@@ -128,7 +130,7 @@ class LimnArtist:
 def score(judge, task, pictures):
     """Share right of pictures for task rows (kind, wanted...)."""
     right = 0
-    if task[0][0] == "concept":
+    if task[0][0] in ("concept", "new words"):
         right = sum(int(n) == row[1] for part, rows in zip(pictures.split(64), chunks(task, 64))
                     for n, row in zip(named(judge, part), rows))
     else:
@@ -146,6 +148,19 @@ def chunks(rows, n):
     return [rows[i:i + n] for i in range(0, len(rows), n)]
 
 
+WORDINGS = ("a picture of {}", "a drawing of {}", "{} on a white background", "{}, 3d style")
+NEW_WORDINGS = ("draw me {}, please", "an image of {}", "i would like {}", "there is {} here", "a nice icon: {}")
+
+
+def wordings(concepts, rng, count):
+    """(thing, prompt) for so many different prompts: names first, then synonyms, then longer wordings."""
+    shuffled = lambda rows: [rows[int(k)] for k in rng.permutation(len(rows))]
+    rows = shuffled([(c.index, article(c.name)) for c in concepts])
+    rows += shuffled([(c.index, article(s)) for c in concepts for s in c.synonyms[1:]])
+    rows += shuffled([(c.index, form.format(article(c.name))) for c in concepts for form in WORDINGS])
+    return rows[:count]
+
+
 def tasks(painter, concepts, rng, count, seeds, others):
     """{measure: (rows, prompts, truth pictures)}"""
     chosen = [int(i) for i in rng.permutation(len(concepts))[:count]]
@@ -159,9 +174,12 @@ def tasks(painter, concepts, rng, count, seeds, others):
         prompts.append(prompt)
         truth.append(painter.sample(rng, style="3d", **scene))
 
-    for i in chosen:
+    for i, prompt in wordings(concepts, np.random.default_rng(818181), count):
         for _ in range(seeds):
-            add("concept", (i,), article(concepts[i].name), kind="single", index=i, colour="white", size="normal")
+            add("concept", (i,), prompt, kind="single", index=i, colour="white", size="normal")
+    for k, i in enumerate(chosen[:others]):
+        add("new words", (i,), NEW_WORDINGS[k % len(NEW_WORDINGS)].format(article(concepts[i].name)),
+            kind="single", index=i, colour="white", size="normal")
     for i in chosen[:others]:
         colour = any_of(colours)
         add("background", (i, colour), "%s on a%s %s background" % (
@@ -182,7 +200,7 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--judge", required=True)
     parser.add_argument("--sprites", required=True)
-    parser.add_argument("--concepts", type=int, default=200)
+    parser.add_argument("--concepts", type=int, default=200, help="prompts for the first measure")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=2.0)

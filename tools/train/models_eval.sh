@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Measures the bundled models that are there: sh tools/train/models_eval.sh LIMN [DATA]
-# DATA (default build/train) keeps the art and the judge; both are made on the first run (about 15 minutes).
+# DATA (default build/train) keeps the art and the judge; both are made on the first run (some ten minutes).
 # PYTHON names a python with the packages of tools/train/README.md; EVAL_OPTIONS goes to eval_draw.py,
 # EVAL_SEE_OPTIONS to eval_see.py (mini-see needs torchvision too, as transformers' processor does).
 set -eu
@@ -12,18 +12,19 @@ here=$(dirname "$0")
 mkdir -p "$data"
 if [ ! -d "$data/sprites" ]; then
     sh "$here/fetch.sh" "$data"
-    "$python" "$here/render.py" --data "$data" --out "$data/sprites"
+    "$python" "$here/render.py" --data "$data" --out "$data/sprites.part"
+    mv "$data/sprites.part" "$data/sprites"
 fi
 if [ -e models/mini-draw/model_index.json ]; then
     if [ ! -e "$data/judge/judge.pt" ]; then
-        "$python" "$here/train_classifier.py" --sprites "$data/sprites" --out "$data/judge"
+        "$python" "$here/train_classifier.py" --sprites "$data/sprites" --out "$data/judge" --styles 3d --minutes 3
     fi
     "$python" "$here/eval_draw.py" --limn "$limn" --model models/mini-draw --judge "$data/judge/judge.pt" \
         --sprites "$data/sprites" ${EVAL_OPTIONS:-}
 fi
 if [ -e models/mini-upscale/mini-upscale.safetensors ]; then
     "$python" "$here/eval_upscale.py" --limn "$limn" --sprites "$data/sprites" \
-        --photos "$data/photos_held" --model models/mini-upscale/mini-upscale.safetensors
+        --photos "$data/photos_held" --draw models/mini-draw --model models/mini-upscale/mini-upscale.safetensors
 fi
 if [ -e models/mini-see/config.json ]; then
     "$python" "$here/eval_see.py" --model models/mini-see --sprites "$data/sprites" ${EVAL_SEE_OPTIONS:-}

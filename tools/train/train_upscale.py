@@ -4,15 +4,15 @@
 State-dict keys are those users' files have (body.N.weight, body.N.bias, PReLU weights at the odd N), so
 any loader of such upscalers takes it. Truth: the rendered art on coloured grounds at 256 px and crops of
 free photographs (--photos FOLDER, any JPEG/PNG/WebP; optional). The small picture is made by one of
-several resamplers, sometimes blurred, sometimes with a little noise, sometimes through JPEG, and often
-through mini-draw's own autoencoder, because its pictures are what is enlarged most.
+several resamplers, now and then blurred, with a little noise or through JPEG. A third of the pairs are
+mini-draw's own pictures beside the scene they mean, because those are what is enlarged most. Crops are made
+ahead (RUN/pool.pt), turned and recoloured anew each time.
 
-    python train_upscale.py --sprites SPRITES --out RUN --minutes 30 [--photos FOLDER] [--vae VAE]
+    python train_upscale.py --sprites SPRITES --out RUN --minutes 20 [--photos FOLDER] [--model models/mini-draw]
     python train_upscale.py ... --export models/mini-upscale/mini-upscale.safetensors
 """
 import argparse
 import io
-import math
 import os
 import time
 from pathlib import Path
@@ -20,13 +20,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 from torch import nn
 
-from art import COLOURS, Painter, load_concepts
+from art import COLOURS, SIZE, Painter, load_concepts
 
 SCALE = 4
+KNEE = .04
 RESAMPLERS = (Image.BOX, Image.BILINEAR, Image.BICUBIC, Image.LANCZOS)
 
 
@@ -40,27 +42,41 @@ class Compact(nn.Module):
             layers += [nn.Conv2d(features, features, 3, 1, 1), nn.PReLU(features)]
         layers.append(nn.Conv2d(features, 3 * SCALE * SCALE, 3, 1, 1))
         self.body = nn.ModuleList(layers)
-        self.lead()
 
     @torch.no_grad()
-    def lead(self):
-        """Begin as the bilinear picture: red, green and blue travel in the first three features (they are not
-        negative, so PReLU leaves them alone) and the last convolution adds bilinear less nearest."""
-        for layer in self.body:
-            if isinstance(layer, nn.Conv2d):
-                layer.bias.zero_()
-        for layer in self.body[:-1:2]:
+    def lead(self, amount=.3):
+        """Begin with straight ways: the first convolution hands on the pixel itself (first three features, never
+        negative, so PReLU leaves them alone) and differences to it; every layer behind adds `amount` of chance."""
+        layers = self.body[:-1:2]
+        for layer in layers:
+            layer.bias.zero_()
+        layers[0].weight[:3] = 0
+        layers[0].weight[range(3), range(3), 1, 1] = 1
+        for layer in layers[1:]:
+            layer.weight.mul_(amount)
             layer.weight[:3] = 0
-            layer.weight[range(3), range(3), 1, 1] = 1
-        last = self.body[-1].weight
-        last.zero_()
-        for k in range(SCALE * SCALE):
-            offsets = [((p + .5) / SCALE - .5) for p in (k // SCALE, k % SCALE)]
-            taps = [torch.tensor([max(0, -o), 1 - abs(o), max(0, o)]) for o in offsets]
-            kernel = taps[0][:, None] * taps[1]
-            kernel[1, 1] -= 1
-            for colour in range(3):
-                last[colour * SCALE * SCALE + k, colour] = kernel
+            nn.init.dirac_(extra := torch.empty_like(layer.weight))
+            layer.weight.add_(extra)
+
+    @torch.no_grad()
+    def settle(self, pairs, strength=1e-6):
+        """The last convolution by least squares over (small, large) batches: where the bilinear start of an
+        earlier version stood below Lanczos for minutes, this one begins above it."""
+        gram, right = 0, 0
+        last = self.body[-1]
+        for small, large in pairs:
+            x = small
+            for layer in self.body[:-1]:
+                x = layer(x)
+            taps = F.unfold(x.contiguous(), 3, padding=1).transpose(1, 2).flatten(0, 1)
+            taps = torch.cat([taps, torch.ones(len(taps), 1)], 1)
+            wanted = F.pixel_unshuffle(large - F.interpolate(small, scale_factor=SCALE, mode="nearest"), SCALE)
+            wanted = wanted.permute(0, 2, 3, 1).reshape(len(taps), -1)
+            gram, right = gram + (taps.t() @ taps).double(), right + (taps.t() @ wanted).double()
+        keep = strength * gram.diagonal().mean() * torch.eye(len(gram)).double()
+        best = torch.linalg.solve(gram + keep, right).float()
+        last.weight.copy_(best[:-1].t().reshape(last.weight.shape))
+        last.bias.copy_(best[-1])
 
     def forward(self, x):
         y = x
@@ -116,104 +132,197 @@ def degrade(picture, rng):
     return np.clip(values, 0, 1)
 
 
-class Supply:
-    """Batches of (small, large) crops in 0..1."""
+def painted_large(painter, scene):
+    """The scene four times as large. Its things are pasted at four times their whole pixels."""
+    canvas = Image.new("RGB", (SCALE * SIZE, SCALE * SIZE), tuple(int(v) for v in scene.picture[0, 0]))
+    for index, (x0, y0, x1, y1) in zip(scene.things, scene.boxes):
+        sprite = painter.sprites[scene.style, index]
+        side = SCALE * (x1 - x0), SCALE * (y1 - y0)
+        small, sprite = side[0] > sprite.width, sprite.resize(side, Image.LANCZOS).convert("RGBA")
+        if small:
+            sprite = sprite.filter(ImageFilter.UnsharpMask(1.5, 60, 0))
+        canvas.paste(sprite, (SCALE * x0, SCALE * y0), sprite)
+    return canvas
 
-    def __init__(self, args):
-        self.painter = Painter(args.sprites, load_concepts((1, 2, 3)))
-        self.photos = sorted(p for p in Path(args.photos).rglob("*")
-                             if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")) if args.photos else []
-        self.vae = None
-        if args.vae:
-            from diffusers import AutoencoderKL
-            self.vae = AutoencoderKL.from_pretrained(args.vae).eval().requires_grad_(False)
-        self.rng = np.random.default_rng(time.time_ns())
 
-    def through_vae(self, small):
-        x = torch.from_numpy(small).permute(2, 0, 1)[None] * 2 - 1
-        rebuilt = self.vae.decode(self.vae.encode(x).latent_dist.mode()).sample[0].clamp(-1, 1)
-        return (rebuilt.permute(1, 2, 0).numpy() + 1) / 2
+class Drawn:
+    """What mini-draw makes of painted scenes: a few steps from a noised scene, so that the picture stays where it
+    is painted, beside the same scene painted four times larger. Held-out things do not appear."""
 
-    def batch(self, scenes, side=256, crop=32, crops=4):
-        small, large = [], []
-        for _ in range(scenes):
-            photo = self.photos and self.rng.random() < .3
-            picture = photo_crop(self.photos, self.rng, side) if photo else art_picture(self.painter, self.rng, side)
-            low, high = degrade(picture, self.rng), np.asarray(picture, np.float32) / 255
-            if self.vae and not photo and self.rng.random() < .15:
-                low = self.through_vae(low)
+    def __init__(self, sprites, model):
+        self.pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
+        held = {c.code for c in load_concepts((1, 2, 3)) if held_out(c.index)}
+        concepts = [c for c in load_concepts((1,)) if c.code not in held]
+        for i, concept in enumerate(concepts):
+            concept.index = i
+        self.painter = Painter(sprites, concepts, styles=("3d",), shake=0)
+
+    @torch.no_grad()
+    def batch(self, rng, count, steps=2):
+        """[(small float [128, 128, 3], large picture)]"""
+        scenes = [self.painter.sample(rng, kind=("single", "single", "two", "three", "beside", "above")[
+            int(rng.integers(6))]) for _ in range(count)]
+        pipe = self.pipe
+        ids = pipe.tokenizer([""] * count + [s.caption for s in scenes], padding="max_length", truncation=True,
+                             return_tensors="pt").input_ids
+        words = pipe.text_encoder(ids).last_hidden_state
+        x = torch.from_numpy(np.stack([s.picture for s in scenes])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        z = pipe.vae.encode(x).latent_dist.mode() * pipe.vae.config.scaling_factor
+        alphas = pipe.scheduler.alphas_cumprod
+        times = np.linspace(float(rng.uniform(60, 400)), 0, steps + 1)[:-1].astype(int).tolist()
+        noise = torch.randn_like(z)
+        for t in times:
+            a = alphas[t]
+            x = a.sqrt() * z + (1 - a).sqrt() * noise
+            free, bound = pipe.unet(torch.cat([x, x]), t, words).sample.chunk(2)
+            v = free + 2 * (bound - free)
+            z, noise = a.sqrt() * x - (1 - a).sqrt() * v, a.sqrt() * v + (1 - a).sqrt() * x
+        made = pipe.vae.decode(z / pipe.vae.config.scaling_factor).sample.clamp(-1, 1)
+        made = (made.permute(0, 2, 3, 1).numpy() + 1) / 2
+        return [(m, painted_large(self.painter, s)) for m, s in zip(made, scenes)]
+
+
+def stock(args, count, shares, crop=32, crops=6, side=256):
+    """Crops made ahead, uint8: small [n, crop, crop, 3], large [n, 4 crop, 4 crop, 3]. shares: {art, photo, drawn}"""
+    rng = np.random.default_rng(2026)
+    painter = Painter(args.sprites, load_concepts((1, 2, 3)))
+    photos = sorted(p for p in Path(args.photos).rglob("*")
+                    if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")) if args.photos else []
+    drawn = Drawn(args.sprites, args.model) if args.model else None
+    small, large = [], []
+    for kind in rng.choice(list(shares), count // crops, p=list(shares.values())).tolist():
+        if kind == "drawn":
+            pairs = drawn.batch(rng, 1)
+        else:
+            picture = photo_crop(photos, rng, side) if kind == "photo" else art_picture(painter, rng, side)
+            pairs = [(degrade(picture, rng), picture)]
+        for low, picture in pairs:
+            low, high = (low * 255 + .5).astype(np.uint8), np.asarray(picture)
             for _ in range(crops):
-                tries = self.rng.integers(0, side // SCALE - crop + 1, (2, 2)).tolist()
+                tries = rng.integers(0, len(low) - crop + 1, (2, 2)).tolist()
                 x, y = max(tries, key=lambda t: low[t[1]:t[1] + crop, t[0]:t[0] + crop].var())    # grounds teach little
                 small.append(low[y:y + crop, x:x + crop])
                 large.append(high[SCALE * y:SCALE * (y + crop), SCALE * x:SCALE * (x + crop)])
-        tensor = lambda rows: torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).contiguous()
-        return tensor(small), tensor(large)
+    pack = lambda rows: torch.from_numpy(np.stack(rows))
+    return pack(small), pack(large)
+
+
+def batch_of(small, large, size):
+    """A random batch in 0..1, each time turned, mirrored and with its colours exchanged by chance."""
+    rows = torch.randint(len(small), (size,))
+    turns, flip, colours = int(torch.randint(4, ())), bool(torch.randint(2, ())), torch.randperm(3)
+    out = []
+    for pool in (small, large):
+        x = pool[rows].permute(0, 3, 1, 2)[:, colours].rot90(turns, (2, 3))
+        out.append((x.flip(3) if flip else x).float().div(255).contiguous(memory_format=torch.channels_last))
+    return out
 
 
 def loss_of(made, truth):
-    """Mean absolute error, and a little of the same for the steps between neighbours, which keeps edges crisp."""
-    total = F.l1_loss(made, truth)
+    """Absolute error, square below KNEE (else the many flat pixels, right within a shade, pull as hard as the
+    edges), and a little of the same for the steps between neighbours, which keeps edges crisp."""
+    total = F.smooth_l1_loss(made, truth, beta=KNEE)
     for dim in (2, 3):
-        total = total + .25 * F.l1_loss(made.diff(dim=dim), truth.diff(dim=dim))
+        total = total + .25 * F.smooth_l1_loss(made.diff(dim=dim), truth.diff(dim=dim), beta=KNEE)
     return total
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def orthogonal(x):
+    """Muon's step: five Newton-Schulz rounds bring all singular values of [rows, columns] near one."""
+    wide = x if x.shape[0] <= x.shape[1] else x.t()
+    wide = wide / (wide.norm() + 1e-7)
+    for _ in range(5):
+        square = wide @ wide.t()
+        wide = 3.4445 * wide + (-4.775 * square + 2.0315 * (square @ square)) @ wide
+    return wide if x.shape[0] <= x.shape[1] else wide.t()
+
+
+class Muon:
+    """For the kernels, each as one matrix; `rate` is the root mean square of a step's change, times five."""
+
+    def __init__(self, kernels):
+        self.kernels, self.momentum = kernels, [torch.zeros_like(k) for k in kernels]
+
+    @torch.no_grad()
+    def step(self, rate):
+        for kernel, momentum in zip(self.kernels, self.momentum):
+            momentum.lerp_(kernel.grad, .05)
+            turn = kernel.grad.lerp(momentum, .95).flatten(1)
+            kernel.add_(orthogonal(turn).reshape(kernel.shape), alpha=-.2 * rate * max(turn.shape) ** .5)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sprites", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--photos")
-    parser.add_argument("--vae")
-    parser.add_argument("--minutes", type=float, default=12, help="of processor time, so that a shared core does no harm")
+    parser.add_argument("--model", help="mini-draw's folder: its pictures are learnt to be cleaned too")
+    parser.add_argument("--minutes", type=float, default=9, help="of processor time, so that a shared core does no harm")
     parser.add_argument("--features", type=int, default=32)
     parser.add_argument("--convolutions", type=int, default=8)
-    parser.add_argument("--scenes", type=int, default=4)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--crops", type=int, default=6000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=1.2e-3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", type=Path)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    args = parse()
     torch.set_num_threads(args.threads)
     torch.manual_seed(5)
     args.out.mkdir(parents=True, exist_ok=True)
     model = Compact(args.features, args.convolutions)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, betas=(.9, .99))
-    state, spent, step, shown = args.out / "upscale.pt", 0.0, 0, 0.0
-    if state.exists():
-        saved = torch.load(state)
+    state, spent, step = args.out / "upscale.pt", 0.0, 0
+    saved = torch.load(state) if state.exists() else None
+    if saved:
         model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
         spent, step = saved["spent"], saved["step"]
-        shown = spent
     if args.export:
         args.export.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.half() for k, v in model.state_dict().items()}, args.export, {"format": "pt", "scale": "4"})
         args.export.chmod(0o644)
         return
+    kept = args.out / "pool.pt"
+    if not kept.exists():
+        shares = {"art": 8, "photo": bool(args.photos), "drawn": bool(args.model)}
+        torch.save(stock(args, args.crops, {k: v / sum(shares.values()) for k, v in shares.items()}), kept)
+    small, large = torch.load(kept)
+    if not saved:
+        model.lead()
+        model.settle([batch_of(small, large, args.batch) for _ in range(16)])
+    model.to(memory_format=torch.channels_last)
+    kernels = [p for p in model.parameters() if p.dim() == 4]
+    muon, adam = Muon(kernels), torch.optim.Adam([p for p in model.parameters() if p.dim() != 4], betas=(.9, .99))
+    if saved:
+        muon.momentum = saved["momentum"]
+        adam.load_state_dict(saved["adam"])
 
     def keep():
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step},
-                   state.with_suffix(".part"))
+        torch.save({"model": model.state_dict(), "momentum": muon.momentum, "adam": adam.state_dict(), "spent": spent,
+                    "step": step}, state.with_suffix(".part"))
         os.replace(state.with_suffix(".part"), state)
 
-    model.to(memory_format=torch.channels_last)
-    supply, last, total, count = Supply(args), time.process_time(), 0.0, 0
+    last, shown, total, count = time.process_time(), spent, 0.0, 0
     while spent < args.minutes * 60:
         part = spent / (args.minutes * 60)
-        for group in optimizer.param_groups:
-            group["lr"] = args.lr * min(1, (step + 1) / 100) * (.02 + .98 * .5 * (1 + math.cos(math.pi * part)))
-        small, large = supply.batch(args.scenes)
-        loss = loss_of(model(small.contiguous(memory_format=torch.channels_last)), large)
-        optimizer.zero_grad(set_to_none=True)
+        share = min(1, (step + 1) / 20, 1.5 * (1 - part) + .01)
+        for group in adam.param_groups:
+            group["lr"] = .5 * args.lr * share
+        lower, higher = batch_of(small, large, args.batch)
+        loss = loss_of(model(lower), higher)
+        model.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        adam.step()
+        muon.step(args.lr * share)
         step, total, count = step + 1, total + loss.item(), count + 1
         now = time.process_time()
         spent, last = spent + now - last, now
         if step % 100 == 0:
             print("step %d  %.1f min  loss %.4f" % (step, spent / 60, total / count), flush=True)
             total, count = 0.0, 0
-        if spent - shown > 180:
+        if spent - shown > 120:
             shown = spent
             keep()
     keep()
