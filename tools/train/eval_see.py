@@ -141,7 +141,7 @@ def main():
     for task in args.tasks.split(","):
         score, total, extra = 0.0, 0, ""
         for i, s in enumerate(collect(maker, task, args.each, stage)):
-            _, question, want, _ = s["conversation"][0][0]
+            _, question, want = s["conversation"][0][0][:3]
             picture = s["frames"] if s["clip"] else Image.fromarray(s["frames"][0])
             said = model.answer(picture, question, s["times"], most=len(model.processor.tokenizer(want).input_ids) + 60)
             if i < args.show:

@@ -3,12 +3,19 @@
 # Measures the bundled models that are there: sh tools/train/models_eval.sh LIMN [DATA]
 # DATA (default build/train) keeps the art and the judge; both are made on the first run (some ten minutes).
 # PYTHON names a python with the packages of tools/train/README.md; EVAL_OPTIONS goes to eval_draw.py,
-# EVAL_SEE_OPTIONS to eval_see.py (mini-see needs torchvision too, as transformers' processor does).
+# EVAL_SEE_OPTIONS to eval_see.py.
 set -eu
 limn=$1
 data=${2:-build/train}
 python=${PYTHON:-python3}
 here=$(dirname "$0")
+for module in numpy PIL safetensors torch torchvision diffusers transformers; do
+    if ! "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('$module') is None)"; then
+        echo "models_eval: $python has no $module; install what this needs: \
+$python -m pip install numpy pillow safetensors torch torchvision diffusers transformers" >&2
+        exit 1
+    fi
+done
 mkdir -p "$data"
 if [ ! -d "$data/sprites" ]; then
     sh "$here/fetch.sh" "$data"

@@ -20,7 +20,8 @@ SPAN_ASKED = ("When does it happen? Answer in JSON with start, end and descripti
 
 
 def clip_sample(rng, gallery):
-    """-> frames uint8 [n, SIDE, SIDE, 3], times of the pairs in seconds, {task: [(question, answer)]}"""
+    """-> frames uint8 [n, SIDE, SIDE, 3], times of the pairs in seconds, {task: [(question, answer)]}, and for see_look.py the
+    thing's name, its boxes per pair (None where it is not seen) and the pair of the event"""
     count = 2 * int(rng.integers(2, 5))
     event = pick(rng, ("left", "right", "up", "down", "appear", "vanish", "change"))
     ground = pick(rng, list(COLOURS))
@@ -47,13 +48,15 @@ def clip_sample(rng, gallery):
             path.append((SIDE / 2 + dx * t, across) if dx else (across, SIDE / 2 + dy * t))
     else:
         path = [(float(rng.uniform(lo, hi)), float(rng.uniform(lo, hi)))] * count
-    frames = []
+    frames, boxes = [], []
     for i, (x, y) in enumerate(path):
         canvas = np.tile(base, (SIDE, SIDE, 1)).astype(np.float32)
         visible = not (event == "appear" and i < moment) and not (event == "vanish" and i >= moment)
         if visible:
             gallery.painter.sprites["clip", -1] = sprites[1 if event == "change" and i >= moment else 0]
-            gallery.painter.paste(canvas, "clip", -1, (x, y, side))
+            boxes.append(gallery.painter.paste(canvas, "clip", -1, (x, y, side)))
+        else:
+            boxes.append(None)
         frames.append(np.clip(canvas + .5, 0, 255).astype(np.uint8))
     times = [(2 * i + .5) / RATE for i in range(count // 2)]
     out = {}
@@ -71,4 +74,6 @@ def clip_sample(rng, gallery):
             out["clip_tint"] = [("Which colour does the %s have at the end?" % name, sentence(tints[1]))]
         out["clip_span"] = [(pick(rng, SPAN_ASKED), json.dumps([{"start": float(at), "end": float(at), "description": said}]))]
     out["clip_what"] = [(pick(rng, ACTION_ASKED), sentence(said))]
-    return np.stack(frames), times, out
+    pairs = [tuple(np.mean(seen, 0)) if (seen := [b for b in boxes[i:i + 2] if b]) else None for i in range(0, count, 2)]
+    when = moment // 2 if event != "vanish" or moment % 2 else moment // 2 - 1
+    return np.stack(frames), times, out, (name, pairs, when)

@@ -111,6 +111,7 @@ class Helpers(nn.Module):
         head = lambda width, n: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n))
         text, tower = TEXT["hidden_size"], VISION["hidden_size"]
         self.thing, self.edges, self.middle = head(text, classes), head(text, 4), head(text, MERGE * MERGE)
+        self.place, self.tint = head(text, 4), head(text, 12)
         self.patch_thing, self.patch_edges = head(tower, classes), head(tower, 4)
         self.letter = head(tower, slots * chars)
         self.nothing, self.sharp = nn.Parameter(torch.randn(1, text) * .03), nn.Parameter(torch.tensor(2.5))
@@ -151,9 +152,22 @@ def rotate(x, cos, sin):
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def see(net, first, second=None):
+def see(net, first, second=None, frozen=False):
     """Frames uint8 [n, h, w, 3] (for clips the second frame of each pair too) -> merged [n, cells, width], the
-    DeepStack list likewise, and the last block's patches [n, patches, width]."""
+    DeepStack list likewise, and the last block's patches [n, patches, width]. Frozen: only the mergers learn."""
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+        levels, x = blocks(net, first, second)
+    tower = net.model.visual
+    deep = []
+    for merger, level in zip(tower.deepstack_merger_list, levels):
+        deep.append(merger.linear_fc2(F.gelu(merger.linear_fc1(merger.norm(level.reshape(len(x), -1, 4 * x.shape[-1]))))))
+    merger = tower.merger
+    merged = merger.linear_fc2(F.gelu(merger.linear_fc1(merger.norm(x).reshape(len(x), -1, 4 * x.shape[-1]))))
+    return merged, deep, x
+
+
+def blocks(net, first, second):
+    """The tower without its mergers: what DeepStack takes, and the last block's patches."""
     tower = net.model.visual
     n, h, w, _ = first.shape
     index, weight, cos, sin = grid_tables(net, h // PATCH, w // PATCH)
@@ -165,26 +179,25 @@ def see(net, first, second=None):
         x = F.linear(both, torch.cat([kernel[:, :, 0].flatten(1), kernel[:, :, 1].flatten(1)], 1), tower.patch_embed.proj.bias)
     x = x + (tower.pos_embed.weight[index] * weight[..., None]).sum(1)
     heads = VISION["num_heads"]
-    deep = []
+    levels = []
     for i, block in enumerate(tower.blocks):
         q, k, v = block.attn.qkv(block.norm1(x)).view(n, -1, 3, heads, x.shape[-1] // heads).permute(2, 0, 3, 1, 4).unbind(0)
         a = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
         x = x + block.attn.proj(a.transpose(1, 2).reshape(x.shape))
         x = x + block.mlp.linear_fc2(F.gelu(block.mlp.linear_fc1(block.norm2(x)), approximate="tanh"))
         if i in VISION["deepstack_visual_indexes"]:
-            merger = tower.deepstack_merger_list[len(deep)]
-            deep.append(merger.linear_fc2(F.gelu(merger.linear_fc1(merger.norm(x.reshape(n, -1, 4 * x.shape[-1]))))))
-    merger = tower.merger
-    return merger.linear_fc2(F.gelu(merger.linear_fc1(merger.norm(x).reshape(n, -1, 4 * x.shape[-1])))), deep, x
+            levels.append(x)
+    return levels, x
 
 
 def rms(x, norm):
     return F.rms_norm(x, (x.shape[-1],), norm.weight, 1e-6)
 
 
-def read(net, ids, positions, mask, seen, merged, deep, asked=None):
+def read(net, ids, positions, mask, seen, merged, deep, asked=None, kept=None):
     """ids [b, n], positions [3, b, n], mask bool [b, 1, n, n], seen bool [b, n] marks picture tokens -> [b, n, width],
-    or with asked, bool [b, n]: [asked, width], and the last block's second half is spared for all others."""
+    or with asked, bool [b, n]: [asked, width], and the last block's second half is spared for all others.
+    kept: a dict whose keys are blocks; it is given their queries and keys."""
     language = net.model.language_model
     b, n = ids.shape
     x = language.embed_tokens(ids)
@@ -205,8 +218,11 @@ def read(net, ids, positions, mask, seen, merged, deep, asked=None):
         k = rms(att.k_proj(h).view(b, n, -1, d), att.k_norm).transpose(1, 2)
         v = att.v_proj(h).view(b, n, -1, d).transpose(1, 2)
         share = q.shape[1] // k.shape[1]
-        k, v = rotate(k, cos, sin).repeat_interleave(share, 1), v.repeat_interleave(share, 1)
-        h = F.scaled_dot_product_attention(rotate(q, cos, sin), k, v, attn_mask=mask)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if kept is not None and i in kept:
+            kept[i] = q, k
+        k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
+        h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         h = h.transpose(1, 2).reshape(b, n, -1)
         if asked is not None and i + 1 == len(language.layers):
             x, h = x[asked], h[asked]
@@ -227,6 +243,7 @@ class Encoded:
     branch: np.ndarray     # int16 [n], 0 is the prefix
     labels: np.ndarray     # int16 [n], the token that should follow, -1 where nothing is asked
     task: np.ndarray       # int16 [n], which task a label belongs to
+    look: list = ()        # (token, kind, things), see see_look.py
 
 
 class Encoder:
@@ -263,12 +280,12 @@ class Encoder:
         return ids, places, at
 
     def encode(self, rows, columns, times, branches, first="picture", system=None):
-        """branches: lists of turns (task number, question, answer, spelled). With first="text" the question comes
+        """branches: lists of turns (task number, question, answer, spelled[, looks of see_look.py]). With first="text" the question comes
         before the picture; there is one branch then."""
         s = self.special
         open_user, close = [s["<|im_start|>"]] + self.words("user\n"), [s["<|im_end|>"]] + self.words("\n")
         reply = [s["<|im_start|>"]] + self.words("assistant\n")
-        ids, places, branch, labels, task = [], [], [], [], []
+        ids, places, branch, labels, task, look = [], [], [], [], [], []
 
         def put(tokens, at, number, answer=False, kind=-1):
             for i, token in enumerate(tokens):
@@ -298,17 +315,27 @@ class Encoder:
         start = at
         for number, turns in enumerate(branches, 1):
             at = start
-            for i, (kind, question, answer, spelled) in enumerate(turns):
+            for i, (kind, question, answer, spelled, *told) in enumerate(turns):
                 if i:
                     at = put(open_user, at, number)
+                heard, told = told[0] if told else ([], [])
                 if i or first != "text":
+                    begin = len(ids)
                     at = put(self.words(question), at, number)
+                    spans = self.tokenizer.encode(question, add_special_tokens=False).offsets if heard else []
+                    for start, end, kinds, things in heard:
+                        last = [j for j, (a, b) in enumerate(spans) if a < end and b > start][-1]
+                        look += [(begin + last, k, things) for k in kinds]
                 at = put(close + reply, at, number)
                 tokens = self.spell(answer) if spelled else self.words(answer)
+                spans = self.tokenizer.encode(answer, add_special_tokens=False).offsets if told else []
+                for start, end, kinds, things in told:
+                    look += [(len(ids) + j - 1, k, things) for j, (a, b) in enumerate(spans) if a < end and b > start for k in kinds]
                 at = put(tokens + [s["<|im_end|>"]], at, number, True, kind)
-                at = put(self.words("\n"), at, number)
+                if i + 1 < len(turns):
+                    at = put(self.words("\n"), at, number)
         pack = lambda v: np.array(v, np.int16)
-        return Encoded(pack(ids), pack(places).T.copy(), pack(branch), pack(labels), pack(task))
+        return Encoded(pack(ids), pack(places).T.copy(), pack(branch), pack(labels), pack(task), look)
 
 
 def batch_of(samples, pad):

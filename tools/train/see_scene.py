@@ -215,13 +215,16 @@ class Gallery:
 
     def cells(self, picture, step):
         """For every square of `step` pixels: the class of the thing that covers most of it (int16, -1 where too little
-        is covered to say), its box in pixels (f32 [rows, columns, 4]), and whether a thing's middle lies there."""
+        is covered to say), its box in pixels (f32 [rows, columns, 4]), whether a thing's middle lies there, and the number
+        of its colour in COLOURS (-1 where it has none)."""
         height, width = picture.pixels.shape[:2]
         top, left = np.arange(0, height, step)[:, None], np.arange(0, width, step)[None]
         out = np.full((len(top), left.shape[1]), self.classes() - 1, np.int16)
         best = np.zeros(out.shape)
         boxes = np.zeros(out.shape + (4,), np.float32)
         middles = np.zeros(out.shape, np.int16)
+        tints = np.full(out.shape, -1, np.int16)
+        names = list(COLOURS)
         for thing in picture.things:
             x0, y0, x1, y1 = thing.box
             w = np.maximum(0, np.minimum(x1, left + step) - np.maximum(x0, left))
@@ -231,8 +234,9 @@ class Gallery:
             best[more] = cover[more]
             out[more] = np.where(cover[more] >= .35, thing.index, -1)
             boxes[more] = thing.box
+            tints[more] = np.where(cover[more] >= .35, names.index(thing.colour) if thing.colour else -1, -1)
             middles[min(height - 1, int(y0 + y1) // 2) // step, min(width - 1, int(x0 + x1) // 2) // step] = 1
-        return out, boxes, middles
+        return out, boxes, middles, tints
 
 
 def weather(rng, pixels):
@@ -289,10 +293,10 @@ def sentence(text):
     return text[0].upper() + text[1:] + "."
 
 
-def scaled(box, shape):
-    """Pixels to 0..1000, as Qwen3-VL writes boxes."""
+def scaled(box, shape, step=1):
+    """Pixels to 0..1000, as Qwen3-VL writes boxes, in multiples of `step`."""
     h, w = shape[:2]
-    return [min(1000, max(0, round(v * 1000 / s))) for v, s in zip(box, (w, h, w, h))]
+    return [min(1000, max(0, step * round(v * 1000 / s / step))) for v, s in zip(box, (w, h, w, h))]
 
 
 def place_of(thing, shape):
@@ -340,8 +344,8 @@ def caption_of(picture):
     return sentence(body + tail)
 
 
-def boxes_json(things, shape):
-    rows = [{"bbox_2d": scaled(t.box, shape), "label": t.name} for t in things]
+def boxes_json(things, shape, step):
+    rows = [{"bbox_2d": scaled(t.box, shape, step), "label": t.name} for t in things]
     return json.dumps(rows)
 
 
@@ -365,8 +369,8 @@ def spelled(rng):
     return "colour" if rng.random() < .6 else "color"
 
 
-def questions(rng, gallery, picture):
-    """Everything that can be asked about the picture: {task: [(question, answer)]}."""
+def questions(rng, gallery, picture, step=1):
+    """Everything that can be asked about the picture: {task: [(question, answer)]}, coordinates in multiples of `step`."""
     shape, things = picture.pixels.shape, picture.things
     groups = grouped(things)
     unique = [t for t, n in groups if n == 1]
@@ -403,18 +407,18 @@ def questions(rng, gallery, picture):
             out["size"] = [("Which is %s, the %s or the %s?" % (word, first.name, second.name), "The %s." % winner.name)]
     same = [t for t in reading_order(things) if t.name == one.name]
     ask = lambda seq: pick(rng, seq).format(n=one.name if rng.random() < .8 else called(rng, one), p=one.plural)
-    out["box"] = [(ask(BOX_ASKED), boxes_json(same, shape)), (pick(rng, ALL_BOXES_ASKED), boxes_json(reading_order(things), shape))]
+    out["box"] = [(ask(BOX_ASKED), boxes_json(same, shape, step)), (pick(rng, ALL_BOXES_ASKED), boxes_json(reading_order(things), shape, step))]
     out["box"] = [out["box"][0 if rng.random() < .7 else 1]]
     if rng.random() < .04:
         out["box"] = [(pick(rng, BOX_ASKED).format(n=other.name, p=other.plural), "[]")]
-    centres = [scaled(t.box, shape) for t in same]
+    centres = [scaled(t.box, shape, step) for t in same]
     points = [{"point_2d": [(b[0] + b[2]) // 2, (b[1] + b[3]) // 2], "label": one.name} for b in centres]
     out["point"] = [(ask(POINT_ASKED), json.dumps(points))]
     if len(groups) == 1 and one.index < len(gallery.concepts):
         labels = {one.name} | {absent(rng, gallery, picture).name for _ in range(int(rng.integers(2, 6)))}
         labels = [str(v) for v in rng.permutation(sorted(labels))]
         out["classify"] = [(pick(rng, CLASS_ASKED).format(l=", ".join(labels)), one.name)]
-    out["moderate"] = [moderation(rng, gallery, picture)]
+    out["moderate"] = [moderation(rng, gallery, picture, step)]
     out["unknown"] = [(pick(rng, UNKNOWN), DO_NOT_KNOW)]
     return out
 
@@ -459,7 +463,7 @@ def places_asked(rng, picture, unique):
     return [out[int(i)] for i in rng.permutation(len(out))[:2]]
 
 
-def moderation(rng, gallery, picture):
+def moderation(rng, gallery, picture, step):
     """The answer names the category of the first flagged thing in reading order and where it is."""
     labels = [str(v) for v in rng.permutation(MODERATION_NAMES[:-1])] + ["none"]
     labels = labels if rng.random() < .4 else list(MODERATION_NAMES)
@@ -468,4 +472,4 @@ def moderation(rng, gallery, picture):
     if not flagged:
         return asked, '{"category": "none"}'
     first = flagged[0]
-    return asked, json.dumps({"category": gallery.category[first.index], "bbox_2d": scaled(first.box, picture.pixels.shape)})
+    return asked, json.dumps({"category": gallery.category[first.index], "bbox_2d": scaled(first.box, picture.pixels.shape, step)})

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import see_clip
+import see_look
 import see_scene
 import see_text
 from see_model import CELL, PATCH, Encoder, load_tokenizer
@@ -29,13 +30,14 @@ STAGES = (
     (44, {"scene": .93, "line": .03, "clip": .03, "talk": .01}, .45, .7, (1,), ("3d",), 3),
     (62, {"scene": .89, "line": .03, "clip": .06, "table": .01, "talk": .01}, .4, .7, (1,), ("3d", "3d", "flat", "noto"), 3),
     (98, {"scene": .88, "line": .12}, .1, 1.0, (1,), ("3d", "3d", "flat", "noto"), 0),
-    (120, {"scene": .98, "clip": .02}, .35, 1.0, (1,), ("3d", "3d", "3d", "flat", "noto"), 5),
+    (120, {"scene": .9, "clip": .1}, .25, 1.0, (1,), ("3d", "flat", "noto"), 7),
 )
+STEP = 20          # coordinates are taught in multiples of this: two digits to learn instead of three
 LATE = 44          # from this minute on the second weight holds
 # How often each question is chosen, early and late.
 WEIGHTS = {
-    "name": (4, 3), "list": (.5, .3), "caption": (3, 1.5), "ground": (2, .3), "tint": (1, .5), "count": (1.5, 4), "yesno": (2, 4.5),
-    "place": (1, 3), "size": (.5, .4), "box": (.5, 1.5), "point": (.1, .3), "classify": (.5, .5), "moderate": (.2, .6),
+    "name": (4, 2), "list": (.5, .2), "caption": (3, 1), "ground": (2, .4), "tint": (1, 1.5), "count": (1.5, 3), "yesno": (2, 3),
+    "place": (1, 4), "size": (.5, .7), "box": (.5, 3), "point": (.1, .7), "classify": (.5, .4), "moderate": (.2, .6),
     "unknown": (.2, .1), "ocr": (3, 3), "spot": (.2, 1), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
     "table_json": (1, 1), "clip_move": (2, 2), "clip_when": (2, 2), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 2), "talk": (1, 1),
 }
@@ -59,6 +61,7 @@ class Maker:
         self.rng = np.random.default_rng(seed)
         self.encoder = Encoder(load_tokenizer(tokenizer))
         self.galleries = {}
+        self.found = None
         self.sprites = sprites
 
     def gallery(self, tiers, styles):
@@ -66,24 +69,27 @@ class Maker:
             self.galleries[tiers, styles] = see_scene.Gallery(self.sprites, tiers, styles=styles)
         return self.galleries[tiers, styles]
 
-    def sample(self, stage, late, kind=None, only=None):
-        """`only`: a task; None when this picture cannot be asked it."""
+    def sample(self, stage, late, kind=None, only=None, step=1):
+        """`only`: a task; None when this picture cannot be asked it. Coordinates of answers are multiples of `step`."""
         rng = self.rng
         _, kinds, simple, ease, tiers, styles, most = stage
         kind = kind or str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
-        times = dense = chars = None
+        times = dense = chars = look = told = None
         if kind == "talk":
             pairs = [see_scene.pick(rng, TALK) for _ in range(4)]
             turns = [(TASKS.index("talk"), see_scene.pick(rng, asked), answer, False) for asked, answer in pairs]
             conversation = [[turns[0]], [turns[1]], turns[2:]]
             return {"frames": None, "clip": False, "encoded": self.encoder.encode(0, 0, None, conversation), "dense": None,
-                    "chars": None, "conversation": conversation, "times": None, "first": "picture"}
+                    "chars": None, "look": None, "conversation": conversation, "times": None, "first": "picture"}
         if kind == "scene":
             gallery = self.gallery(tiers, styles)
             picture = gallery.picture(rng, simple)
             pixels = picture.pixels
             dense = gallery.cells(picture, CELL) + gallery.cells(picture, PATCH)
-            asked = see_scene.questions(rng, gallery, picture) if most else {}
+            asked = see_scene.questions(rng, gallery, picture, step) if most else {}
+            look = see_look.owners(picture.things, *dense[0].shape, CELL)
+            told = lambda task, question, answer: see_look.looks(
+                self.finder(gallery), task, picture.things, pixels.shape, step, question, answer)
         elif kind == "line":
             pixels, chars, rows, turn = see_text.line_sample(rng, ease)
             asked = see_text.line_questions(rng, pixels, rows, turn)
@@ -93,26 +99,34 @@ class Maker:
             pixels, chars, rows = see_text.table_sample(rng)
             asked = see_text.table_questions(rng, rows)
         else:
-            pixels, times, asked = see_clip.clip_sample(rng, self.gallery(tiers, styles))
+            pixels, times, asked, (name, pairs, when) = see_clip.clip_sample(rng, self.gallery(tiers, styles))
+            look = see_look.clip_owners(pairs, when, see_clip.SIDE, CELL), np.zeros(4, int)
+            told = lambda task, question, answer: see_look.clip_looks(task, question, answer, name)
         if only:
             asked = {t: pairs for t, pairs in asked.items() if t == only and pairs}
             if not asked:
                 return None
         frames = pixels if kind == "clip" else pixels[None]
         if not most:
-            return {"frames": frames, "clip": False, "encoded": None, "dense": dense, "chars": chars}
+            return {"frames": frames, "clip": False, "encoded": None, "dense": dense, "chars": chars, "look": None}
         conversation = self.choose(asked, late, 1 if kind == "table" else most)
         size = (frames.shape[1] // CELL, frames.shape[2] // CELL)
-        first = "text" if len(conversation) == 1 and len(conversation[0]) == 1 and kind != "table" and rng.random() < .3 else "picture"
+        first = "text" if len(conversation) == 1 and len(conversation[0]) == 1 and kind != "table" and rng.random() < .1 else "picture"
         system = see_scene.pick(rng, SYSTEMS) if rng.random() < .04 else None
+        if told:
+            conversation = [[turn + (told(TASKS[turn[0]], turn[1], turn[2]),) for turn in turns] for turns in conversation]
         encoded = self.encoder.encode(*size, times, conversation, first, system)
-        return {"frames": frames, "clip": kind == "clip", "encoded": encoded, "dense": dense, "chars": chars,
+        return {"frames": frames, "clip": kind == "clip", "encoded": encoded, "dense": dense, "chars": chars, "look": look,
                 "conversation": conversation, "times": times, "first": first}
 
     def fresh(self, minutes):
         """A sample for training as it is asked after so many minutes."""
-        s = self.sample(stage_at(minutes), int(minutes >= LATE))
-        return {k: s[k] for k in ("frames", "clip", "encoded", "dense", "chars")}
+        s = self.sample(stage_at(minutes), int(minutes >= LATE), step=STEP)
+        return {k: s[k] for k in ("frames", "clip", "encoded", "dense", "chars", "look")}
+
+    def finder(self, gallery):
+        self.found = self.found or see_look.Finder(gallery.concepts)
+        return self.found
 
     def choose(self, asked, late, most):
         """Branches of one turn, sometimes one branch of two. A task that has several pairs may come several times."""

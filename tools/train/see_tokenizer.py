@@ -59,7 +59,7 @@ def corpus(args):
                 yield question
                 yield answer
     for _ in range(args.samples // 8):
-        _, _, pairs = see_clip.clip_sample(rng, gallery)
+        _, _, pairs, _ = see_clip.clip_sample(rng, gallery)
         _, _, rows = see_text.table_sample(rng)
         for group in list(pairs.values()) + list(see_text.table_questions(rng, rows).values()):
             for question, answer in group:

@@ -23,12 +23,15 @@ import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
+import see_look
 import see_scene
 import see_text
 from see_model import CELL, PATCH, Encoder, Helpers, batch_of, begin_patches, build, check, export, load_tokenizer, read, see
 from see_shards import STAGES, TASKS, Maker, stage_at
 
 CHARS = len(see_text.CHARS) + 1
+LOOK = .6                # weight of see_look.py's loss
+NOTHING = 347            # the class of a square without a thing
 
 
 def parse():
@@ -43,6 +46,7 @@ def parse():
     parser.add_argument("--tower-batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--ema", type=float, default=.998)
+    parser.add_argument("--frozen", type=float, default=0, help="up to this minute the tower's blocks stay as they are")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cores", default="", help="core of each worker, for example 1,0; the second one yields to others")
     parser.add_argument("--classes", type=int, default=348)
@@ -51,7 +55,9 @@ def parse():
 
 
 def shards(folder, maker, clock):
-    """Endless samples; a shard is taken by renaming it, so that workers never share one."""
+    """Endless samples; a shard is taken by renaming it, so that workers never share one. While none waits, one of the last
+    come again."""
+    last = []
     while True:
         waiting = sorted(folder.glob("*.shard"))
         taken = None
@@ -63,6 +69,10 @@ def shards(folder, maker, clock):
                 continue
             taken = mine
             break
+        if taken is None and last:
+            again = last[int(torch.randint(len(last), ()))]
+            yield from (again[i] for i in torch.randperm(len(again))[:128].tolist())
+            continue
         if taken is None:
             for _ in range(32):
                 yield maker.fresh(float(clock[0]) / 60)
@@ -70,6 +80,7 @@ def shards(folder, maker, clock):
         with open(taken, "rb") as f:
             samples = pickle.load(f)
         os.unlink(taken)
+        last = last[-19:] + [samples]
         yield from samples
 
 
@@ -77,8 +88,7 @@ def mirrored(s):
     """A scene as a mirror shows it: for the tower only, since words for left and right are not turned."""
     width = s["frames"].shape[2]
     turn = lambda boxes: np.stack([width - boxes[..., 2], boxes[..., 1], width - boxes[..., 0], boxes[..., 3]], -1)[:, ::-1]
-    cells, boxes, middles, patch_cells, patch_boxes, patch_middles = s["dense"]
-    dense = (cells[:, ::-1], turn(boxes), middles[:, ::-1], patch_cells[:, ::-1], turn(patch_boxes), patch_middles[:, ::-1])
+    dense = [turn(d) if d.ndim == 3 else d[:, ::-1] for d in s["dense"]]
     return dict(s, frames=s["frames"][:, :, ::-1], dense=tuple(np.ascontiguousarray(d) for d in dense), encoded=None)
 
 
@@ -95,7 +105,7 @@ def twice(source, share):
                 yield waiting.pop()
 
 
-def batches(source, size):
+def batches(source, size, tower_size):
     """Samples of one picture size and kind together; four batches are gathered and sorted by length, so that little is
     padding."""
     buckets = {}
@@ -103,7 +113,7 @@ def batches(source, size):
         key = (None if s["frames"] is None else s["frames"].shape, s["clip"], s["dense"] is None, s["encoded"] is None)
         bucket = buckets.setdefault(key, [])
         bucket.append(s)
-        limit = size() if not s["clip"] else max(2, size() // 3)
+        limit = max(2, size // 3) if s["clip"] else size if s["encoded"] is not None else tower_size
         if len(bucket) >= 4 * limit:
             bucket.sort(key=lambda s: 0 if s["encoded"] is None else len(s["encoded"].ids))
             for part in torch.randperm(4).tolist():
@@ -143,6 +153,22 @@ def square_loss(samples, part, thing, edges, step, name, bins):
     return loss
 
 
+def copy_loss(samples, place, tint, bins):
+    """What the decoder is to copy from a cell: where its thing lies in the whole picture, and in which colour."""
+    tensor = lambda at: torch.from_numpy(np.stack([s["dense"][at] for s in samples]))
+    cells, boxes, tints = tensor(0).flatten(), tensor(1).reshape(-1, 4), tensor(3).flatten().long()
+    height, width = samples[0]["frames"].shape[1:3]
+    there = (cells >= 0) & (cells < NOTHING)
+    loss = F.cross_entropy(tint.flatten(0, 1), tints, ignore_index=-1) if (tints >= 0).any() else 0.0
+    bins.add("cell_tint", (tint.detach().argmax(-1).flatten() == tints)[tints >= 0])
+    if there.any():
+        want = boxes[there] / torch.tensor([width, height, width, height]) * 2 - 1
+        said = place.flatten(0, 1)[there]
+        loss = loss + 3 * F.smooth_l1_loss(said, want, beta=.05)
+        bins.add("cell_place", ((said.detach() - want).abs() < .1).float().mean(1))
+    return loss
+
+
 def word_table(tokenizer, gallery, variants=4):
     """Tokens of the names of every class, [variants, classes - 1, longest], -1 behind the end: the name, its plural, two
     of its other names."""
@@ -168,15 +194,16 @@ def word_loss(embedding, words, helpers, samples, merged, bins):
     return F.cross_entropy(logits, cells, weight, ignore_index=-1)
 
 
-def helper_loss(helpers, samples, merged, last, bins):
+def helper_loss(helpers, samples, merged, last, bins, frozen):
     if samples[0]["dense"] is not None:
-        middles = in_merge_order(torch.from_numpy(np.stack([s["dense"][5] for s in samples])))
+        middles = in_merge_order(torch.from_numpy(np.stack([s["dense"][6] for s in samples])))
         guess = helpers.middle(merged).flatten(1)
         loss = F.binary_cross_entropy_with_logits(guess, middles.float(), pos_weight=torch.tensor(3.0))
         bins.add("middles", ((guess.detach() > 0).sum(1) == middles.sum(1)))
         loss = loss + square_loss(samples, 0, helpers.thing(merged), helpers.edges(merged), CELL, "cell", bins)
-        return loss + square_loss(samples, 3, helpers.patch_thing(last), helpers.patch_edges(last), PATCH, "patch", bins)
-    if samples[0]["chars"] is not None:
+        loss = loss + copy_loss(samples, helpers.place(merged), helpers.tint(merged), bins)
+        return loss if frozen else loss + square_loss(samples, 4, helpers.patch_thing(last), helpers.patch_edges(last), PATCH, "patch", bins)
+    if samples[0]["chars"] is not None and not frozen:
         chars = in_merge_order(torch.from_numpy(np.stack([s["chars"] for s in samples]).astype(np.int64)))
         logits = helpers.letter(last).view(*chars.shape, helpers.chars)
         weight = torch.ones(helpers.chars)
@@ -205,11 +232,11 @@ class Bins:
         return out
 
 
-def answer_loss(net, samples, special, merged, deep, bins):
+def answer_loss(net, samples, special, merged, deep, bins, kept=None):
     ids, positions, mask, labels, task = batch_of([s["encoded"] for s in samples], special["<|im_end|>"])
     seen = (ids == special["<|image_pad|>"]) | (ids == special["<|video_pad|>"])
     asked = labels >= 0
-    logits = F.linear(read(net, ids, positions, mask, seen, merged, deep, asked), net.model.language_model.embed_tokens.weight)
+    logits = F.linear(read(net, ids, positions, mask, seen, merged, deep, asked, kept), net.model.language_model.embed_tokens.weight)
     want = labels[asked]
     each = F.cross_entropy(logits, want, reduction="none")
     with torch.no_grad():
@@ -225,7 +252,10 @@ def answer_loss(net, samples, special, merged, deep, bins):
         bins.add("ocr_letter", right[letters])
         bins.add("loss", each)
         weight = torch.bincount(answer).float().rsqrt()[answer]      # a yes counts for more than one bracket of many
-    return (each * weight).sum() / weight.sum()
+    loss = (each * weight).sum() / weight.sum()
+    if kept and seen.any():
+        loss = loss + LOOK * see_look.look_loss(kept, mask, samples, seen, bins)
+    return loss
 
 
 class Optimizer:
@@ -233,9 +263,13 @@ class Optimizer:
 
     def __init__(self, net, helpers, rate):
         self.named = [("net." + n, p) for n, p in net.named_parameters()] + [("helpers." + n, p) for n, p in helpers.named_parameters()]
-        decay = [p for _, p in self.named if p.ndim >= 2]
-        rest = [p for _, p in self.named if p.ndim < 2]
-        self.adam = torch.optim.AdamW([{"params": decay, "weight_decay": .03}, {"params": rest, "weight_decay": 0.0}],
+        decay = [p for n, p in self.named if p.ndim >= 2 and "visual.blocks" not in n]
+        tower = [p for n, p in self.named if p.ndim >= 2 and "visual.blocks" in n]
+        gains = [p for n, p in self.named if n.endswith(("q_norm.weight", "k_norm.weight"))]     # how sharply a head looks
+        rest = [p for n, p in self.named if p.ndim < 2 and not n.endswith(("q_norm.weight", "k_norm.weight"))]
+        self.adam = torch.optim.AdamW([{"params": decay, "weight_decay": .03}, {"params": rest, "weight_decay": 0.0},
+                                       {"params": tower, "weight_decay": .03, "times": .6},
+                                       {"params": gains, "weight_decay": 0.0, "times": 10}],
                                       lr=rate, betas=(.9, .98), fused=True)
 
     def load(self, saved):
@@ -248,7 +282,7 @@ class Optimizer:
 
     def step(self, rate):
         for group in self.adam.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("times", 1)
         self.adam.step()
 
 
@@ -284,13 +318,13 @@ def work(rank, args, net, helpers, ema, saved, clock):
     bins, told, kept, last, mine = Bins(), float(clock[0]), float(clock[0]), time.time(), 0
     log = open(args.out / "log.jsonl", "a") if rank == 0 else None
     alone = lambda: stage_at(float(clock[0]) / 60)[-1] == 0
-    source = twice(shards(args.shards, maker, clock), lambda: 1 if alone() else .35)
-    for samples in batches(source, lambda: args.tower_batch if alone() else args.batch):
+    source = twice(shards(args.shards, maker, clock), lambda: 1)
+    for samples in batches(source, args.batch, args.tower_batch):
         if ended or float(clock[0]) >= args.minutes * 60:
             break
         part, step = float(clock[0]) / (args.minutes * 60), int(clock[1])
         rate = args.lr * min(1, (step + 1) / 200, .03 + .97 * (1 - part) / args.cool)
-        b = len(samples)
+        b, frozen = len(samples), float(clock[0]) < args.frozen * 60
         if samples[0]["frames"] is None:
             if alone():
                 continue
@@ -298,16 +332,17 @@ def work(rank, args, net, helpers, ema, saved, clock):
         elif samples[0]["clip"]:
             frames = torch.from_numpy(np.stack([s["frames"] for s in samples]))
             flat = frames.flatten(0, 1)
-            merged, deep, seen = see(net, flat[0::2], flat[1::2])
+            merged, deep, seen = see(net, flat[0::2], flat[1::2], frozen)
             fold = lambda t: t.reshape(b, -1, t.shape[-1])
             merged, deep = fold(merged), [fold(d) for d in deep]
         else:
-            merged, deep, seen = see(net, torch.from_numpy(np.stack([s["frames"][0] for s in samples])))
-        loss = helper_loss(helpers, samples, merged, seen, bins)
+            merged, deep, seen = see(net, torch.from_numpy(np.stack([s["frames"][0] for s in samples])), frozen=frozen)
+        loss = helper_loss(helpers, samples, merged, seen, bins, frozen)
         if samples[0]["dense"] is not None:
-            loss = loss + word_loss(net.model.language_model.embed_tokens.weight, words, helpers, samples, merged, bins)
+            table = net.model.language_model.embed_tokens.weight
+            loss = loss + word_loss(table.detach() if alone() else table, words, helpers, samples, merged, bins)
         if not alone() and samples[0]["encoded"] is not None:
-            loss = loss * .5 + answer_loss(net, samples, special, merged, deep, bins)
+            loss = loss * .5 + answer_loss(net, samples, special, merged, deep, bins, dict.fromkeys(see_look.WATCHED))
         elif not isinstance(loss, torch.Tensor):
             continue
         for p in params:
