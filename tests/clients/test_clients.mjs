@@ -10,7 +10,8 @@ import { createParser } from 'eventsource-parser';
 import WebSocket from 'ws';
 import { createConfig, lintFromString } from '@redocly/openapi-core';
 import { createRequire } from 'node:module';
-import { Server, check, equal, run, png } from '../server/harness.mjs';
+import { readFileSync } from 'node:fs';
+import { Server, check, equal, run, png, within } from '../server/harness.mjs';
 
 const real = process.argv[2] === 'engine';
 const sd = createRequire(import.meta.url)('stable-diffusion-api').default;
@@ -60,6 +61,86 @@ async function openai(s, model) {
   return client;
 }
 
+const media = (name, mime) => `data:${mime};base64,${readFileSync(new URL(`../../fuzz/corpus/media/${name}`, import.meta.url)).toString('base64')}`;
+
+// What issue and reference list of chat: several answers, stops, probabilities, tools, forms, clips, documents.
+async function chatFeatures(client, model) {
+  const base = { model, messages: [{ role: 'user', content: 'hello there' }], max_tokens: 16, temperature: 0, seed: 3 };
+  const chat = (more) => client.chat.completions.create({ ...base, ...more });
+  equal('n', (await chat({ n: 2, temperature: 1 })).choices.map((c) => [c.index, c.message.role]), [[0, 'assistant'], [1, 'assistant']]);
+  const whole = (await chat({})).choices[0].message.content;
+  const stopped = await chat({ stop: [whole.trim().split(' ').at(-1)] });
+  check('stop', stopped.choices[0].finish_reason === 'stop' && (!real || !stopped.choices[0].message.content.endsWith(whole.trim().split(' ').at(-1))), stopped.choices[0]);
+  const odds = (await chat({ logprobs: true, top_logprobs: 3 })).choices[0].logprobs;
+  check('logprobs', odds.refusal === null && Array.isArray(odds.content) && (!real || (odds.content.length > 0 && odds.content.every((t) => t.logprob <= 0 && t.top_logprobs.length === 3 && t.bytes.length > 0))), odds);
+  const form = { type: 'object', properties: { colour: { type: 'string', enum: ['red', 'green'] }, count: { type: 'integer', minimum: 1, maximum: 9 } }, required: ['colour', 'count'], additionalProperties: false };
+  const tools = [{ type: 'function', function: { name: 'paint', description: 'paints it', parameters: form } }];
+  for (const tool_choice of ['required', { type: 'function', function: { name: 'paint' } }]) {
+    const called = (await chat({ tools, tool_choice, max_tokens: 64 })).choices[0];
+    const call = called.message.tool_calls[0];
+    check('tools', called.finish_reason === 'tool_calls' && call.id && call.type === 'function' && call.function.name === 'paint' && (!real || form.properties.colour.enum.includes(JSON.parse(call.function.arguments).colour)), called);
+  }
+  const live = client.chat.completions.stream({ ...base, tools, tool_choice: 'required', max_tokens: 64 });
+  const made = (await live.finalChatCompletion()).choices[0].message.tool_calls;
+  equal('tools in a stream', made.map((c) => c.function.name), ['paint']);
+  const after = await chat({ tools, messages: [...base.messages, { role: 'assistant', content: null, tool_calls: made.map(({ id, type, function: f }) => ({ id, type, function: { name: f.name, arguments: f.arguments } })) },
+    { role: 'tool', tool_call_id: made[0].id, content: 'done' }] });
+  check('... and their answers', after.choices[0].message.role === 'assistant');
+  const json = (await chat({ response_format: { type: 'json_object' }, max_tokens: 200 })).choices[0];
+  check('json_object', !real || json.finish_reason === 'length' || typeof JSON.parse(json.message.content) === 'object', json);
+  const shaped = await chat({ response_format: { type: 'json_schema', json_schema: { name: 'paint', strict: true, schema: form } }, max_tokens: 64 });
+  check('json_schema', !real || form.properties.colour.enum.includes(JSON.parse(shaped.choices[0].message.content).colour), shaped.choices[0]);
+  const see = async (name, part) => {
+    const r = await chat({ max_tokens: 4, messages: [{ role: 'user', content: [{ type: 'text', text: 'What is it?' }, part] }] });
+    check(name, typeof r.choices[0].message.content === 'string' && (!real || r.usage.prompt_tokens_details.image_tokens > 0) && 'cached_tokens' in r.usage.prompt_tokens_details, r);
+  };
+  await see('video_url', { type: 'video_url', video_url: { url: media('a.mp4', 'video/mp4') } });
+  await see('input_video', { type: 'input_video', input_video: { data: media('a.mp4', 'video/mp4') } });
+  await see('a PDF file', { type: 'file', file: { filename: 's.pdf', file_data: media('s.pdf', 'application/pdf') } });
+}
+
+// The events of a streamed response in OpenAI's order, and its pieces.
+async function responseEvents(client, model) {
+  const kinds = [];
+  for await (const e of await client.responses.create({ model, input: [{ role: 'user', content: [{ type: 'input_text', text: 'hello' },
+    { type: 'input_image', image_url: `data:image/png;base64,${png(32, 32).toString('base64')}`, detail: 'low' }] }], max_output_tokens: 8, stream: true })) {
+    equal('numbers of events', e.sequence_number, kinds.length);
+    kinds.push(e.type);
+  }
+  const middle = kinds.filter((k) => k !== 'response.output_text.delta');
+  equal('events of a response', [middle.slice(0, 4), middle.slice(-4)], [['response.created', 'response.in_progress', 'response.output_item.added', 'response.content_part.added'],
+    ['response.output_text.done', 'response.content_part.done', 'response.output_item.done', middle.at(-1)]]);
+  check('its end', ['response.completed', 'response.incomplete'].includes(middle.at(-1)), middle);
+  const called = await client.responses.create({ model, input: 'x', max_output_tokens: 64, tool_choice: 'required', tools: [{ type: 'function', name: 'go', strict: true, parameters: { type: 'object', properties: {}, required: [], additionalProperties: false } }] });
+  equal('tools of a response', [called.output[0].type, called.output[0].name], ['function_call', 'go']);
+}
+
+// Errors as the SDK types them, and what it reads from headers.
+async function failures(s, client, model) {
+  const types = [
+    ['a wrong value', () => client.chat.completions.create({ model, messages: [{ role: 'user', content: 'x' }], temperature: 3 }), OpenAI.BadRequestError, 400],
+    ['no such response', () => client.responses.retrieve('resp_none'), OpenAI.NotFoundError, 404],
+    ['no such model', () => client.models.retrieve('nobody'), OpenAI.NotFoundError, 404],
+  ];
+  for (const [name, ask, type, status] of types) {
+    const e = await failure(ask());
+    check(`error: ${name}`, e instanceof type && e.status === status && typeof e.code === 'string' && typeof e.type === 'string' && e.requestID, String(e));
+  }
+  const again = { headers: { 'Idempotency-Key': 'clients-1' } };
+  await client.chat.completions.create({ model, messages: [{ role: 'user', content: 'a' }], max_tokens: 2 }, again);
+  const other = await failure(client.chat.completions.create({ model, messages: [{ role: 'user', content: 'b' }], max_tokens: 2 }, again));
+  check('error: another body of one key', other instanceof OpenAI.UnprocessableEntityError && other.code === 'idempotency_mismatch', String(other));
+  const few = await Server.start({ args: ['--rate-limit', '5'] });
+  const limited = new OpenAI({ baseURL: `${few.base}/v1`, apiKey: 'none', maxRetries: 0 });
+  const question = { model: 'any', messages: [{ role: 'user', content: 'x' }] };
+  const { response } = await limited.chat.completions.create(question).withResponse();
+  equal('rate headers', ['limit', 'remaining', 'reset'].map((n) => response.headers.get(`x-ratelimit-${n}-requests`) !== null), [true, true, true]);
+  const refused = await failure(Promise.all([1, 2, 3].map(() => limited.chat.completions.create(question))));
+  check('error: too often', refused instanceof OpenAI.RateLimitError && Number(refused.headers.get('retry-after')) > 0, String(refused));
+  await few.stop();
+  few.remove();
+}
+
 async function pictures(client) {
   const made = await client.images.generate({ prompt: 'a red apple', size, n: 2 });
   equal('pictures', made.data.map((d) => isPng(d.b64_json)), [true, true]);
@@ -71,6 +152,15 @@ async function pictures(client) {
   const edited = await client.images.edit({
     image: await toFile(png(128, 128), 'a.png', { type: 'image/png' }), prompt: 'a red apple', size });
   check('an edited picture', isPng(edited.data[0].b64_json));
+  const masked = await client.images.edit({ image: await toFile(png(128, 128), 'a.png', { type: 'image/png' }), mask: await toFile(png(128, 128, { colour: 6 }), 'm.png', { type: 'image/png' }),
+    prompt: 'a red apple', size, stream: true, partial_images: 1 });
+  const edits = [];
+  for await (const event of masked) edits.push(event.type);
+  check('an edit in a stream', edits.at(-1) === 'image_edit.completed' && edits.slice(0, -1).every((k) => k === 'image_edit.partial_image'), edits);
+  const varied = await client.images.createVariation({ image: await toFile(png(128, 128), 'a.png', { type: 'image/png' }), n: 1, size });
+  check('a variation', isPng(varied.data[0].b64_json));
+  const wrong = await failure(client.images.edit({ image: await toFile(Buffer.from('hello'), 'a.png', { type: 'image/png' }), prompt: 'x' }));
+  check('error: no picture', wrong instanceof OpenAI.BadRequestError && wrong.param === 'image', String(wrong));
 }
 
 async function aiSdk(s, model) {
@@ -127,7 +217,7 @@ async function events(s) {
   const done = new Promise((resolve) => socket.on('message', (m) => { const e = JSON.parse(m); heard.push(e.type); if (e.type === 'done') resolve(); }));
   socket.send(JSON.stringify({ op: 'subscribe', job: '*', after: null, previews: false }));
   await s.post('/v1/draw', { prompt: 'an owl', width: 64, height: 64, steps: 3, seed: 8 });
-  await done;
+  await within(done, 'the end of a job over a WebSocket');
   socket.close();
   check('a WebSocket hears it', heard.includes('subscribed') && heard.includes('started'), heard);
 }
@@ -137,6 +227,9 @@ await run(async () => {
   try {
     const model = real ? (await s.get('/v1/models')).json.data.find((m) => m.kind === 'see').id : 'any';
     const client = await openai(s, model);
+    await chatFeatures(client, model);
+    await responseEvents(client, model);
+    await failures(s, client, model);
     await pictures(client);
     await aiSdk(s, model);
     await a1111(s);
