@@ -80,6 +80,9 @@ limn_status limn_media_keep(limn_http_req *rq, limn_artifact *out, limn_media_fa
     if (!is_container(data, size)) {
         limn_status st = limn_picture_sniff(&head, data, size, err);
         if (st == LIMN_E_LIMIT) return st;
+        if (size > 8 && memcmp(data, "\x89PNG\r\n\x1a\n", 8) == 0 && memmem(data, size, "acTL", 4))
+            return limn_fail(err, LIMN_E_FORMAT,
+                             "an animated PNG: send it as GIF, WebP or a clip, or a picture of it");
         return limn_fail(err, LIMN_E_FORMAT,
                          "neither a picture (PNG, JPEG, WebP, GIF, TIFF), a PDF nor a clip (MP4, "
                          "MOV, WebM, Matroska, AVI, MPEG, FLV)");
