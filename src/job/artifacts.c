@@ -30,7 +30,7 @@ struct limn_artifacts {
     char token[17]; /* in the names of this process's temporaries */
     atomic_uint counter;
     atomic_llong bytes;
-    pthread_mutex_t lock; /* of pins, and of removing */
+    pthread_mutex_t lock; /* of pins, of removing, and of making folders */
     pin *pins;
     int n_pins;
 };
@@ -158,18 +158,43 @@ static limn_status write_all(int fd, const void *data, size_t size, limn_err *er
 }
 
 /* The folder of `path` is made when it is not there; `sync` brings its entry to the disk. */
-static void make_parent(const char *path, bool sync) {
+static void make_parent(limn_artifacts *a, const char *path, bool sync) {
     char folder[PATH_BYTES];
     snprintf(folder, sizeof folder, "%s", path);
-    char *slash = strrchr(folder, '/');
-    *slash = 0;
-    if (mkdir(folder, 0700) != 0 || !sync) return;
-    slash = strrchr(folder, '/');
-    *slash = 0;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return;
-    fsync(fd);
-    close(fd);
+    *strrchr(folder, '/') = 0;
+    pthread_mutex_lock(&a->lock); /* whoever finds a folder finds it on the disk */
+    int fd = -1;
+    if (mkdir(folder, 0700) == 0 && sync) {
+        *strrchr(folder, '/') = 0;
+        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    pthread_mutex_unlock(&a->lock);
+}
+
+void limn_artifacts_prepare(limn_artifacts *a) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/thumbs/ff", a->dir); /* the last one that is made */
+    if (access(path, F_OK) == 0) return;
+    pthread_mutex_lock(&a->lock);
+    for (int i = 0; i < 256; i++) {
+        snprintf(path, sizeof path, "%s/blobs/%02x", a->dir, i);
+        mkdir(path, 0700);
+    }
+    snprintf(path, sizeof path, "%s/blobs", a->dir);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    pthread_mutex_unlock(&a->lock);
+    for (int i = 0; i < 256; i++) {
+        snprintf(path, sizeof path, "%s/thumbs/%02x", a->dir, i);
+        mkdir(path, 0700);
+    }
 }
 
 static limn_status sync_parent(const char *path, limn_err *err) {
@@ -197,7 +222,7 @@ static limn_status write_file(limn_artifacts *a, const char *path, const void *d
     if (st == LIMN_OK && sync && fsync(fd) != 0) st = cannot_write(err, "brought to the disk");
     if (close(fd) != 0 && st == LIMN_OK) st = cannot_write(err, "written");
     if (st == LIMN_OK) {
-        make_parent(path, sync);
+        make_parent(a, path, sync);
         if (rename(temp, path) != 0) st = cannot_write(err, "named");
     }
     if (st == LIMN_OK && sync) st = sync_parent(path, err);
@@ -259,23 +284,29 @@ static limn_status first_picture(limn_image **out, const char *mime, const void 
     return st;
 }
 
-static limn_status make_thumb(void **data, size_t *size, const limn_image *image, limn_err *err) {
-    limn_image *rgb = NULL, *small = NULL;
+limn_status limn_artifacts_shrink(limn_image **out, const limn_image *image, limn_err *err) {
+    limn_image *rgb = NULL;
     limn_status st = LIMN_OK;
     int w = image->width, h = image->height, edge = w > h ? w : h;
-    limn_file_options how = LIMN_FILE_OPTIONS;
-    how.format = "webp";
-    how.quality = THUMB_QUALITY;
+    *out = NULL;
     if (edge > LIMN_THUMB_SIDE) {
         w = (int)((int64_t)w * LIMN_THUMB_SIDE / edge);
         h = (int)((int64_t)h * LIMN_THUMB_SIDE / edge);
     }
     LIMN_TRY(limn_image_convert(&rgb, image, 3, err));
-    LIMN_TRY(
-        limn_image_resize(&small, rgb, w > 0 ? w : 1, h > 0 ? h : 1, LIMN_FILTER_LANCZOS, err));
-    LIMN_TRY(limn_image_encode(data, size, small, &how, NULL, err));
+    LIMN_TRY(limn_image_resize(out, rgb, w > 0 ? w : 1, h > 0 ? h : 1, LIMN_FILTER_LANCZOS, err));
 out:
     limn_image_free(&rgb);
+    return st;
+}
+
+static limn_status make_thumb(void **data, size_t *size, const limn_image *image, limn_err *err) {
+    limn_image *small;
+    limn_file_options how = LIMN_FILE_OPTIONS;
+    how.format = "webp";
+    how.quality = THUMB_QUALITY;
+    limn_status st = limn_artifacts_shrink(&small, image, err);
+    if (st == LIMN_OK) st = limn_image_encode(data, size, small, &how, NULL, err);
     limn_image_free(&small);
     return st;
 }
@@ -295,7 +326,20 @@ static limn_status keep_thumb(limn_artifacts *a, const char *sha, const limn_ima
     return st;
 }
 
-/* Fills width and height and makes the thumbnail. */
+void limn_artifacts_keep_thumb(limn_artifacts *a, const char *sha, const limn_image *image) {
+    char path[PATH_BYTES];
+    struct stat sb;
+    if (!limn_sha_is_valid(sha)) return;
+    (void)keep_thumb(a, sha, image, NULL);
+    pthread_mutex_lock(&a->lock);
+    blob_path(a, path, sha);
+    bool gone = stat(path, &sb) != 0; /* removed meanwhile, under this lock */
+    thumb_path(a, path, sha);
+    if (gone) unlink(path);
+    pthread_mutex_unlock(&a->lock);
+}
+
+/* Fills width and height, and makes the thumbnail of what had to be decoded for them. */
 static limn_status describe_picture(limn_artifacts *a, limn_artifact *out, const void *data,
                                     size_t size, const limn_image *image, limn_err *err) {
     limn_image *own = NULL;
@@ -308,7 +352,7 @@ static limn_status describe_picture(limn_artifacts *a, limn_artifact *out, const
                "the picture has too many pixels");
     out->width = image->width;
     out->height = image->height;
-    LIMN_TRY(keep_thumb(a, out->sha, image, err));
+    if (own) LIMN_TRY(keep_thumb(a, out->sha, own, err));
 out:
     limn_image_free(&own);
     return st;

@@ -22,11 +22,15 @@ typedef struct limn_artifacts limn_artifacts;
 /* Makes the folders when they are not there. E_IO. */
 limn_status limn_artifacts_open(limn_artifacts **out, const char *dir, limn_err *err);
 void limn_artifacts_close(limn_artifacts **a);
+/* Makes the folders that files will lie in, once for a new place, so that no job pays for its own.
+ * Any thread; what cannot be made is tried again with the file that needs it. */
+void limn_artifacts_prepare(limn_artifacts *a);
 
 /* Keeps bytes; fills sha, bytes, mime (sniffed: pictures, clips and documents that media/ reads,
  * else application/octet-stream) and, of these, width and height of the first picture (of a PDF in
- * points). The file is pinned once more until limn_artifacts_unpin. Makes their thumbnail. `image`
- * is the decoded picture when the caller has it, else NULL. E_FORMAT: a picture that cannot be
+ * points). The file is pinned once more until limn_artifacts_unpin. `image` is the decoded picture
+ * when the caller has it (and makes the thumbnail with limn_artifacts_keep_thumb), else NULL: then
+ * the thumbnail is made here. E_FORMAT: a picture that cannot be
  * read; E_LIMIT; E_UNAVAILABLE when the disk is full or failing. */
 limn_status limn_artifacts_put(limn_artifacts *a, limn_artifact *out, const void *data, size_t size,
                                const limn_image *image, limn_err *err);
@@ -46,6 +50,12 @@ limn_status limn_artifacts_read(limn_artifacts *a, void **data, size_t *size, co
  * shown. */
 limn_status limn_artifacts_thumb(limn_artifacts *a, void **data, size_t *size, const char *sha,
                                  limn_err *err);
+
+/* What a thumbnail shows of a picture, RGB, at most LIMN_THUMB_SIDE a side. */
+limn_status limn_artifacts_shrink(limn_image **out, const limn_image *image, limn_err *err);
+/* Makes the thumbnail from the picture, which may be small already. It is made again when it is
+ * asked for, so nothing is lost if this fails. */
+void limn_artifacts_keep_thumb(limn_artifacts *a, const char *sha, const limn_image *image);
 
 /* Removes the file and its thumbnail unless it is pinned; true when it is gone. Only for the thread
  * that commits rows, which has just seen that none refers to it: then no row can appear in between

@@ -105,6 +105,7 @@ struct limn_run {
     double left_seconds, progress, last_report;
     /* its results; changed by the running thread with `q->lock` */
     limn_artifact *outputs;
+    limn_image **thumbs; /* [n_outputs] small; NULL: made when they are asked for */
     int n_outputs;
     char *result; /* the running thread's */
 };

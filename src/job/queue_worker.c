@@ -27,8 +27,12 @@ void queue_stop_run(limn_run *r) {
 static void run_free(limn_run **run) {
     limn_run *r = *run;
     if (!r) return;
-    for (int i = 0; i < r->n_outputs; i++) limn_artifact_deinit(&r->outputs[i]);
+    for (int i = 0; i < r->n_outputs; i++) {
+        limn_artifact_deinit(&r->outputs[i]);
+        limn_image_free(&r->thumbs[i]);
+    }
     limn_mem_free(r->outputs);
+    limn_mem_free(r->thumbs);
     limn_mem_free(r->result);
     limn_job_free(&r->job);
     limn_cancel_free(&r->cancel);
@@ -267,6 +271,9 @@ static void run_one(limn_run *r) {
     if (st != LIMN_OK && st != LIMN_E_CANCELLED)
         limn_log(LIMN_LOG_WARN, "queue", "job %s failed: %s", r->job->id, err.text);
     finish(r, st, &err);
+    /* Nobody who waits for the end waits for these. */
+    for (int i = 0; i < r->n_outputs; i++)
+        if (r->thumbs[i]) limn_artifacts_keep_thumb(q->artifacts, r->outputs[i].sha, r->thumbs[i]);
 }
 
 /* Takes jobs until none waits. That one has begun need not be on the disk: should the power fail,
@@ -302,6 +309,7 @@ void *queue_worker_main(void *arg) {
     char id[LIMN_JOB_ID_LEN + 1];
     limn_job_id_make(id, 0);
     snprintf(t.worker, sizeof t.worker, "worker-%.12s", id + 24);
+    limn_artifacts_prepare(q->artifacts);
     while (wait_for_work(q, t.lane, &seen)) run_all(q, &t);
     return NULL;
 }
@@ -441,19 +449,26 @@ bool limn_run_skip(limn_run *run) {
 limn_status limn_run_output(limn_run *run, const limn_artifact *a, const void *data, size_t size,
                             const limn_image *image, limn_err *err) {
     limn_artifact made = {.role = a->role, .index = run->job->n_artifacts + run->n_outputs};
+    limn_image *small = NULL;
     limn_status st = limn_artifacts_put(run->q->artifacts, &made, data, size, image, err);
     if (st != LIMN_OK) return st;
     LIMN_TRY(limn_job_set_text(&made.recipe, a->recipe, err));
     LIMN_TRY(limn_job_set_text(&made.text, a->text, err));
+    if (image) LIMN_TRY(limn_artifacts_shrink(&small, image, err));
     pthread_mutex_lock(&run->q->lock);
     limn_artifact *grown =
         limn_mem_realloc(run->outputs, ((size_t)run->n_outputs + 1) * sizeof *grown);
-    if (grown) {
-        run->outputs = grown;
+    if (grown) run->outputs = grown;
+    limn_image **thumbs =
+        limn_mem_realloc(run->thumbs, ((size_t)run->n_outputs + 1) * sizeof(limn_image *));
+    if (thumbs) run->thumbs = thumbs;
+    if (grown && thumbs) {
+        thumbs[run->n_outputs] = small;
+        small = NULL;
         grown[run->n_outputs++] = made;
     }
     pthread_mutex_unlock(&run->q->lock);
-    LIMN_CHECK(err, grown, LIMN_E_NOMEM, "no memory for an artifact");
+    LIMN_CHECK(err, grown && thumbs, LIMN_E_NOMEM, "no memory for an artifact");
     limn_job_event e = event_for(run, LIMN_JOB_EVENT_OUTPUT);
     e.artifact = &made;
     post(run, &e);
@@ -461,6 +476,7 @@ limn_status limn_run_output(limn_run *run, const limn_artifact *a, const void *d
 out:
     limn_artifacts_unpin(run->q->artifacts, made.sha);
     limn_artifact_deinit(&made);
+    limn_image_free(&small);
     return st;
 }
 
