@@ -555,6 +555,56 @@ await suite.test('phone: draw with a thumb', page, async () => {
     await other.close();
 });
 
+await suite.test('phone: whatever is touched is 44 px, and nothing is cut off', page, async () => {
+    const other = await browser.newContext({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
+    const p = await other.newPage();
+    watch(p);
+    const made = await picture();
+    const look = async (where) => {
+        const bad = await p.evaluate(() => [...document.querySelectorAll('button, a, input, summary, [role=slider]')].flatMap((x) => {
+            const r = x.getBoundingClientRect();
+            const [cx, cy] = [r.left + r.width / 2, r.top + r.height / 2];
+            if (r.width < 2 || x.matches('.sr, .skip') || !x.checkVisibility() || x.closest('video')) return [];
+            const name = x.getAttribute('aria-label') || x.textContent.trim().slice(0, 30) || x.type;
+            const modal = document.querySelector('dialog[open]');
+            if (modal && !modal.contains(x)) return [];
+            // What lies beyond the screen in a row that scrolls is not cut off.
+            const scrolls = [...document.querySelectorAll('.scroll, .strip, .tasks, .tools')].some((s) => s.contains(x));
+            return [...(r.height < 43.5 || r.width < 43.5 ? [`${name}: ${Math.round(r.width)} x ${Math.round(r.height)}`] : []),
+                ...(!scrolls && (cx < 0 || cx > innerWidth || cy < 0 || cy > innerHeight) ? [`${name} lies outside`] : [])];
+        }));
+        same(bad, [], `targets of ${where}`);
+        check((await p.evaluate(() => document.documentElement.scrollWidth)) <= 390, `${where} is too wide`);
+    };
+    await p.goto(base);
+    await p.locator('.strip [data-key]').first().waitFor();
+    await p.fill('#prompt', 'a long (prompt:1.2) with many words that take more than one chunk of tokens '.repeat(6));
+    await p.locator('[data-testid=tokens]').waitFor();
+    await look('Draw with a long prompt');
+    await p.getByRole('button', { name: 'Compare' }).tap();
+    await p.getByRole('slider', { name: 'Where the pictures meet' }).waitFor();
+    await look('Draw, comparing');
+    await p.getByRole('button', { name: 'Compare' }).tap();
+    await p.locator('.composer').getByRole('button', { name: 'Settings' }).last().tap();
+    await p.locator('dialog[open] [data-param=steps]').waitFor();
+    await look('settings');
+    await p.locator('dialog[open]').getByRole('button', { name: 'Close' }).first().tap();
+    await p.goto(`${base}/#/edit/${made.artifacts[0].id}`);
+    await p.locator('[data-testid=edit-canvas] canvas').first().waitFor();
+    await look('Edit');
+    await p.getByRole('button', { name: 'More for the mask' }).tap();
+    await p.getByRole('button', { name: 'Invert the mask (I)' }).last().tap();
+    await until('the mask to be inverted', async () => /Draw the part/.test(await p.locator('[data-testid=edit-draw]').innerText()));
+    await look('Edit with a mask');
+    await p.goto(`${base}/#/see/${made.artifacts[0].id}`);
+    await p.locator('.foot .film').first().waitFor();
+    await look('See');
+    await p.click('[data-testid=queue-button]');
+    await p.locator('[data-testid=queue]').waitFor();
+    await look('queue');
+    await other.close();
+});
+
 await suite.test('the server is killed and comes back: nothing is lost', page, async () => {
     await to('draw');
     await live();
