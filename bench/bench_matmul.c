@@ -44,9 +44,9 @@ static void *room(size_t n) {
 
 #ifdef LIMN_HAVE_ONEDNN
 static void compare_onednn(int m, int n, int k, limn_words words, double gop, double seconds) {
-    onednn_type t = words == LIMN_WORDS_F32      ? ONEDNN_F32
-                    : words == LIMN_WORDS_BF16X2 ? ONEDNN_BF16
-                                                 : ONEDNN_U8S8;
+    onednn_type t = words == LIMN_WORDS_F32 || words == LIMN_WORDS_S16X2 ? ONEDNN_F32
+                    : words == LIMN_WORDS_BF16X2                         ? ONEDNN_BF16
+                                                                         : ONEDNN_U8S8;
     double s = onednn_matmul(m, n, k, t, seconds);
     if (s > 0) printf("  oneDNN %8.3f ms %8.1f G/s", s * 1e3, gop / s);
 }

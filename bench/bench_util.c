@@ -70,6 +70,7 @@ bench_unit bench_unit_of(const limn_kernels *k, const limn_packed *w) {
     switch (limn_packed_words(w, k)) {
     case LIMN_WORDS_BF16X2: return BENCH_BF16_ZMM;
     case LIMN_WORDS_U8X4: return BENCH_VNNI_ZMM;
+    case LIMN_WORDS_S16X2:
     case LIMN_WORDS_S16X4: return k->cpu & LIMN_CPU_AVX2 ? BENCH_MADD_YMM : BENCH_FMA_SSE;
     default: break;
     }

@@ -80,6 +80,17 @@ static inline float test_random(uint64_t *s) {
     return (float)(int32_t)(*s >> 32) * 4.6566129e-10f;
 }
 
+/* Rounds a row of k numbers as fixed point does; `block` of them share a scale. */
+static inline void test_fix_row(float *x, int64_t k, int64_t block, float top) {
+    for (int64_t i = 0; i < k; i += block) {
+        int64_t n = k - i < block ? k - i : block;
+        float amax = 0;
+        for (int64_t j = i; j < i + n; j++) amax = fmaxf(amax, fabsf(x[j]));
+        for (int64_t j = i; j < i + n && amax > 0; j++)
+            x[j] = nearbyintf(x[j] * (top / amax)) * (amax / top);
+    }
+}
+
 static inline int test_range(uint64_t *s, int lo, int hi) {
     (void)test_random(s);
     return lo + (int)((*s >> 33) % (uint64_t)(hi - lo + 1));

@@ -95,6 +95,8 @@ static void apply_mode(cv_data *d, const limn_packed *p, limn_words words) {
         float *w = d->w_eff + i, amax = 0;
         if (p->store == LIMN_STORE_F16) *w = limn_f16_to_f32(limn_f32_to_f16(*w));
         if (words == LIMN_WORDS_BF16X2) *w = limn_bf16_to_f32(limn_f32_to_bf16(*w));
+        if (p->store == LIMN_STORE_S16X2 && i % per_out == 0)
+            test_fix_row(w, s->ic, p->fix_block, LIMN_FIX_W);
         if (p->store != LIMN_STORE_I8X4 || i % per_out != 0) continue;
         for (size_t j = 0; j < per_out; j++) amax = fmaxf(amax, fabsf(w[j]));
         for (size_t j = 0; j < per_out; j++) w[j] = to_code_value(w[j], amax);
@@ -107,6 +109,8 @@ static void apply_mode(cv_data *d, const limn_packed *p, limn_words words) {
             if (words == LIMN_WORDS_BF16X2) x[i] = limn_bf16_to_f32(limn_f32_to_bf16(x[i]));
             if (p->store == LIMN_STORE_I8X4) x[i] = to_code_value(x[i], amax);
         }
+        for (size_t i = 0; p->store == LIMN_STORE_S16X2 && i < per_image; i += ps)
+            test_fix_row(x + i, s->ic, p->fix_block, LIMN_FIX_X);
     }
 }
 

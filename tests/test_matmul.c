@@ -119,6 +119,7 @@ static void apply_mode(mm_data *d, const limn_packed *p, limn_words words, bool 
             if (p->store == LIMN_STORE_I8X4 && amax > 0)
                 w[j] = nearbyintf(w[j] * (127.0f / amax)) * (amax / 127.0f);
         }
+        if (p->store == LIMN_STORE_S16X2) test_fix_row(w, c->k, p->fix_block, LIMN_FIX_W);
     }
     for (int i = 0; i < c->m; i++) {
         float amax = 0, *x = d->x_eff + (size_t)i * (size_t)c->k;
@@ -137,6 +138,7 @@ static void apply_mode(mm_data *d, const limn_packed *p, limn_words words, bool 
             if (p->store == LIMN_STORE_I8X4 && amax > 0)
                 x[j] = nearbyintf(x[j] * (127.0f / amax)) * (amax / 127.0f);
         }
+        if (p->store == LIMN_STORE_S16X2) test_fix_row(x, c->k, p->fix_block, LIMN_FIX_X);
     }
 }
 
@@ -416,6 +418,73 @@ static void test_dot_q8(void **state) {
     print_message("%d integer kernels\n", kernels);
 }
 
+/* Fixed point: every table that has it gives the bits of the plain C loops. */
+static void test_fix_same_bits(void **state) {
+    (void)state;
+    enum { M = 13, N = 37, K = 500 };
+    static float w[N * K], x[M * K], want[M * N], got[M * N];
+    uint64_t s = 23;
+    for (int t = 0; t < n_tables; t++) {
+        if (!tables[t].k.gemm.panel[LIMN_STORE_S16X2]) continue;
+        for (int k = 1; k <= K; k += k < 40 ? 1 : 37)
+            for (int m = 1; m <= M; m += 3) {
+                for (int i = 0; i < N * k; i++) w[i] = test_random(&s) * (float)(1 + i % 7);
+                for (int i = 0; i < m * k; i++) x[i] = test_random(&s) * (float)(1 + i % 50);
+                for (int i = 0; i < k / 3; i++) x[i] = 0;
+                limn_err err = {0};
+                for (int which = 0; which < 2; which++) {
+                    kernel_table c = {.name = "fixed point"};
+                    limn_kernels_init(&c.k, 0);
+                    c.k.gemm.half = LIMN_STORE_S16X2;
+                    const kernel_table *table = which ? &tables[t] : &c;
+                    if (which && tables[t].k.gemm.half != LIMN_STORE_S16X2) continue;
+                    limn_packed *p;
+                    limn_pack_args a = {
+                        .data = w, .dtype = LIMN_F32, .n = N, .k = k, .compute = LIMN_COMPUTE_HALF};
+                    assert_int_equal(limn_packed_new(&p, &table->k, NULL, &a, &err), LIMN_OK);
+                    assert_int_equal(p->store, LIMN_STORE_S16X2);
+                    limn_matmul_args mm = {.y = which ? got : want,
+                                           .y_stride = N,
+                                           .x = x,
+                                           .x_stride = k,
+                                           .m = m,
+                                           .w = p,
+                                           .epi = {.scale = 1}};
+                    run(table, NULL, &mm);
+                    limn_packed_free(&p);
+                    if (which && memcmp(got, want, (size_t)(m * N) * 4) != 0)
+                        fail_msg("%s: m %d k %d: other bits than C", tables[t].name, m, k);
+                }
+            }
+    }
+}
+
+/* What is not finite stays so: it spoils its own rows only. */
+static void test_fix_not_finite(void **state) {
+    (void)state;
+    float w[2 * 320], x[2 * 320], y[4];
+    for (int t = 0; t < n_tables; t++)
+        for (int kind = 0; kind < 2; kind++) {
+            limn_packed *p;
+            limn_pack_args a = {
+                .data = w, .dtype = LIMN_F32, .n = 2, .k = 320, .compute = LIMN_COMPUTE_HALF};
+            for (int i = 0; i < 640; i++) w[i] = x[i] = 1;
+            x[320 + 170] = kind ? NAN : INFINITY;
+            assert_int_equal(limn_packed_new(&p, &tables[t].k, NULL, &a, NULL), LIMN_OK);
+            limn_matmul_args mm = {.y = y,
+                                   .y_stride = 2,
+                                   .x = x,
+                                   .x_stride = 320,
+                                   .m = 2,
+                                   .w = p,
+                                   .epi = {.scale = 1}};
+            run(&tables[t], NULL, &mm);
+            limn_packed_free(&p);
+            assert_true(fabsf(y[0] - 320) < 1e-2f && fabsf(y[1] - 320) < 1e-2f);
+            assert_false(isfinite(y[2]) || isfinite(y[3]));
+        }
+}
+
 static void test_overflow_becomes_bf16(void **state) {
     (void)state;
     float w[2] = {70000.0f, 1.0f};
@@ -526,6 +595,8 @@ int main(void) {
         cmocka_unit_test(test_expand),
         cmocka_unit_test(test_dot_q8),
         cmocka_unit_test(test_long_quantised_rows),
+        cmocka_unit_test(test_fix_same_bits),
+        cmocka_unit_test(test_fix_not_finite),
         cmocka_unit_test(test_overflow_becomes_bf16),
         cmocka_unit_test(test_view),
         cmocka_unit_test(test_errors),

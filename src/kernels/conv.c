@@ -93,9 +93,9 @@ static bool make_layout(layout *l, const limn_kernels *k, const limn_conv_args *
     if (!limn_conv_out(s, &l->oh, &l->ow)) return false;
     int64_t m = s->n * l->oh * l->ow;
     size_t at = 0;
-    l->zero_bytes = limn_words_bytes(l->words, a->w->ic_pad);
+    l->zero_bytes = limn_packed_row_bytes(a->w, l->words);
     if (!reads_in_place(a, l->words)) {
-        l->pixel_bytes = l->zero_bytes;
+        l->pixel_bytes = l->zero_bytes; /* a multiple of 4 */
         at = limn_gemm_align(l->pixel_bytes * (size_t)(s->n * s->h * s->w));
         l->scale_off = at;
         if (is_int8(l->words)) at += limn_gemm_align((size_t)m * sizeof(float));
@@ -165,10 +165,17 @@ static void convert_line(void *arg, size_t task, int worker) {
         inv = amax > 0 ? 127.0f / amax : 0;
     }
     int64_t first = (int64_t)task * a->shape.w;
-    for (int64_t i = first; i < first + a->shape.w; i++)
-        limn_gemm_convert_row(&job->ex->k->gemm, job->scratch + (size_t)i * l->pixel_bytes,
-                              l->words, pixel_at(a, i), a->x_dtype == LIMN_BF16, a->shape.ic,
-                              a->w->ic_pad, inv, worker_tmp(job, worker));
+    const limn_gemm_kernels *g = &job->ex->k->gemm;
+    bool bf16 = a->x_dtype == LIMN_BF16;
+    float *tmp = worker_tmp(job, worker);
+    for (int64_t i = first; i < first + a->shape.w; i++) {
+        void *dst = job->scratch + (size_t)i * l->pixel_bytes;
+        if (l->words == LIMN_WORDS_S16X2)
+            limn_gemm_fix_row(g, dst, a->w, pixel_at(a, i), bf16, tmp);
+        else
+            limn_gemm_convert_row(g, dst, l->words, pixel_at(a, i), bf16, a->shape.ic, a->w->ic_pad,
+                                  inv, tmp);
+    }
 }
 
 /* Image maxima from line maxima, and from them the scale of every output row. */

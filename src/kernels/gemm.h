@@ -5,9 +5,9 @@
  * A product is out[m, n] = sum over segments s and words w of A[s][m][w] * B[s][w][n]. The rows of
  * A are given by pointers, so that a convolution is the same thing with one segment per tap and a
  * row of zeros for padding: nothing is gathered. A *word* is 32 bits of an A row: one f32, two
- * bf16, four u8, or (AVX2's int8) four s16 in 64 bits; a kernel broadcasts it against one step of a
- * packed panel of `nr` outputs (pack.h). Sums run over k in one fixed order per output whatever the
- * tile, so tiles may be cut for any number of threads without changing a bit.
+ * bf16, two s16, four u8, or (AVX2's int8) four s16 in 64 bits; a kernel broadcasts it against one
+ * step of a packed panel of `nr` outputs (pack.h). Sums run over k in one fixed order per output
+ * whatever the tile, so tiles may be cut for any number of threads without changing a bit.
  *
  * Internal to kernels/.
  */
@@ -28,6 +28,7 @@ typedef enum limn_store {
     LIMN_STORE_BF16,   /* [k][nr] */
     LIMN_STORE_BF16X2, /* [k/2][nr][2], for dot products of bf16 pairs */
     LIMN_STORE_I8X4,   /* [k/4][nr][4] signed, one scale per output */
+    LIMN_STORE_S16X2,  /* fixed point, see LIMN_FIX_BLOCK */
     LIMN_STORE_ROWS,   /* the file's own rows, expanded block by block */
     LIMN_STORE_QUANT,  /* the file's blocks, sixteen rows interleaved: quant_panel.h */
     LIMN_STORE_COUNT
@@ -39,8 +40,24 @@ typedef enum limn_words {
     LIMN_WORDS_BF16X2,
     LIMN_WORDS_U8X4,  /* value + 128 */
     LIMN_WORDS_S16X4, /* plain value */
+    LIMN_WORDS_S16X2, /* codes of the whole row, then f32 scales, one per block */
     LIMN_WORDS_COUNT
 } limn_words;
+
+/*
+ * Products in fixed point of 16 bits, where an integer unit multiplies more pairs than the f32 unit
+ * (AVX2's vpmaddwd: twice as many). Rows of A and of W are cut along k into blocks of at most
+ * LIMN_FIX_BLOCK; a block has one f32 scale and codes of at most LIMN_FIX_X (A) or LIMN_FIX_W (W)
+ * in magnitude, so that its sum of products is exact in 32 bits. For each block in order
+ *
+ *     c = fma((float)sum, scale of A * scale of W, c), beginning with 0
+ *
+ * which gives the same bits on every instruction set and for any tile. A block of a panel is
+ * [pairs][nr][2] codes, then [nr] scales. A block with a number that is not finite has codes of 0
+ * and a scale of NaN.
+ */
+enum { LIMN_FIX_BLOCK = 160, LIMN_FIX_X = 5000, LIMN_FIX_W = 2680 };
+_Static_assert((int64_t)LIMN_FIX_BLOCK *LIMN_FIX_X *LIMN_FIX_W <= INT32_MAX, "sums overflow");
 
 typedef struct limn_gemm_panel {
     const void *const *rows; /* [segs][rows_stride], `m` of each used */
@@ -52,9 +69,11 @@ typedef struct limn_gemm_panel {
     int nr;     /* outputs per panel */
     const void *b;
     size_t b_stride;
-    float *c;        /* [panels][c_stride], of each [m][nr]; s32 for int8. 64-byte aligned */
-    size_t c_stride; /* in elements */
-    bool accumulate; /* add to c, else overwrite */
+    float *c;            /* [panels][c_stride], of each [m][nr]; s32 for int8. 64-byte aligned */
+    size_t c_stride;     /* in elements */
+    bool accumulate;     /* add to c, else overwrite */
+    int fix_words;       /* S16X2: words of a block; `words` is cut into them from the first on */
+    size_t scale_offset; /* S16X2: bytes from a row pointer to the scale of the first block */
     /* Two ranges that the caller reads next, brought into L2 meanwhile as far as there is time. */
     const char *fetch[2];
     size_t fetch_bytes[2];
@@ -137,6 +156,10 @@ typedef struct limn_gemm_kernels {
     void (*quantise_u8)(uint8_t *dst, const float *src, size_t n, float inv_scale);
     void (*quantise_s16)(int16_t *dst, const float *src, size_t n, float inv_scale);
     float (*max_abs)(const float *src, size_t n);
+    /* A row of n numbers in fixed point: codes of at most `top`, one scale for each `block`. May
+     * write the scales over its source. */
+    void (*fix_row)(int16_t *dst, float *scales, const float *src, size_t n, size_t block,
+                    float top);
     /* dst[i][r] = src[r][i]: nr rows of n 32-bit words, `stride` words apart, to panel order */
     void (*transpose)(float *dst, const float *src, size_t stride, size_t n);
     /* n elements of a row of a quantised dtype (and of any other) to f32 */
@@ -158,6 +181,7 @@ typedef struct limn_gemm_kernels {
 /* Fillers; each leaves alone what it does not do better. */
 void limn_gemm_fill_c(limn_gemm_kernels *k);
 void limn_gemm_fill_avx2(limn_gemm_kernels *k);
+void limn_gemm_fill_fix_avx2(limn_gemm_kernels *k);
 void limn_gemm_fill_expand_avx2(limn_gemm_kernels *k);
 void limn_gemm_fill_dot_avx2(limn_gemm_kernels *k);
 void limn_gemm_fill_quant_c(limn_gemm_kernels *k);

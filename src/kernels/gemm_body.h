@@ -177,6 +177,35 @@ LIMN_INLINE float body_max_abs(const float *src, size_t n) {
     return m[0];
 }
 
+/* One block in fixed point. Blocks whose numbers are all below 2^-100 count as zeros. */
+LIMN_INLINE void body_fix_block(int16_t *dst, float *scale, const float *src, size_t n, float top) {
+    uint32_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, src + i, 4);
+        u &= 0x7fffffff;
+        most = u > most ? u : most;
+    }
+    float amax;
+    memcpy(&amax, &most, 4);
+    bool finite = most < 0x7f800000, some = finite && amax >= 0x1p-100f;
+    float inv = some ? top / amax : 0;
+    for (size_t i = 0; i < n; i++) {
+        const float round_magic = 12582912.0f;
+        float f = (finite ? src[i] : 0.0f) * inv + round_magic;
+        int32_t code;
+        memcpy(&code, &f, 4);
+        dst[i] = (int16_t)(code - 0x4b400000);
+    }
+    *scale = finite ? (some ? amax / top : 0) : __builtin_nanf("");
+}
+
+LIMN_INLINE void body_fix_row(int16_t *dst, float *scales, const float *src, size_t n, size_t block,
+                              float top) {
+    for (size_t i = 0, b = 0; i < n; i += block, b++)
+        body_fix_block(dst + i, scales + b, src + i, n - i < block ? n - i : block, top);
+}
+
 /* Defines the plain-loop members for one table and a function that sets them. */
 #define LIMN_GEMM_BODY(NR)                                                                         \
     static void finish(const limn_gemm_finish *f) {                                                \
@@ -197,7 +226,12 @@ LIMN_INLINE float body_max_abs(const float *src, size_t n) {
     static float max_abs(const float *src, size_t n) {                                             \
         return body_max_abs(src, n);                                                               \
     }                                                                                              \
+    static void fix_row(int16_t *dst, float *scales, const float *src, size_t n, size_t block,     \
+                        float top) {                                                               \
+        body_fix_row(dst, scales, src, n, block, top);                                             \
+    }                                                                                              \
     static void set_body(limn_gemm_kernels *k) {                                                   \
+        k->fix_row = fix_row;                                                                      \
         k->nr = (NR);                                                                              \
         k->finish = finish;                                                                        \
         k->bf16_to_f32 = bf16_to_f32;                                                              \

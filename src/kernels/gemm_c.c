@@ -89,6 +89,30 @@ static void panel_i8(const limn_gemm_panel *p) {
         }
 }
 
+/* Blocks of fixed point; A words are two s16. */
+static void panel_fix(const limn_gemm_panel *p) {
+    for (int q = 0; q < p->panels; q++)
+        for (int i = 0; i < p->m; i++) {
+            float *c = p->c + (size_t)q * p->c_stride + (size_t)i * NR;
+            const char *row = p->rows[i];
+            const int16_t *a = (const int16_t *)(row + p->row_offset);
+            const float *scale = (const float *)(row + p->scale_offset);
+            const int16_t *b = (const int16_t *)((const char *)p->b + (size_t)q * p->b_stride);
+            for (int w0 = 0; w0 < p->words; w0 += p->fix_words, scale++) {
+                int32_t acc[NR] = {0};
+                int n = p->words - w0 < p->fix_words ? p->words - w0 : p->fix_words;
+                for (int w = 0; w < n; w++, a += 2, b += 2 * NR)
+                    for (int j = 0; j < NR; j++) acc[j] += a[0] * b[2 * j] + a[1] * b[2 * j + 1];
+                const float *ws = (const float *)b;
+                for (int j = 0; j < NR; j++) {
+                    float s = *scale * ws[j];
+                    c[j] = fmaf((float)acc[j], s, w0 > 0 || p->accumulate ? c[j] : 0.0f);
+                }
+                b += 2 * NR;
+            }
+        }
+}
+
 static void transpose(float *dst, const float *src, size_t stride, size_t n) {
     for (size_t i = 0; i < n; i++)
         for (size_t r = 0; r < NR; r++) dst[i * NR + r] = src[r * stride + i];
@@ -124,6 +148,7 @@ void limn_gemm_fill_c(limn_gemm_kernels *k) {
     k->panel[LIMN_STORE_F16] = panel_f16;
     k->panel[LIMN_STORE_BF16] = panel_bf16;
     k->panel[LIMN_STORE_I8X4] = panel_i8;
+    k->panel[LIMN_STORE_S16X2] = panel_fix;
     k->f16_to_f32 = f16_to_f32;
     k->f32_to_f16 = f32_to_f16;
     k->transpose = transpose;

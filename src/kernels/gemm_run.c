@@ -17,7 +17,9 @@ enum {
     TILE_ROWS_EXPAND = 384,  /* more when every task expands the weights for itself */
     TILE_FLOATS = 64 * 1024, /* sums that a task keeps between k blocks: 256 KiB */
     BLOCK_WORDS_MAX = 1280,  /* words of a k block of a matrix */
+    FIX_CHANNELS_MAX = 1280, /* channels of a k block in fixed point */
     EXPAND_WORDS_MAX = 512,  /* the same when the block is expanded in scratch */
+    CHUNK_ROWS = 30,         /* rows that are multiplied, then sent out while they are in L1 */
     SMALL_ROWS = 6           /* up to this many rows a task takes all its panels at once */
 };
 
@@ -46,6 +48,10 @@ static int64_t round_up(int64_t n, int64_t to) {
 static int64_t choose_block(const limn_packed *w, const run_plan *p) {
     if (w->taps > 1) return w->block;
     int64_t unit = p->word_elems * 4, most = (int64_t)BLOCK_WORDS_MAX * p->word_elems;
+    if (w->fix_block > 0) {
+        unit = w->fix_block;
+        most = FIX_CHANNELS_MAX / unit * unit;
+    }
     if (p->expand) {
         int elems = limn_dtype_get(w->row_dtype)->block;
         if (elems > 1) unit = elems;
@@ -198,12 +204,52 @@ static void expand_block(const run_state *s, float *out, float *tmp, int64_t pan
     g->transpose(out, tmp, stride, (size_t)(n / s->plan.word_elems));
 }
 
+/* The lines that a chunk of outputs will be written to, and its residual, brought in meanwhile. */
+static void fetch_outputs(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel) {
+    const limn_epilogue *e = job->epi;
+    size_t col = (size_t)(panel * job->w->nr), size = job->y_bf16 ? 2 : 4;
+    size_t res_size = e->residual_dtype == LIMN_BF16 ? 2 : 4;
+    const char *y = (const char *)job->y + ((size_t)(row0 * job->y_stride) + col) * size;
+    const char *res = e->residual;
+    if (res == job->y) res = NULL;
+    if (res) res += ((size_t)(row0 * e->residual_stride) + col) * res_size;
+    for (int r = 0; r < rows; r++, y += (size_t)job->y_stride * size) {
+        __builtin_prefetch(y, 1, 3);
+        if (!res) continue;
+        __builtin_prefetch(res, 0, 3);
+        res += (size_t)e->residual_stride * res_size;
+    }
+}
+
+/* One k block of one step of panels, a chunk of rows at a time; the last block is sent out. `next`
+ * is what the task multiplies with after this. */
+static void run_step(const run_state *s, const tile_pos *t, limn_gemm_panel *args, limn_store store,
+                     int64_t panel, bool last, const char *next, size_t next_bytes) {
+    const limn_gemm_job *job = s->job;
+    const void *const *rows = args->rows;
+    float *c = args->c;
+    int chunks = (t->rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
+    bool keep = s->plan.blocks > 1;
+    for (int i = 0, r = 0; r < t->rows; i++, r += CHUNK_ROWS) {
+        args->rows = rows + r;
+        args->m = t->rows - r < CHUNK_ROWS ? t->rows - r : CHUNK_ROWS;
+        args->c = c + (keep ? r * job->w->nr : 0);
+        args->fetch[0] = next + next_bytes / (size_t)chunks * (size_t)i;
+        args->fetch_bytes[0] = next_bytes / (size_t)chunks;
+        if (last) fetch_outputs(job, t->row0 + r, args->m, panel);
+        job->ex->k->gemm.panel[store](args);
+        for (int q = 0; q < args->panels && last; q++)
+            limn_gemm_finish_panel(job, t->row0 + r, args->m, panel + q,
+                                   args->c + (size_t)q * args->c_stride);
+    }
+    args->rows = rows;
+}
+
 static void run_task(void *arg, size_t task, int worker) {
     const run_state *s = arg;
     const run_plan *p = &s->plan;
     const limn_gemm_job *job = s->job;
     const limn_packed *w = job->w;
-    const limn_gemm_kernels *g = &job->ex->k->gemm;
     if (limn_exec_cancelled(job->ex)) return;
     int64_t mi = (int64_t)task / p->n_tiles, ni = (int64_t)task % p->n_tiles;
     tile_pos t = {.row0 = mi * p->rows, .panel0 = ni * p->panels};
@@ -221,17 +267,19 @@ static void run_task(void *arg, size_t task, int worker) {
     size_t tile_floats = (size_t)t.rows * (size_t)w->nr;
     limn_gemm_panel args = {.rows = table,
                             .rows_stride = (size_t)p->rows,
-                            .m = t.rows,
                             .segs = w->taps,
                             .nr = w->nr,
                             .panels = step,
                             .b_stride = w->panel_bytes,
                             .c_stride = tile_floats};
+    args.fix_words = (int)(w->fix_block / 2);
     for (int b = 0; b < p->blocks; b++) {
         int64_t c0 = b * p->block, n = w->ic_pad - c0 < p->block ? w->ic_pad - c0 : p->block;
         args.words = (int)(n / p->word_elems);
         args.row_offset = limn_words_bytes(p->words, c0);
         args.accumulate = b > 0;
+        size_t fixes = w->fix_block > 0 ? (size_t)(c0 / w->fix_block) : 0; /* blocks before */
+        args.scale_offset = limn_words_bytes(p->words, w->ic_pad) + fixes * sizeof(float);
         for (int q = 0; q < t.panels; q += step) {
             int64_t panel = t.panel0 + q;
             args.c = tile + (keep ? (size_t)q * tile_floats : 0);
@@ -241,13 +289,13 @@ static void run_task(void *arg, size_t task, int worker) {
                 args.b = expanded;
             } else {
                 args.b = (const char *)w->data + (size_t)panel * w->panel_bytes +
-                         (size_t)c0 * (size_t)w->taps * w->channel_bytes;
+                         (size_t)c0 * (size_t)w->taps * w->channel_bytes +
+                         fixes * (size_t)w->nr * sizeof(float);
             }
-            g->panel[store](&args);
-            if (b + 1 < p->blocks) continue;
-            for (int i = 0; i < step; i++)
-                limn_gemm_finish_panel(job, t.row0, t.rows, panel + i,
-                                       args.c + (size_t)i * tile_floats);
+            bool more = !p->expand && q + step < t.panels;
+            run_step(s, &t, &args, store, panel, b + 1 == p->blocks,
+                     more ? (const char *)args.b + (size_t)step * w->panel_bytes : NULL,
+                     more ? (size_t)n * w->channel_bytes * (size_t)w->taps : 0);
         }
     }
 }
@@ -297,4 +345,16 @@ void limn_gemm_convert_row(const limn_gemm_kernels *g, void *dst, limn_words wor
     default: g->quantise_s16(dst, f, n, inv_scale); break;
     }
     memset(end, words == LIMN_WORDS_U8X4 ? 0x80 : 0, pad); /* 128 stands for zero */
+}
+
+void limn_gemm_fix_row(const limn_gemm_kernels *g, void *dst, const limn_packed *w, const void *src,
+                       bool src_bf16, float *tmp) {
+    int16_t *codes = dst;
+    if (src_bf16) {
+        g->bf16_to_f32(tmp, src, (size_t)w->k);
+        src = tmp;
+    }
+    memset(codes + w->k, 0, (size_t)(w->ic_pad - w->k) * sizeof *codes);
+    g->fix_row(codes, (float *)(void *)(codes + w->ic_pad), src, (size_t)w->k, (size_t)w->fix_block,
+               LIMN_FIX_X);
 }

@@ -58,6 +58,10 @@ limn_status limn_epilogue_check(const limn_epilogue *e, limn_dtype y_dtype, int6
 void limn_gemm_convert_row(const limn_gemm_kernels *g, void *dst, limn_words words, const void *src,
                            bool src_bf16, int64_t k, int64_t k_pad, float inv_scale, float *tmp);
 
+/* The same for LIMN_WORDS_S16X2: w->ic_pad codes, then the scales. */
+void limn_gemm_fix_row(const limn_gemm_kernels *g, void *dst, const limn_packed *w, const void *src,
+                       bool src_bf16, float *tmp);
+
 static inline size_t limn_gemm_align(size_t n) {
     return (n + 63) & ~(size_t)63;
 }

@@ -58,7 +58,7 @@ static layout make_layout(const limn_kernels *k, const limn_matmul_args *a, int 
     layout l = {.words = takes_few(k, a) ? LIMN_WORDS_F32 : limn_packed_words(a->w, k)};
     size_t m = a->m > 0 ? (size_t)a->m : 0;
     if (!reads_in_place(a, l.words)) {
-        l.row_bytes = limn_gemm_align(limn_words_bytes(l.words, a->w->ic_pad));
+        l.row_bytes = limn_gemm_align(limn_packed_row_bytes(a->w, l.words));
         l.scale_off = limn_gemm_align(l.row_bytes * m);
         l.tmp_off = l.scale_off + (is_int8(l.words) ? limn_gemm_align(m * sizeof(float)) : 0);
         l.tmp_row = limn_gemm_align((size_t)a->w->k * sizeof(float));
@@ -95,7 +95,11 @@ static void convert_rows(void *arg, size_t task, int worker) {
             inv = amax > 0 ? 127.0f / amax : 0;
             job->row_scale[row] = amax / 127.0f;
         }
-        limn_gemm_convert_row(g, dst, job->words, src, src_bf16, a->w->k, a->w->ic_pad, inv, tmp);
+        if (job->words == LIMN_WORDS_S16X2)
+            limn_gemm_fix_row(g, dst, a->w, src, src_bf16, tmp);
+        else
+            limn_gemm_convert_row(g, dst, job->words, src, src_bf16, a->w->k, a->w->ic_pad, inv,
+                                  tmp);
     }
 }
 

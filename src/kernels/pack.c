@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "kernels/quant_panel.h"
 
-enum { PACK_VERSION = 2, BLOCK_WORDS = 64, PACK_ALIGN = 64 };
+enum { PACK_VERSION = 3, BLOCK_WORDS = 64, PACK_ALIGN = 64 };
 static const char pack_magic[8] = "LIMNPCK";
 
 /* What lies on disk before the panels; native byte order, the magic is wrong on the other one. */
@@ -26,18 +26,16 @@ static const struct {
     int elems;     /* k per step */
     int lane_size; /* bytes per output and step */
 } stores[LIMN_STORE_COUNT] = {
-    [LIMN_STORE_F32] = {1, 4},    [LIMN_STORE_F16] = {1, 2},  [LIMN_STORE_BF16] = {1, 2},
-    [LIMN_STORE_BF16X2] = {2, 4}, [LIMN_STORE_I8X4] = {4, 4}, [LIMN_STORE_ROWS] = {1, 4},
-    [LIMN_STORE_QUANT] = {1, 4},
+    [LIMN_STORE_F32] = {1, 4},    [LIMN_STORE_F16] = {1, 2},   [LIMN_STORE_BF16] = {1, 2},
+    [LIMN_STORE_BF16X2] = {2, 4}, [LIMN_STORE_I8X4] = {4, 4},  [LIMN_STORE_ROWS] = {1, 4},
+    [LIMN_STORE_S16X2] = {2, 4},  [LIMN_STORE_QUANT] = {1, 4},
 };
 
 static const struct {
     int elems, elem_size;
 } words[LIMN_WORDS_COUNT] = {
-    [LIMN_WORDS_F32] = {1, 4},
-    [LIMN_WORDS_BF16X2] = {2, 2},
-    [LIMN_WORDS_U8X4] = {4, 1},
-    [LIMN_WORDS_S16X4] = {4, 2},
+    [LIMN_WORDS_F32] = {1, 4},   [LIMN_WORDS_BF16X2] = {2, 2}, [LIMN_WORDS_U8X4] = {4, 1},
+    [LIMN_WORDS_S16X4] = {4, 2}, [LIMN_WORDS_S16X2] = {2, 2},
 };
 
 int limn_words_elems(limn_words w) {
@@ -48,10 +46,20 @@ size_t limn_words_bytes(limn_words w, int64_t n) {
     return (size_t)n * (size_t)words[w].elem_size;
 }
 
+static int64_t fix_blocks(const limn_packed *p) {
+    return p->fix_block > 0 ? (p->ic_pad + p->fix_block - 1) / p->fix_block : 0;
+}
+
+size_t limn_packed_row_bytes(const limn_packed *p, limn_words w) {
+    size_t scales = w == LIMN_WORDS_S16X2 ? (size_t)fix_blocks(p) * sizeof(float) : 0;
+    return limn_words_bytes(w, p->ic_pad) + scales;
+}
+
 limn_words limn_packed_words(const limn_packed *p, const limn_kernels *k) {
     switch (p->store) {
     case LIMN_STORE_BF16X2: return LIMN_WORDS_BF16X2;
     case LIMN_STORE_I8X4: return k->gemm.int8_words;
+    case LIMN_STORE_S16X2: return LIMN_WORDS_S16X2;
     case LIMN_STORE_ROWS:
         return p->compute == LIMN_COMPUTE_HALF && k->gemm.half == LIMN_STORE_BF16X2
                    ? LIMN_WORDS_BF16X2
@@ -80,6 +88,8 @@ static limn_store choose_store(const limn_gemm_kernels *g, const limn_pack_args 
         return LIMN_STORE_QUANT;
     if ((quantised || a->borrow) && !a->delta && !a->expand && one_tap) return LIMN_STORE_ROWS;
     if (a->compute == LIMN_COMPUTE_HALF && g->half == LIMN_STORE_BF16X2) return LIMN_STORE_BF16X2;
+    if (a->compute == LIMN_COMPUTE_HALF && g->half == LIMN_STORE_S16X2 && one_tap)
+        return LIMN_STORE_S16X2;
     if (a->dtype == LIMN_BF16 && !a->delta) return LIMN_STORE_BF16;
     if (is_narrow(a->dtype) && !a->delta) return LIMN_STORE_F16;
     return a->compute == LIMN_COMPUTE_HALF ? LIMN_STORE_F16 : LIMN_STORE_F32;
@@ -96,6 +106,11 @@ static bool set_shape(limn_packed *p, const limn_gemm_kernels *g) {
         p->block = p->ic_pad;
     else
         p->block = BLOCK_WORDS * elems;
+    p->fix_block = 0;
+    if (p->store == LIMN_STORE_S16X2) { /* evenly, in whole vectors */
+        int64_t blocks = (p->ic_pad + LIMN_FIX_BLOCK - 1) / LIMN_FIX_BLOCK;
+        p->fix_block = round_up((p->ic_pad + blocks - 1) / blocks, 16);
+    }
     p->nr = p->store == LIMN_STORE_QUANT ? LIMN_QUANT_NR : g->nr;
     p->panels = (p->n + p->nr - 1) / p->nr;
     if (p->store == LIMN_STORE_QUANT) {
@@ -104,7 +119,8 @@ static bool set_shape(limn_packed *p, const limn_gemm_kernels *g) {
     }
     p->channel_bytes = (size_t)(p->nr * stores[p->store].lane_size / elems);
     if (!limn_mul_size(&panel, (size_t)(p->ic_pad / elems) * (size_t)p->taps,
-                       (size_t)(p->nr * stores[p->store].lane_size)))
+                       (size_t)(p->nr * stores[p->store].lane_size)) ||
+        !limn_add_size(&panel, panel, (size_t)(fix_blocks(p) * p->nr) * sizeof(float)))
         return false;
     p->panel_bytes = (panel + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
     return limn_mul_size(&all, p->panel_bytes, (size_t)p->panels + 1);
@@ -151,11 +167,15 @@ static void reorder_row(const limn_packed *p, float *dst, const float *src) {
     }
 }
 
-/* A row in packed order to the 32-bit words of the store. */
-static void narrow_row(pack_job *job, float *words_out, const float *row, size_t n, int64_t out) {
+/* A row in packed order to the 32-bit words of the store. S16X2 leaves its scales in `row`. */
+static void narrow_row(pack_job *job, float *words_out, float *row, size_t n, int64_t out) {
     const limn_gemm_kernels *g = job->g;
     if (job->p->store == LIMN_STORE_BF16X2) {
         g->f32_to_bf16((uint16_t *)words_out, row, n);
+        return;
+    }
+    if (job->p->store == LIMN_STORE_S16X2) {
+        g->fix_row((int16_t *)words_out, row, row, n, (size_t)job->p->fix_block, LIMN_FIX_W);
         return;
     }
     float amax = g->max_abs(row, n);
@@ -185,6 +205,18 @@ static void interleave_panel(void *arg, size_t task, int worker) {
     limn_quant_panel_pack(job->data + task * p->panel_bytes,
                           (const char *)job->a->data + (size_t)row0 * p->row_bytes, p->row_bytes,
                           rows, p->row_dtype, (size_t)p->k);
+}
+
+/* Rows of words and their scales to the blocks of a panel. */
+static void turn_fix(const pack_job *job, float *out, const float *codes, const float *scales) {
+    const limn_packed *p = job->p;
+    size_t nr = (size_t)p->nr, all = (size_t)(p->ic_pad / 2), block = (size_t)(p->fix_block / 2);
+    for (size_t w = 0, b = 0; w < all; w += block, b++) {
+        size_t n = all - w < block ? all - w : block;
+        job->g->transpose(out, codes + w, (size_t)p->k, n);
+        out += n * nr;
+        for (size_t r = 0; r < nr; r++) *out++ = scales[r * job->row_room + b];
+    }
 }
 
 static void pack_panel(void *arg, size_t task, int worker) {
@@ -223,7 +255,9 @@ static void pack_panel(void *arg, size_t task, int worker) {
     }
     char *out = job->data + task * p->panel_bytes;
     size_t steps = k_pad / (size_t)stores[p->store].elems;
-    if (dot) {
+    if (p->store == LIMN_STORE_S16X2) {
+        turn_fix(job, (float *)out, src, ordered);
+    } else if (dot) {
         g->transpose((float *)out, src, k, steps);
     } else if (p->store == LIMN_STORE_F32) {
         g->transpose((float *)out, ordered, job->row_room, steps);
@@ -360,7 +394,9 @@ out:
 static bool header_is_sane(const pack_header *h, size_t size) {
     if (h->store >= LIMN_STORE_COUNT || h->compute > LIMN_COMPUTE_INT8) return false;
     if (h->row_dtype >= LIMN_DTYPE_COUNT) return false;
-    if (h->store == LIMN_STORE_QUANT && (h->kh != 1 || h->kw != 1)) return false;
+    if ((h->store == LIMN_STORE_QUANT || h->store == LIMN_STORE_S16X2) &&
+        (h->kh != 1 || h->kw != 1))
+        return false;
     if (h->n <= 0 || h->n > INT32_MAX || h->k <= 0 || h->k > INT32_MAX) return false;
     if (h->kh < 1 || h->kw < 1 || h->kh > 1024 || h->kw > 1024 || h->k % (h->kh * h->kw) != 0)
         return false;

@@ -25,9 +25,11 @@
 typedef enum limn_compute {
     /* Weights keep their value, products and sums are f32. */
     LIMN_COMPUTE_EXACT,
-    /* Weights are kept in 16 bits: f16 and bf16 files keep their value except with bf16 dot
-     * products, which round weights and activations to bf16 (relative 2^-9 each). f32 files are
-     * rounded to f16, or to bf16 when a value is beyond f16's range. Sums are f32. Quantised
+    /* Weights are kept in 16 bits. On AVX2 matrices (and convolutions of one tap) and what they are
+     * multiplied with are in fixed point (gemm.h: at most 1/5360 and 1/10000 of the largest of
+     * 160). bf16 dot products round weights and activations to bf16 (relative 2^-9 each). Elsewhere
+     * f16 and bf16 files keep their value, f32 files are rounded to f16, or to bf16 when a value is
+     * beyond f16's range, and activations stay f32. Sums are f32. Quantised
      * weights keep their value; where kernels for the type exist, activations are rounded to 8 bits
      * with a scale for 32 (at most 1/254 of their largest), sums of 32 products are exact. */
     LIMN_COMPUTE_HALF,
@@ -64,13 +66,14 @@ typedef struct limn_packed {
     int nr;
     int taps; /* kh * kw */
     int kh, kw;
-    int64_t n, k;   /* as given */
-    int64_t ic;     /* k / taps */
-    int64_t ic_pad; /* ic rounded up to whole words */
-    int64_t block;  /* channels per block; ic_pad when taps == 1 */
+    int64_t n, k;      /* as given */
+    int64_t ic;        /* k / taps */
+    int64_t ic_pad;    /* ic rounded up to whole words */
+    int64_t block;     /* channels per block; ic_pad when taps == 1 */
+    int64_t fix_block; /* LIMN_STORE_S16X2: channels that share a scale, else 0 */
     int64_t panels;
     size_t panel_bytes;
-    size_t channel_bytes;   /* of one channel of one tap in a panel */
+    size_t channel_bytes;   /* of one channel of one tap in a panel, without S16X2's scales */
     const float *col_scale; /* [panels * nr] INT8, else NULL */
     const int32_t *col_sum; /* [panels * nr] INT8: sum of each output's codes */
     const void *data;       /* [panels][panel_bytes]; file rows for LIMN_STORE_ROWS */
@@ -99,5 +102,8 @@ limn_words limn_packed_words(const limn_packed *p, const limn_kernels *k);
 /* A-row elements per word (1, 2, 4) and bytes of `n` elements in that form. */
 int limn_words_elems(limn_words w);
 size_t limn_words_bytes(limn_words w, int64_t n);
+/* Bytes of a whole row of A in that form, for products with `p`; with LIMN_WORDS_S16X2 its scales
+ * begin at limn_words_bytes(w, p->ic_pad). */
+size_t limn_packed_row_bytes(const limn_packed *p, limn_words w);
 
 #endif

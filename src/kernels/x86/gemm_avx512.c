@@ -51,6 +51,7 @@ void LIMN_ISA_FN(limn_gemm_fill_avx512)(limn_gemm_kernels *k) {
     k->panel[LIMN_STORE_F16] = panel_f16;
     k->panel[LIMN_STORE_BF16] = panel_bf16;
     k->panel[LIMN_STORE_BF16X2] = NULL;
+    k->panel[LIMN_STORE_S16X2] = NULL;
     k->panel[LIMN_STORE_I8X4] = panel_i8;
     k->f16_to_f32 = f16_to_f32;
     k->f32_to_f16 = f32_to_f16;

@@ -45,6 +45,7 @@ unsigned limn_cpu_detect_x86(void) {
 void limn_kernels_init_x86(limn_kernels *k, unsigned cpu_flags) {
     if (!(cpu_flags & LIMN_CPU_AVX2)) return;
     limn_gemm_fill_avx2(&k->gemm);
+    limn_gemm_fill_fix_avx2(&k->gemm);
     limn_gemm_fill_expand_avx2(&k->gemm);
     limn_gemm_fill_dot_avx2(&k->gemm);
     limn_gemm_fill_quant_avx2(&k->gemm);
