@@ -35,5 +35,5 @@ if [ -e models/mini-upscale/mini-upscale.safetensors ]; then
 fi
 if [ -e models/mini-see/config.json ]; then
     "$python" "$here/eval_see.py" --model models/mini-see --sprites "$data/sprites" ${EVAL_SEE_OPTIONS:-}
-    PYTHONPATH=$here "$python" "$here/compare_see.py" --limn "$limn" --model models/mini-see --sprites "$data/sprites"
+    "$python" "$here/compare_see.py" --limn "$limn" --model models/mini-see --sprites "$data/sprites"
 fi
