@@ -7,6 +7,7 @@
 #include "formats/canon.h"
 #include "formats/detect.h"
 #include "formats/detect_rows.h"
+#include "formats/license.h"
 
 static limn_inspection inspect(const char *name) {
     limn_inspection x;
@@ -236,6 +237,31 @@ static void test_report(void **state) {
     limn_inspection_free(&x);
 }
 
+/* Cards as people write them; what is no name is not taken. */
+static void test_license(void **state) {
+    static const struct {
+        const char *card, *want;
+    } rows[] = {
+        {"---\nlicense: apache-2.0\ntags:\n- x\n---\n# a model\n", "apache-2.0"},
+        {"---\r\nlicense: \"mit\"\r\n---\r\n", "mit"},
+        {"---\nlicense: other\nlicense_name: flux-1-dev\n---\n", "flux-1-dev"},
+        {"---\nlicense: other\n---\nlicense_name: late\n", "other"},
+        {"# a model\nlicense: mit\n", ""},
+        {"---\ntags: [a]\n---\nlicense: mit\n", ""},
+        {"---\nlicense: a\x01z\n---\n", ""},
+        {"---\nlicense:", ""},
+        {"--", ""},
+        {"", ""},
+    };
+    limn_license found;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        limn_license_of_card(&found, rows[i].card, strlen(rows[i].card));
+        assert_string_equal(found.name, rows[i].want);
+        assert_string_equal(found.from, rows[i].want[0] ? "model card" : "");
+    }
+    (void)state;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden_files),
@@ -245,6 +271,7 @@ int main(void) {
         cmocka_unit_test(test_prediction),
         cmocka_unit_test(test_nothing_known),
         cmocka_unit_test(test_report),
+        cmocka_unit_test(test_license),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

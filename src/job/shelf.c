@@ -179,6 +179,7 @@ static limn_status look_at(limn_shelf *s, const limn_shelf *old, const char *pat
         item.family = x.info.family ? x.info.family : "";
         item.title = x.info.title ? x.info.title : "";
         item.supported = x.info.supported;
+        limn_license_find(&item.license, x.weights);
         item.bytes = bytes_below(path, 0);
         item.modified_ms = sb->st_mtim.tv_sec * 1000 + sb->st_mtim.tv_nsec / 1000000;
     }
@@ -255,7 +256,10 @@ static limn_status add_bundled(limn_shelf *s, limn_err *err) {
                                 .bytes = bytes_below(path, 0)};
         if (stat(path, &sb) == 0) item.modified_ms = sb.st_mtim.tv_sec * 1000;
         limn_inspection x = {0};
-        if (limn_inspect(&x, path, NULL) == LIMN_OK && x.info.family) item.family = x.info.family;
+        if (limn_inspect(&x, path, NULL) == LIMN_OK) {
+            if (x.info.family) item.family = x.info.family;
+            limn_license_find(&item.license, x.weights);
+        }
         limn_inspection_free(&x);
         st = shelf_add(s, &item, err);
     }

@@ -14,6 +14,7 @@
 #define LIMN_JOB_SHELF_H
 
 #include "base/mem.h"
+#include "formats/license.h"
 #include "limn.h"
 
 /* X(id, word, folders below the models folder that are not part of a name: those in which the
@@ -41,12 +42,13 @@ typedef struct limn_shelf_item {
     char *path;         /* for the server's own use, never for clients */
     const char *family; /* "sd1", "sdxl", "qwen3vl" ...; "" not known. Static */
     const char *title;  /* "Stable Diffusion 1.x". Static */
-    bool supported;     /* limn can use it */
-    bool bundled;       /* comes with limn */
-    bool is_default;    /* used when a request names none */
-    bool loaded;        /* filled by the engine runner */
-    int64_t memory;     /* bytes that it holds while loaded */
-    int64_t bytes;      /* on disk */
+    limn_license license;
+    bool supported;  /* limn can use it */
+    bool bundled;    /* comes with limn */
+    bool is_default; /* used when a request names none */
+    bool loaded;     /* filled by the engine runner */
+    int64_t memory;  /* bytes that it holds while loaded */
+    int64_t bytes;   /* on disk */
     int64_t modified_ms;
 } limn_shelf_item;
 

@@ -74,6 +74,19 @@ async function keys() {
   key('revoke', id);
   check('a revoked key', await until(async () => (await s.get('/v1/jobs', bearer(anna))).status === 401)); // the file is looked at now and then
   equal('... and its cookie', (await s.get('/v1/jobs', jar)).status, 401);
+  // keys over HTTP
+  equal('only admin may see keys', (await s.get('/v1/keys', bearer(ben))).status, 403);
+  const made2 = await s.post('/v1/keys', { owner: 'cleo', scope: 'infer', days: 1 }, bearer(admin));
+  equal('a key is made', [made2.status, (await s.get('/v1/jobs', bearer(made2.json.key))).status], [201, 200]);
+  const listed = (await s.get('/v1/keys', bearer(admin))).json.data;
+  check('the list has no secret', !JSON.stringify(listed).includes(made2.json.key.slice(3)) && !('hash' in listed[0]));
+  equal('which is mine', listed.filter((k) => k.own).map((k) => k.owner), ['root']);
+  const cleo = listed.find((k) => k.owner === 'cleo');
+  check('it ends', cleo.expires > cleo.created);
+  equal('revoked', [(await s.call('DELETE', `/v1/keys/${cleo.id}`, undefined, bearer(admin))).status, (await s.get('/v1/jobs', bearer(made2.json.key))).status], [204, 401]);
+  equal('none twice', (await s.call('DELETE', `/v1/keys/${cleo.id}`, undefined, bearer(admin))).status, 404);
+  equal('the last admin stays', (await s.call('DELETE', `/v1/keys/${listed.find((k) => k.own).id}`, undefined, bearer(admin))).status, 409);
+  equal('a scope that is none', (await s.post('/v1/keys', { owner: 'dora', scope: 'all' }, bearer(admin))).status, 400);
   // many wrong keys
   // 20 in a minute: asked faster than that, however slow the machine is
   const statuses = [];

@@ -448,6 +448,14 @@ await suite.test('see: clips and PDF files are taken, shown and asked about', pa
     await page.setInputFiles('[data-testid=see-file]', [join(corpus, 's.pdf'), join(corpus, 'h264.mp4')]);
     await until('both', async () => (await page.locator('.foot .film').count()) === 2, 30000);
     await until('the clip', () => page.locator('video').isVisible());
+    await page.locator('.desk .films button').first().click();
+    // The page is 8 points wide: drawn anew for the screen it has 67 pixels, its thumbnail 8.
+    const shown = (n) => page.evaluate((k) => { const i = document.querySelector('.mat img'); return new RegExp(`/page\\?n=${k}&`).test(i?.src ?? '') && i.complete && i.naturalWidth > 60; }, n);
+    await until('the page, larger than its thumbnail', () => shown(1));
+    await page.getByRole('button', { name: 'Next page' }).click();
+    await until('the next page', () => shown(2));
+    await page.locator('.desk .films button').last().click();
+    await until('the clip again', () => page.locator('video').isVisible());
     await page.getByRole('button', { name: 'Describe clip' }).click();
     same((await answer_(before + 1)).result.task, 'video', 'task of the clip');
     await page.locator('.desk .films button').first().click();
@@ -469,6 +477,60 @@ await suite.test('system: cores, what fits, the log as it is written', page, asy
     await until('lines', async () => (await page.locator('[data-testid=logs] p').count()) > 3);
     await fetch(`${server.url}/v1/models/no-such-model-here/info`);
     await until('the new line', async () => /no-such-model-here/.test(await page.locator('[data-testid=logs]').innerText()), 15000);
+});
+
+await suite.test('system: licences, and keys that are made, shown once and revoked', page, async () => {
+    await to('system');
+    await until('licences', async () => /licence mit/.test(await page.locator('.models').first().innerText()));
+    const other = new Server(binary, await freePort(), ['--models-dir', models], { LIMN_MODELS: models });
+    await other.start();
+    const own = await browser.newContext({ viewport: { width: 1440, height: 900 } });
+    const p = await own.newPage();
+    watch(p);
+    const make = async (owner) => {
+        await p.click('[data-testid=key-new]');
+        await p.fill('[data-testid=key-owner]', owner);
+        await p.click('[data-testid=key-make]');
+        await p.locator('[data-testid=key-made]').waitFor();
+        const key = await p.locator('[data-testid=key-made]').innerText();
+        await p.getByRole('button', { name: 'I have kept it' }).click();
+        return key;
+    };
+    const may = async (key) => (await fetch(`${other.url}/v1/jobs`, { headers: key ? { Authorization: `Bearer ${key}` } : {} })).status;
+    try {
+        await p.goto(`${other.url}/#/system`);
+        await until('no keys', () => p.getByText('No keys: whoever').isVisible());
+        const root = await make('root');
+        same([await may(''), await may(root)], [401, 200], 'who may look after the first key');
+        await until('this browser', async () => /root.*this browser/.test(await p.locator('[data-testid=keys]').innerText()));
+        const anna = await make('anna');
+        same(await may(anna), 200, 'the second key');
+        check(!(await p.content()).includes(anna), 'the key is still on the page');
+        await p.getByRole('button', { name: 'Revoke the key of anna' }).click();
+        await p.click('[data-testid=key-revoke]');
+        await until('it to be gone', async () => !/anna/.test(await p.locator('[data-testid=keys]').innerText()));
+        same(await may(anna), 401, 'the revoked key');
+    } finally {
+        await own.close();
+        await other.stop();
+    }
+});
+
+await suite.test('nothing moves for who wants no motion', page, async () => {
+    const calm = await browser.newContext({ viewport: { width: 1440, height: 900 }, reducedMotion: 'reduce', storageState: await context.storageState() });
+    const p = await calm.newPage();
+    watch(p);
+    for (const view of ['draw', 'gallery', 'see', 'edit', 'grid', 'system']) {
+        await p.goto(`${base}/#/${view}`);
+        await p.locator('h1').first().waitFor({ state: 'attached' });
+        const moving = await p.evaluate(() => [...document.querySelectorAll('*')].flatMap((e) => ['', '::before', '::after'].flatMap((part) => {
+            const s = getComputedStyle(e, part || undefined);
+            const long = (list) => list.split(',').some((x) => parseFloat(x) > 0.01);
+            return long(s.transitionDuration) || (s.animationName !== 'none' && long(s.animationDuration)) || s.scrollBehavior === 'smooth' ? [`${e.tagName}.${e.className}${part}`] : [];
+        })).slice(0, 5));
+        same(moving, [], `what moves on ${view}`);
+    }
+    await calm.close();
 });
 
 await suite.test('grid: three by three, filling while it is drawn', page, async () => {

@@ -98,8 +98,10 @@ limn_http_handler native_jobs, native_job, native_job_change, native_job_cancel,
     native_jobs_cancel, native_job_remove, native_job_restore, native_job_artifact_remove,
     native_job_artifact_restore, native_job_events, native_events, native_socket;
 /* native_files.c */
-limn_http_handler native_artifact, native_artifact_file, native_artifact_thumb, native_upload,
-    native_recipe;
+limn_http_handler native_artifact, native_artifact_file, native_artifact_thumb,
+    native_artifact_page, native_upload, native_recipe;
+/* native_keys.c */
+limn_http_handler native_keys, native_key_make, native_key_revoke;
 /* native_lists.c */
 limn_http_handler native_params, native_params_schema, native_params_parse, native_params_format,
     native_params_check, native_samplers, native_schedules, native_upscalers, native_models,

@@ -5,6 +5,9 @@
 #include <string.h>
 #include <strings.h>
 
+#include "image/image.h"
+#include "image/resample.h"
+#include "media/media.h"
 #include "server/api/api.h"
 
 /* The artifact of the path, if the asker may see it; answers when not. */
@@ -118,6 +121,89 @@ void native_artifact_thumb(limn_http_req *rq) {
     } else {
         limn_api_fail(rq, &err);
     }
+    limn_artifact_deinit(&a);
+}
+
+/* ---- pages of documents ---- */
+enum { PAGE_SIDE = 1600, PAGE_SIDE_MAX = 4096, PAGE_QUALITY = 85 };
+
+/* Page n alone at `dpi`; E_UNSUPPORTED for what has no pages. */
+static limn_status open_page(limn_media **out, const void *data, size_t size, int n, double dpi,
+                             limn_err *err) {
+    limn_media_options o = {
+        .frames = 1, .first = n, .last = n, .dpi = dpi, .max_pixels = LIMN_LIMIT_PIXELS};
+    limn_status st = limn_media_open_memory(out, "the file", data, size, &o, err);
+    if (st == LIMN_OK && limn_media_info_of(*out)->kind != LIMN_MEDIA_PAGES)
+        st = limn_fail(err, LIMN_E_UNSUPPORTED, "the file has no pages");
+    return st;
+}
+
+/* As WebP, its longer side at most `side`; small letters want a page drawn at that size, not one
+ * enlarged. */
+static limn_status draw_page(void **out, size_t *out_size, const void *data, size_t size, int n,
+                             int side, limn_err *err) {
+    enum { FIRST_DPI = 72, LEAST_DPI = 18, MOST_DPI = 600 };
+    limn_media *media = NULL;
+    limn_image *page = NULL, *fitted = NULL;
+    limn_file_options how = LIMN_FILE_OPTIONS;
+    limn_status st = LIMN_OK;
+    how.format = "webp";
+    how.quality = PAGE_QUALITY;
+    LIMN_TRY(open_page(&media, data, size, n, FIRST_DPI, err));
+    const limn_media_info *info = limn_media_info_of(media);
+    int edge = info->width > info->height ? info->width : info->height;
+    double dpi = (double)FIRST_DPI * side / (edge > 0 ? edge : 1);
+    if (strcmp(info->format, "pdf") == 0 && edge != side) {
+        limn_media_close(&media);
+        dpi = dpi < LEAST_DPI ? LEAST_DPI : dpi > MOST_DPI ? MOST_DPI : dpi;
+        LIMN_TRY(open_page(&media, data, size, n, dpi, err));
+    }
+    LIMN_TRY(limn_media_next(&page, media, err));
+    LIMN_CHECK(err, page, LIMN_E_FORMAT, "the page is empty");
+    edge = page->width > page->height ? page->width : page->height;
+    if (edge > side) {
+        int w = (int)((int64_t)page->width * side / edge);
+        int h = (int)((int64_t)page->height * side / edge);
+        LIMN_TRY(limn_image_resize(&fitted, page, w > 0 ? w : 1, h > 0 ? h : 1, LIMN_FILTER_LANCZOS,
+                                   err));
+    }
+    LIMN_TRY(limn_image_encode(out, out_size, fitted ? fitted : page, &how, NULL, err));
+out:
+    limn_media_close(&media);
+    limn_image_free(&page);
+    limn_image_free(&fitted);
+    return st;
+}
+
+void native_artifact_page(limn_http_req *rq) {
+    limn_artifact a = {0};
+    limn_err err = {0};
+    void *file = NULL, *page = NULL;
+    size_t size = 0, bytes = 0;
+    int64_t n, side;
+    if (!limn_api_query_int(rq, "n", 1, LIMN_MEDIA_MAX_PAGES, 1, &n) ||
+        !limn_api_query_int(rq, "side", 64, PAGE_SIDE_MAX, PAGE_SIDE, &side) ||
+        !find_artifact(rq, &a))
+        return;
+    const char *etag = limn_http_printf(rq, "\"%.32s-p%d-%d\"", a.sha, (int)n, (int)side);
+    limn_status st = LIMN_OK;
+    if (answer_unchanged(rq, etag)) {
+        limn_http_add_header(rq, "ETag", etag);
+        limn_artifact_deinit(&a);
+        return;
+    }
+    st = limn_api_load_artifact(rq, &a, &file, &size, &err);
+    if (st == LIMN_OK) st = draw_page(&page, &bytes, file, size, (int)n, (int)side, &err);
+    if (st == LIMN_OK) {
+        limn_http_reply_bytes(rq, 200, "image/webp", page, bytes);
+        limn_http_add_header(rq, "ETag", etag);
+        limn_http_add_header(rq, "Cache-Control", "private, max-age=31536000, immutable");
+    } else if (st == LIMN_E_UNSUPPORTED || st == LIMN_E_VALUE) {
+        limn_http_fail(rq, LIMN_HTTP_NO_ARTIFACT, "n", "there is no such page");
+    } else {
+        limn_api_fail(rq, &err);
+    }
+    limn_mem_free(file);
     limn_artifact_deinit(&a);
 }
 

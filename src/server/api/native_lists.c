@@ -234,16 +234,18 @@ static json_t *model_json(const limn_http_req *rq, const limn_shelf_item *m) {
     limn_model_memory memory;
     limn_runner_engine_memory(limn_queue_runner(rq->server->queue), &memory);
     int64_t need = limn_runner_engine_need(m);
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:s}",
-                     "id", m->name, "object", "model", "created",
-                     (json_int_t)(m->modified_ms / 1000), "owned_by", "limn", "kind",
-                     limn_shelf_kind_word(m->kind), "family", m->family, "title", m->title,
-                     "supported", m->supported, "bundled", m->bundled, "default", m->is_default,
-                     "loaded", m->loaded, "memory", (json_int_t)m->memory, "bytes",
-                     (json_int_t)m->bytes, "need", (json_int_t)need, "fits",
-                     m->loaded || memory.budget == 0 || memory.used + need <= memory.budget ? "now"
-                     : need <= memory.budget ? "after_unload"
-                                             : "no");
+    return json_pack(
+        "{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s?, s:s?, s:b, s:b, s:b, s:b, s:I, s:I,"
+        " s:I, s:s}",
+        "id", m->name, "object", "model", "created", (json_int_t)(m->modified_ms / 1000),
+        "owned_by", "limn", "kind", limn_shelf_kind_word(m->kind), "family", m->family, "title",
+        m->title, "license", m->license.name[0] ? m->license.name : NULL, "license_from",
+        m->license.name[0] ? m->license.from : NULL, "supported", m->supported, "bundled",
+        m->bundled, "default", m->is_default, "loaded", m->loaded, "memory", (json_int_t)m->memory,
+        "bytes", (json_int_t)m->bytes, "need", (json_int_t)need, "fits",
+        m->loaded || memory.budget == 0 || memory.used + need <= memory.budget ? "now"
+        : need <= memory.budget                                                ? "after_unload"
+                                                                               : "no");
 }
 
 enum { MODELS = 1u << LIMN_SHELF_DRAW | 1u << LIMN_SHELF_SEE };

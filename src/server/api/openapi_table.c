@@ -86,11 +86,20 @@ const limn_openapi_schema limn_openapi_schemas[] = {
         "\"minimum\": 0}}}"},
     {"Text", OBJECT("\"text\"", "\"text\": " TEXT ", \"model\": " TEXT)},
     {"Key", OBJECT("\"key\"", "\"key\": " TEXT)},
+    {"KeyMake", "{\"type\": \"object\", \"additionalProperties\": false, \"required\": "
+        "[\"owner\", \"scope\"], \"properties\": {\"owner\": {\"type\": \"string\", \"maxLength\": "
+        "64}, \"scope\": {\"enum\": [\"read\", \"infer\", \"admin\"]}, \"days\": {\"type\": "
+        "\"integer\", \"minimum\": 0, \"maximum\": 3650}}}"},
+    {"KeyList", OBJECT("\"data\"", "\"data\": " LIST(OBJECT("\"id\", \"owner\", \"scope\", "
+        "\"created\", \"expires\", \"own\"", "\"id\": " TEXT ", \"owner\": " TEXT ", \"scope\": "
+        "{\"enum\": [\"read\", \"infer\", \"admin\"]}, \"created\": " INT ", \"expires\": "
+        MAYBE_INT ", \"own\": " BOOL)) ", \"next\": " MAYBE_TEXT)},
     {"ModelName", OBJECT("", "\"model\": " TEXT)},
     {"Model", OBJECT("\"id\", \"object\", \"created\", \"owned_by\", \"kind\"",
         "\"id\": " TEXT ", \"object\": {\"const\": \"model\"}, \"created\": " INT
         ", \"owned_by\": " TEXT ", \"kind\": {\"enum\": [\"draw\", \"see\"]}, \"family\": " TEXT
-        ", \"title\": " TEXT ", \"supported\": " BOOL ", \"bundled\": " BOOL
+        ", \"title\": " TEXT ", \"license\": " MAYBE_TEXT ", \"license_from\": " MAYBE_TEXT
+        ", \"supported\": " BOOL ", \"bundled\": " BOOL
         ", \"default\": " BOOL ", \"loaded\": " BOOL ", \"memory\": " INT ", \"bytes\": " INT ", \"need\": " INT
         ", \"fits\": {\"enum\": [\"now\", \"after_unload\", \"no\"]}")},
     {"ModelList", OBJECT("\"object\", \"data\"",

@@ -126,8 +126,22 @@ export interface Model {
     memory?: number;
     need?: number | null;
     fits?: Fits | null;
+    /* As its files say it, and which of them; null where they say nothing. */
+    license?: string | null;
+    license_from?: string | null;
 }
 export type Fits = 'now' | 'after_unload' | 'no';
+
+/* A key as it is listed: what it is, never its secret. */
+export interface ApiKey {
+    id: string;
+    owner: string;
+    scope: 'read' | 'infer' | 'admin';
+    created: number;
+    expires: number | null;
+    /* The one that this browser is signed in with. */
+    own: boolean;
+}
 
 export interface Session {
     auth: 'off' | 'key';
