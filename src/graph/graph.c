@@ -155,6 +155,11 @@ limn_node *limn_g_linear(limn_graph *g, limn_node *x, const limn_weight *w,
     return node_add(g, &n);
 }
 
+limn_node *limn_g_exact(limn_node *linear) {
+    if (linear) linear->attr.exact = true;
+    return linear;
+}
+
 limn_node *limn_g_conv2d(limn_graph *g, limn_node *x, const limn_weight *w, const limn_weight *bias,
                          const limn_attr *a) {
     if (!w) return limn_graph_fail(g, LIMN_E_MISSING, "conv2d: the weight is missing");

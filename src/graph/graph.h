@@ -104,6 +104,7 @@ typedef struct limn_attr {
     float shift, max_period;    /* TIMESTEP */
     bool rope_pairs;            /* ROPE: adjacent pairs instead of rotate-half */
     int top;                    /* ROUTE: experts of a row */
+    bool exact;                 /* LINEAR: f32 at every precision */
     bool input_major;           /* EXPERTS: weights are [experts, inputs, outputs] */
     bool residual, channel_add; /* LINEAR/CONV2D: which optional sources follow, set by fusion */
 } limn_attr;
@@ -160,6 +161,9 @@ limn_node *limn_g_state(limn_graph *g, const char *name, limn_dtype t, limn_shap
 /* x [..., k], w [n, k] (or [n, k, 1, 1]), bias [n] or NULL -> [..., n] */
 limn_node *limn_g_linear(limn_graph *g, limn_node *x, const limn_weight *w,
                          const limn_weight *bias);
+/* The same linear node, computed in f32 at every precision: for a few outputs that decide
+ * something, as which experts a token goes to. NULL stays NULL. */
+limn_node *limn_g_exact(limn_node *linear);
 /* x [n, h, w, ic], w [oc, ic, kh, kw], zero padding; stride and pads from `a` (stride 0 means 1) */
 limn_node *limn_g_conv2d(limn_graph *g, limn_node *x, const limn_weight *w, const limn_weight *bias,
                          const limn_attr *a);

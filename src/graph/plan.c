@@ -59,8 +59,8 @@ static void narrow_pass(planner *pl) {
         if (!pl->live[i] || nd->op == LIMN_OP_RESHAPE) continue;
         unsigned fl = limn_op_get(nd->op)->flags;
         for (int s = 0; s < nd->n_src; s++) {
-            bool takes =
-                (fl & LIMN_OPF_NARROW_IN) && (s == 0 || (nd->op == LIMN_OP_ATTENTION && s < 3));
+            bool takes = (fl & LIMN_OPF_NARROW_IN) && !nd->attr.exact &&
+                         (s == 0 || (nd->op == LIMN_OP_ATTENTION && s < 3));
             if (!takes) ok[storage_root(nd->src[s])->id] = false;
         }
     }

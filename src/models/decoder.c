@@ -79,8 +79,8 @@ static limn_node *experts(const builder *b, limn_node *x, const limn_weight *rou
     const limn_nn *nn = b->nn;
     limn_graph *g = nn->g;
 #define EXPERT(part) limn_nn_need(nn, "layers.%d.mlp.experts." part, layer)
-    limn_node *route =
-        limn_g_route(g, limn_g_linear(g, x, router, NULL), b->span, b->cfg->experts_used);
+    limn_node *logits = limn_g_exact(limn_g_linear(g, x, router, NULL));
+    limn_node *route = limn_g_route(g, logits, b->span, b->cfg->experts_used);
     if (limn_nn_find(nn, "layers.%d.mlp.experts.gate_proj.weight", layer)) {
         limn_node *gate = limn_g_experts(g, x, route, EXPERT("gate_proj.weight"), false);
         limn_node *up = limn_g_experts(g, x, route, EXPERT("up_proj.weight"), false);

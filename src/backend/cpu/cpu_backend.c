@@ -48,7 +48,9 @@ static limn_status step_bind(cpu_backend *b, limn_program *p, cpu_step *s, const
     s->n = nd;
     s->exact = b->precision == LIMN_PRECISION_EXACT;
     step_point(p, s);
-    limn_weight_use use = nd->attr.input_major ? LIMN_USE_EXPERTS_INPUT_MAJOR : op->w_use;
+    limn_weight_use use = nd->attr.input_major ? LIMN_USE_EXPERTS_INPUT_MAJOR
+                          : nd->attr.exact     ? LIMN_USE_MATRIX_EXACT
+                                               : op->w_use;
     if (nd->w) LIMN_TRY(limn_weight_cache_get(&s->w, b->weights, nd->w, use, err));
     if (nd->bias)
         LIMN_TRY(limn_weight_cache_get(&s->bias, b->weights, nd->bias, LIMN_USE_VECTOR, err));

@@ -124,7 +124,7 @@ static limn_status make_packed(limn_weight_cache *c, limn_weight_entry *e, limn_
         .k = limn_weight_row_size(w),
         .kh = conv ? (int)w->t.shape.dim[2] : 0,
         .kw = conv ? (int)w->t.shape.dim[3] : 0,
-        .compute = c->compute,
+        .compute = e->use == LIMN_USE_MATRIX_EXACT ? LIMN_COMPUTE_EXACT : c->compute,
         .delta = w->delta,
         .delta_user = w->delta_user,
     };

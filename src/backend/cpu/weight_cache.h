@@ -14,11 +14,12 @@
 #include "kernels/pack.h"
 
 typedef enum limn_weight_use {
-    LIMN_USE_MATRIX,             /* limn_packed of [n, k] */
-    LIMN_USE_CONV,               /* limn_packed of [oc, ic, kh, kw] */
-    LIMN_USE_VECTOR,             /* f32 values */
-    LIMN_USE_EXPERTS,            /* [experts, n, k]: a limn_packed each, all in their file */
-    LIMN_USE_EXPERTS_INPUT_MAJOR /* [experts, k, n] */
+    LIMN_USE_MATRIX,              /* limn_packed of [n, k] */
+    LIMN_USE_CONV,                /* limn_packed of [oc, ic, kh, kw] */
+    LIMN_USE_VECTOR,              /* f32 values */
+    LIMN_USE_EXPERTS,             /* [experts, n, k]: a limn_packed each, all in their file */
+    LIMN_USE_EXPERTS_INPUT_MAJOR, /* [experts, k, n] */
+    LIMN_USE_MATRIX_EXACT /* limn_packed of [n, k] that keeps its value at every precision */
 } limn_weight_use;
 
 typedef struct limn_weight_entry {
