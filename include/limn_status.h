@@ -28,7 +28,8 @@
     X(E_BUSY, -14, "too many jobs wait already", 429, 14, 1)                                       \
     X(E_CONFLICT, -15, "not possible in this state", 409, 15, 0)                                   \
     X(E_UNAVAILABLE, -16, "not available now", 503, 16, 1)                                         \
-    X(E_REUSED, -17, "this key belongs to another request", 422, 17, 0)
+    X(E_REUSED, -17, "this key belongs to another request", 422, 17, 0)                            \
+    X(E_CONTEXT, -18, "more than the model's context holds", 400, 18, 0)
 
 typedef enum limn_status {
 #define X(id, num, text, http, exit_code, retry) LIMN_##id = num,

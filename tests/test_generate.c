@@ -278,7 +278,7 @@ static void test_greedy_and_lengths(void **state) {
         assert_int_equal(r.finish, LIMN_FINISH_CONTEXT);
         assert_int_equal(r.ids.len, 80 - f.prompt.n + 1);
         assert_int_equal(limn_reader_room(f.reader, 0), 0);
-        assert_int_equal(limn_generate(&r, f.reader, &q, &err), LIMN_E_LIMIT);
+        assert_int_equal(limn_generate(&r, f.reader, &q, &err), LIMN_E_CONTEXT);
         limn_generate_result_deinit(&r);
         fixture_close(&f);
     }
@@ -437,7 +437,7 @@ static void test_branches(void **state) {
         static int32_t many[200];
         bad[0] = (limn_reader_branch){many, 200, 0};
         assert_int_equal(limn_reader_score(f.reader, 0, first, 0, bad, 1, NULL, &err),
-                         LIMN_E_LIMIT);
+                         LIMN_E_CONTEXT);
         free(first);
         fixture_close(&f);
     }

@@ -440,7 +440,7 @@ static void test_refusals(void **state) {
          system = {LIMN_ROLE_SYSTEM, im, NULL, "a picture in the system's words"};
     limn_params *see = params(LIMN_PARAMS_SEE, "");
     talk_make(&t, &big, 1);
-    assert_int_equal(limn_see(&a, s, &t.talk, see, NULL, &err), LIMN_E_LIMIT);
+    assert_int_equal(limn_see(&a, s, &t.talk, see, NULL, &err), LIMN_E_CONTEXT);
     assert_non_null(strstr(err.text, "image_max_tokens"));
     limn_answer *all = ask(s, &fits, 1, ""); /* no limit: it writes until the context is full */
     assert_true(all->finish == LIMN_FINISH_CONTEXT || all->finish == LIMN_FINISH_STOP_ID);

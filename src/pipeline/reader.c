@@ -216,7 +216,7 @@ static limn_status text_check(const limn_reader *r, int64_t sequence, const limn
                               limn_err *err) {
     limn_status st = LIMN_OK;
     LIMN_CHECK(err, text->n >= 1, LIMN_E_VALUE, "a text without tokens");
-    LIMN_CHECK(err, text->n <= limn_reader_room(r, sequence), LIMN_E_LIMIT,
+    LIMN_CHECK(err, text->n <= limn_reader_room(r, sequence), LIMN_E_CONTEXT,
                "%lld tokens more than the context holds: %lld are there, %lld were to follow, "
                "the context is %lld",
                (long long)(text->n - limn_reader_room(r, sequence)),
@@ -326,7 +326,7 @@ limn_status limn_reader_step(limn_reader *r, size_t n, const int64_t *sequences,
     for (size_t i = 0; i < n; i++) {
         low = sequences[i] < low ? sequences[i] : low;
         high = sequences[i] > high ? sequences[i] : high;
-        LIMN_CHECK(err, limn_reader_room(r, sequences[i]) > 0, LIMN_E_LIMIT,
+        LIMN_CHECK(err, limn_reader_room(r, sequences[i]) > 0, LIMN_E_CONTEXT,
                    "the context of %lld tokens is full", (long long)limn_kv_cache_rows(r->cache));
     }
     while (batch < high - low + 1) batch *= 2, k++;
@@ -526,7 +526,7 @@ limn_status limn_reader_score(limn_reader *r, int64_t sequence, const float *log
     for (size_t i = 0; i < n; i++) {
         branches[i].sum = 0;
         LIMN_CHECK(err, branches[i].n >= 1, LIMN_E_VALUE, "a branch without tokens");
-        LIMN_CHECK(err, branches[i].n - 1 <= room, LIMN_E_LIMIT,
+        LIMN_CHECK(err, branches[i].n - 1 <= room, LIMN_E_CONTEXT,
                    "%lld tokens do not fit what is left of the context, %lld",
                    (long long)branches[i].n - 1, (long long)room);
         LIMN_TRY(score_add(&branches[i].sum, r, logits, usable, branches[i].ids[0], err));

@@ -51,8 +51,8 @@ int64_t limn_reader_length(const limn_reader *r, int64_t sequence);
 int64_t limn_reader_room(const limn_reader *r, int64_t sequence);
 
 /* Continues a text by n >= 1 tokens; *logits [vocab] of the last one, valid until the next call.
- * E_LIMIT when it does not fit the context (the text is then unchanged), E_CANCELLED (tokens of
- * finished chunks stay), E_VALUE (ids, places). */
+ * E_CONTEXT when it does not fit (the text is then unchanged), E_CANCELLED (tokens of finished
+ * chunks stay), E_VALUE (ids, places). */
 limn_status limn_reader_read(limn_reader *r, int64_t sequence, const limn_reader_text *text,
                              const float **logits, const atomic_bool *cancel, limn_err *err);
 
@@ -71,7 +71,7 @@ limn_status limn_reader_feed_step(limn_reader_feed *f, const float **logits,
                                   const atomic_bool *cancel, limn_err *err);
 
 /* One token more for each of n texts, computed together: ids[i] continues sequences[i] (all
- * different). logits[i] [vocab], valid until the next call. E_LIMIT when one of them is full. */
+ * different). logits[i] [vocab], valid until the next call. E_CONTEXT when one of them is full. */
 limn_status limn_reader_step(limn_reader *r, size_t n, const int64_t *sequences, const int32_t *ids,
                              const float **logits, const atomic_bool *cancel, limn_err *err);
 
@@ -98,7 +98,7 @@ typedef struct limn_reader_branch {
 
 /* Scores branches behind the text of a sequence, whose next token has these logits; as many as fit
  * 32 rows are computed together. The text stays as it is; ids from `usable` on (0: none) have no
- * probability. E_LIMIT when the longest does not fit the context, E_VALUE (ids), E_CANCELLED. */
+ * probability. E_CONTEXT when the longest does not fit, E_VALUE (ids), E_CANCELLED. */
 limn_status limn_reader_score(limn_reader *r, int64_t sequence, const float *logits, int32_t usable,
                               limn_reader_branch *branches, size_t n, const atomic_bool *cancel,
                               limn_err *err);

@@ -102,7 +102,7 @@ static limn_status tokens_add(maker *k, const medium *m, limn_err *err) {
     k->out->image_tokens = k->tokens;
     if (k->opt->context <= 0 || k->tokens <= k->opt->context) return LIMN_OK;
     return limn_fail(
-        err, LIMN_E_LIMIT,
+        err, LIMN_E_CONTEXT,
         "the pictures alone are %lld tokens, the context holds %lld: make them smaller "
         "(image_max_tokens) or the context larger (context)",
         (long long)k->tokens, (long long)k->opt->context);
@@ -409,7 +409,7 @@ limn_status limn_talk_prompt_make(limn_talk_prompt *out, const limn_vl_model *m,
                            .begin_call = talk->must_call};
     LIMN_TRY(limn_chat_render(&segments, &n, &k.arena, &chat, &o, err));
     LIMN_TRY(encode(&k, segments, n, err));
-    LIMN_CHECK(err, opt->context <= 0 || (int64_t)out->ids.len <= opt->context, LIMN_E_LIMIT,
+    LIMN_CHECK(err, opt->context <= 0 || (int64_t)out->ids.len <= opt->context, LIMN_E_CONTEXT,
                "the conversation has %zu tokens (%lld of them pictures), the context holds %lld: "
                "give a larger context, or smaller pictures (image_max_tokens)",
                out->ids.len, (long long)out->image_tokens, (long long)opt->context);

@@ -32,11 +32,11 @@ typedef struct limn_talk_options {
     const char
         *system; /* stands before the conversation; "": none. E_VALUE with a system message */
     limn_media_options media; /* which frames and pages of files are seen */
-    int64_t context;          /* more tokens than this are E_LIMIT, as soon as it is known */
+    int64_t context;          /* more tokens than this are E_CONTEXT, as soon as it is known */
 } limn_talk_options;
 
 /* E_VALUE (roles, empty conversation), E_UNSUPPORTED (pictures for a text model), E_NOT_FOUND,
- * E_IO, E_FORMAT (files), E_LIMIT (the context), E_NOMEM. */
+ * E_IO, E_FORMAT (files), E_CONTEXT, E_NOMEM. */
 limn_status limn_talk_prompt_make(limn_talk_prompt *out, const limn_vl_model *m,
                                   const limn_talk *talk, const limn_talk_options *opt,
                                   limn_err *err);

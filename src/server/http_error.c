@@ -24,6 +24,7 @@ limn_http_code limn_http_error_find(limn_status st) {
     case LIMN_E_MISSING: return LIMN_HTTP_BAD_MODEL;
     case LIMN_E_NOMEM: return LIMN_HTTP_NO_MEMORY;
     case LIMN_E_LIMIT: return LIMN_HTTP_BAD_VALUE;
+    case LIMN_E_CONTEXT: return LIMN_HTTP_CONTEXT;
     case LIMN_E_CANCELLED: return LIMN_HTTP_CANCELLED;
     case LIMN_E_NUMERIC: return LIMN_HTTP_NUMERIC;
     case LIMN_E_BUSY: return LIMN_HTTP_QUEUE_FULL;

@@ -78,9 +78,6 @@ void openai_sse(limn_buf *out, const char *event, json_t *data) {
 }
 
 static limn_http_code job_code(const limn_job *job) {
-    /* the words of the pipeline (talk.c, reader.c): a job keeps no finer kind than E_LIMIT */
-    if (job->error == LIMN_E_LIMIT && job->error_text && strstr(job->error_text, "context holds"))
-        return LIMN_HTTP_CONTEXT;
     return job->error == LIMN_OK ? LIMN_HTTP_CANCELLED : limn_http_error_find(job->error);
 }
 
