@@ -494,8 +494,8 @@ typedef struct limn_seer_info {
 void limn_seer_get_info(limn_seer_info *out, const limn_seer *seer);
 
 /* Answers one question. What `see` leaves open the model's own advice decides, then the defaults.
- * E_LIMIT when the conversation does not fit the context or the memory: it is refused before the
- * work, never shortened. `watch` may be NULL. */
+ * E_CONTEXT when the conversation does not fit the context, E_LIMIT when it does not fit the
+ * memory: it is refused before the work, never shortened. `watch` may be NULL. */
 limn_status limn_see(limn_answer **out, limn_seer *seer, const limn_talk *talk,
                      const limn_params *see, const limn_look_watch *watch, limn_err *err);
 void limn_answer_free(limn_answer **answer);
@@ -640,14 +640,19 @@ limn_status limn_jobs_show(char **out, const limn_params *serve, const char *wha
                            limn_err *err);
 
 /* API keys of the data folder that `serve` names. scope: "read", "infer" or "admin"; days 0: for
- * ever. *out is the key, which is kept nowhere. */
+ * ever. *out is the key, which is kept nowhere.
+ *
+ * asker: NULL: whoever owns the folder, who may do everything. Else the id of the key that wants
+ * this, "" when none is needed yet: in the same step as the change it is looked up again, and there
+ * must be a key with the scope admin afterwards, or nothing changes (E_CONFLICT). */
 limn_status limn_key_create(char **out, const limn_params *serve, const char *owner,
-                            const char *scope, int days, limn_err *err);
+                            const char *scope, int days, const char *asker, limn_err *err);
 /* JSON array of {"id", "owner", "scope", "created", "expires"} in milliseconds; expires 0: never.
  */
 limn_status limn_key_list(char **out, const limn_params *serve, limn_err *err);
-/* By its id. E_NOT_FOUND. */
-limn_status limn_key_revoke(const limn_params *serve, const char *id, limn_err *err);
+/* By its id. E_NOT_FOUND. asker: as above. */
+limn_status limn_key_revoke(const limn_params *serve, const char *id, const char *asker,
+                            limn_err *err);
 
 #ifdef __cplusplus
 }

@@ -3,12 +3,17 @@
  * What stands in front of every request, without sockets: the gate byte by byte, heads of pictures,
  * base64, JSON bounds, keys and token buckets.
  */
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -179,6 +184,16 @@ static void test_buckets(void **state) {
     limn_buckets_free(&b);
 }
 
+static void remove_keys(const char *dir) {
+    static const char *const files[] = {"keys.json", "keys.json.lock", "keys.json.secret"};
+    char path[96];
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+        unlink(path);
+    }
+    rmdir(dir);
+}
+
 static void test_keys(void **state) {
     char dir[] = "/tmp/limn-keys-XXXXXX", path[64], cookie[LIMN_COOKIE_MAX], *key, *old;
     limn_params *serve;
@@ -192,8 +207,8 @@ static void test_keys(void **state) {
     assert_int_equal(limn_keyring_open(&ring, path, NULL), LIMN_OK);
     assert_false(limn_keyring_has_keys(ring));
     limn_keyring_close(&ring);
-    assert_int_equal(limn_key_create(&key, serve, "anna", "infer", 0, NULL), LIMN_OK);
-    assert_int_equal(limn_key_create(&old, serve, "ben", "admin", 1, NULL), LIMN_OK);
+    assert_int_equal(limn_key_create(&key, serve, "anna", "infer", 0, NULL, NULL), LIMN_OK);
+    assert_int_equal(limn_key_create(&old, serve, "ben", "admin", 1, NULL, NULL), LIMN_OK);
     limn_key_row *rows;
     int count;
     assert_int_equal(limn_key_file_load(&rows, &count, path, NULL), LIMN_OK);
@@ -224,13 +239,82 @@ static void test_keys(void **state) {
     limn_text_free(&key);
     limn_text_free(&old);
     limn_params_free(&serve);
-    char command[96];
-    static const char *const files[] = {"keys.json", "keys.json.lock", "keys.json.secret"};
-    for (int i = 0; i < 3; i++) {
-        snprintf(command, sizeof command, "%s/%s", dir, files[i]);
-        unlink(command);
-    }
-    rmdir(dir);
+    remove_keys(dir);
+}
+
+/* ---- two who change keys at once ---- */
+
+typedef struct revoking {
+    const limn_params *serve;
+    const char *asker, *id; /* revokes this key */
+    limn_status st;
+} revoking;
+
+static void *revoke_one(void *user) {
+    revoking *r = user;
+    r->st = limn_key_revoke(r->serve, r->id, r->asker, NULL);
+    return NULL;
+}
+
+/* How many wait for the lock of this file. */
+static int count_waiting(const char *path) {
+    struct stat info;
+    char line[256], inode[32];
+    int n = 0;
+    FILE *f = fopen("/proc/locks", "r");
+    assert_non_null(f);
+    assert_int_equal(stat(path, &info), 0);
+    snprintf(inode, sizeof inode, ":%llu ", (unsigned long long)info.st_ino);
+    while (fgets(line, sizeof line, f)) n += strstr(line, "->") && strstr(line, inode);
+    fclose(f);
+    return n;
+}
+
+/* Both have been let in and wait for the file: whoever is first revokes the other. */
+static void test_admins(void **state) {
+    char dir[] = "/tmp/limn-keys-XXXXXX", path[64], lock[64], *key, *none;
+    limn_params *serve;
+    limn_key_row *rows;
+    limn_err err = {0};
+    pthread_t threads[2];
+    int count;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/keys.json", dir);
+    snprintf(lock, sizeof lock, "%s/keys.json.lock", dir);
+    assert_int_equal(limn_params_new(&serve, LIMN_PARAMS_SERVE, NULL), LIMN_OK);
+    assert_int_equal(limn_params_set(serve, "data_dir", dir, LIMN_FROM_CLI, NULL), LIMN_OK);
+    assert_int_equal(limn_key_create(&none, serve, "eve", "infer", 0, "", &err), LIMN_E_CONFLICT);
+    assert_int_equal(limn_key_create(&key, serve, "anna", "admin", 0, "", NULL), LIMN_OK);
+    limn_text_free(&key);
+    assert_int_equal(limn_key_create(&none, serve, "eve", "admin", 0, "", &err), LIMN_E_CONFLICT);
+    assert_int_equal(limn_key_create(&key, serve, "ben", "admin", 0, NULL, NULL), LIMN_OK);
+    limn_text_free(&key);
+    assert_int_equal(limn_key_file_load(&rows, &count, path, NULL), LIMN_OK);
+    assert_int_equal(count, 2);
+
+    int fd = open(lock, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0 && flock(fd, LOCK_EX) == 0);
+    revoking both[2] = {{serve, rows[0].id, rows[1].id, LIMN_OK},
+                        {serve, rows[1].id, rows[0].id, LIMN_OK}};
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, revoke_one, &both[i]), 0);
+    while (count_waiting(lock) < 2) sched_yield();
+    close(fd);
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    int won = both[1].st == LIMN_OK;
+    assert_int_equal(both[won].st, LIMN_OK);
+    assert_int_equal(both[!won].st, LIMN_E_CONFLICT);
+
+    const char *last = rows[won].id;
+    assert_int_equal(limn_key_revoke(serve, last, last, &err), LIMN_E_CONFLICT);
+    assert_int_equal(limn_key_revoke(serve, "none", last, &err), LIMN_E_NOT_FOUND);
+    assert_int_equal(limn_key_create(&none, serve, "eve", "read", 0, rows[!won].id, &err),
+                     LIMN_E_CONFLICT);
+    assert_int_equal(limn_key_revoke(serve, last, NULL, &err), LIMN_OK); /* the folder's owner */
+    limn_mem_free(rows);
+    limn_params_free(&serve);
+    remove_keys(dir);
 }
 
 int main(void) {
@@ -238,7 +322,7 @@ int main(void) {
         cmocka_unit_test(test_heads),  cmocka_unit_test(test_head_limits),
         cmocka_unit_test(test_decode), cmocka_unit_test(test_pictures),
         cmocka_unit_test(test_base64), cmocka_unit_test(test_buckets),
-        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_keys),   cmocka_unit_test(test_admins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

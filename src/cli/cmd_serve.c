@@ -138,7 +138,7 @@ static limn_status create_key(cli *c, limn_err *err) {
     if (c->n_args < 2) return cli_fail(err, LIMN_E_USAGE, "key create needs an owner");
     if (end && (*end || days < 1 || days > 36500))
         return cli_fail(err, LIMN_E_USAGE, "the key's days are 1 to 36500");
-    limn_status st = limn_key_create(&key, c->serve, c->args[1], scope, (int)days, err);
+    limn_status st = limn_key_create(&key, c->serve, c->args[1], scope, (int)days, NULL, err);
     if (st != LIMN_OK) return st;
     if (limn_params_int(c->app, "json"))
         printf("{\"key\": \"%s\"}\n", key);
@@ -161,7 +161,7 @@ limn_status cmd_key(cli *c, limn_err *err) {
         return LIMN_OK;
     }
     if (strcmp(c->args[0], "revoke") == 0 && c->n_args == 2)
-        return limn_key_revoke(c->serve, c->args[1], err);
+        return limn_key_revoke(c->serve, c->args[1], NULL, err);
     return cli_fail(err, LIMN_E_USAGE, "key knows create OWNER [SCOPE] [DAYS], list and revoke ID");
 }
 

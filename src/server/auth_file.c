@@ -199,6 +199,27 @@ static limn_status open_locked(int *lock, limn_key_row **rows, int *count,
     return limn_key_file_load(rows, count, path, err);
 }
 
+/* Keys with the scope admin that are not over. */
+static int count_admins(const limn_key_row *rows, int count) {
+    int64_t now = limn_clock_unix_ms();
+    int n = 0;
+    for (int i = 0; i < count; i++)
+        n += rows[i].scope == LIMN_SCOPE_ADMIN && (!rows[i].expires_ms || rows[i].expires_ms > now);
+    return n;
+}
+
+/* With the lock: whether the asker may still change these rows. */
+static limn_status check_asker(const limn_key_row *rows, int count, const char *asker,
+                               limn_err *err) {
+    int at = 0;
+    if (!asker || (!*asker && count == 0)) return LIMN_OK;
+    while (at < count && strcmp(rows[at].id, asker) != 0) at++;
+    if (at < count && count_admins(&rows[at], 1)) return LIMN_OK;
+    return limn_fail(err, LIMN_E_CONFLICT,
+                     *asker ? "the key of this request was revoked meanwhile"
+                            : "a key was made meanwhile: this request needs one now");
+}
+
 static bool is_owner(const char *s) {
     size_t n = strlen(s);
     for (size_t i = 0; i < n; i++)
@@ -209,7 +230,7 @@ static bool is_owner(const char *s) {
 }
 
 limn_status limn_key_create(char **out, const limn_params *serve, const char *owner,
-                            const char *scope, int days, limn_err *err) {
+                            const char *scope, int days, const char *asker, limn_err *err) {
     char path[LIMN_SERVE_PATH_MAX], text[64];
     unsigned char secret[KEY_BYTES], id[4];
     limn_key_row *rows = NULL, *more = NULL, row = {0};
@@ -221,7 +242,11 @@ limn_status limn_key_create(char **out, const limn_params *serve, const char *ow
     LIMN_CHECK(err, limn_scope_find(&row.scope, scope), LIMN_E_VALUE,
                "a scope is read, infer or admin, not \"%.40s\"", scope);
     LIMN_TRY(open_locked(&lock, &rows, &count, path, serve, err));
+    LIMN_TRY(check_asker(rows, count, asker, err));
     LIMN_CHECK(err, count < KEYS_MAX, LIMN_E_LIMIT, "there are %d keys already", count);
+    LIMN_CHECK(err, !asker || row.scope == LIMN_SCOPE_ADMIN || count_admins(rows, count) > 0,
+               LIMN_E_CONFLICT,
+               "/scope: the first key must have the scope admin: it makes and revokes the others");
     more = limn_mem_calloc((size_t)count + 1, sizeof *more);
     LIMN_CHECK(err, more, LIMN_E_NOMEM, "no memory for keys");
     if (count) memcpy(more, rows, sizeof *rows * (size_t)count);
@@ -272,15 +297,20 @@ limn_status limn_key_list(char **out, const limn_params *serve, limn_err *err) {
     return st;
 }
 
-limn_status limn_key_revoke(const limn_params *serve, const char *id, limn_err *err) {
+limn_status limn_key_revoke(const limn_params *serve, const char *id, const char *asker,
+                            limn_err *err) {
     char path[LIMN_SERVE_PATH_MAX];
     limn_key_row *rows = NULL;
     int count = 0, lock = -1, at = 0;
     limn_status st = LIMN_OK;
     LIMN_TRY(open_locked(&lock, &rows, &count, path, serve, err));
+    LIMN_TRY(check_asker(rows, count, asker, err));
     while (at < count && strcmp(rows[at].id, id) != 0) at++;
     LIMN_CHECK(err, at < count, LIMN_E_NOT_FOUND, "there is no key \"%.40s\"", id);
     memmove(rows + at, rows + at + 1, sizeof *rows * (size_t)(count - at - 1));
+    /* without a key that may revoke, or without any, the door would be shut for good or open */
+    LIMN_CHECK(err, !asker || count_admins(rows, count - 1) > 0, LIMN_E_CONFLICT,
+               "the last key with the scope admin is revoked with `limn key revoke` only");
     LIMN_TRY(limn_key_file_save(rows, count - 1, path, err));
 out:
     limn_mem_free(rows);

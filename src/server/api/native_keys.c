@@ -1,27 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Native routes about keys (docs/API.md, 7): what `limn key` does, for who has the scope admin. The
- * file of keys is changed under its lock; the keyring reads it again at once.
+ * file of keys is changed under its lock, and the asker looked up again in it (limn.h): of two
+ * admins who revoke one another, one stays. The keyring reads it again at once.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "server/api/api.h"
-
-/* The array of limn_key_list; NULL and an answer when it cannot be read. */
-static json_t *read_keys(limn_http_req *rq) {
-    limn_err err = {0};
-    char *text = NULL;
-    limn_status st = limn_key_list(&text, rq->server->serve, &err);
-    json_t *list = st == LIMN_OK ? json_loads(text, 0, NULL) : NULL;
-    limn_mem_free(text);
-    if (st != LIMN_OK)
-        limn_api_fail(rq, &err);
-    else if (!list)
-        limn_http_fail(rq, LIMN_HTTP_NO_MEMORY, NULL, "no memory for the list");
-    return list;
-}
 
 static const char *member(const json_t *row, const char *name) {
     const char *text = json_string_value(json_object_get(row, name));
@@ -29,28 +15,22 @@ static const char *member(const json_t *row, const char *name) {
 }
 
 void native_keys(limn_http_req *rq) {
-    json_t *list = read_keys(rq), *row;
+    limn_err err = {0};
+    char *text = NULL;
+    limn_status st = limn_key_list(&text, rq->server->serve, &err);
+    json_t *list = st == LIMN_OK ? json_loads(text, 0, NULL) : NULL, *row;
     size_t i;
-    if (!list) return;
+    limn_mem_free(text);
+    if (st != LIMN_OK) {
+        limn_api_fail(rq, &err);
+        return;
+    }
     json_array_foreach(list, i, row) {
         if (json_integer_value(json_object_get(row, "expires")) == 0)
             json_object_set_new(row, "expires", json_null());
         json_object_set_new(row, "own", json_boolean(strcmp(member(row, "id"), rq->who.key) == 0));
     }
-    limn_http_reply_json(rq, 200, json_pack("{s:o, s:n}", "data", list, "next"));
-}
-
-/* Keys with the scope admin that are not over, without the one of this id. */
-static int count_admins(const json_t *list, const char *but) {
-    json_t *row;
-    size_t i;
-    int n = 0;
-    json_array_foreach((json_t *)(uintptr_t)list, i, row) {
-        json_int_t expires = json_integer_value(json_object_get(row, "expires"));
-        n += strcmp(member(row, "scope"), "admin") == 0 && strcmp(member(row, "id"), but) != 0 &&
-             (expires == 0 || expires > limn_clock_unix_ms());
-    }
-    return n;
+    limn_http_reply_json(rq, 200, list ? json_pack("{s:o, s:n}", "data", list, "next") : NULL);
 }
 
 void native_key_make(limn_http_req *rq) {
@@ -68,16 +48,8 @@ void native_key_make(limn_http_req *rq) {
                        DAYS_MAX);
         return;
     }
-    json_t *list = read_keys(rq);
-    if (!list) return;
-    bool first = count_admins(list, "") == 0;
-    json_decref(list);
-    if (first && strcmp(scope, "admin") != 0) {
-        limn_http_fail(rq, LIMN_HTTP_CONFLICT, "scope",
-                       "the first key must have the scope admin: it makes and revokes the others");
-        return;
-    }
-    if (limn_key_create(&key, rq->server->serve, owner, scope, (int)days, &err) != LIMN_OK) {
+    if (limn_key_create(&key, rq->server->serve, owner, scope, (int)days, rq->who.key, &err) !=
+        LIMN_OK) {
         limn_api_fail(rq, &err);
         return;
     }
@@ -90,23 +62,7 @@ void native_key_make(limn_http_req *rq) {
 
 void native_key_revoke(limn_http_req *rq) {
     limn_err err = {0};
-    json_t *list = read_keys(rq);
-    if (!list) return;
-    /* without a key that may revoke, or without any, the door would stand open or be shut for good
-     */
-    bool last = count_admins(list, rq->args[0]) == 0;
-    json_decref(list);
-    if (last) {
-        limn_http_fail(rq, LIMN_HTTP_CONFLICT, NULL,
-                       "the last key with the scope admin is revoked with `limn key revoke` only");
-        return;
-    }
-    limn_status st = limn_key_revoke(rq->server->serve, rq->args[0], &err);
-    if (st == LIMN_E_NOT_FOUND) {
-        limn_http_fail(rq, LIMN_HTTP_NOT_FOUND, NULL, "there is no such key");
-        return;
-    }
-    if (st != LIMN_OK) {
+    if (limn_key_revoke(rq->server->serve, rq->args[0], rq->who.key, &err) != LIMN_OK) {
         limn_api_fail(rq, &err);
         return;
     }
