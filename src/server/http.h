@@ -200,8 +200,9 @@ typedef struct limn_http_stream_ops {
     /* Over; ended false: the client went away before `end`. Frees user. */
     void (*free)(void *user, bool ended);
 } limn_http_stream_ops;
-/* opt->job, owner, after and previews say what to follow. */
-void limn_http_stream(limn_http_req *rq, const limn_feed_options *opt,
+/* Of each of opt[count], 1 or more: job, owner, after and previews say what to follow. Events of
+ * several jobs come in one stream, in order within each; e->job says whose one is. */
+void limn_http_stream(limn_http_req *rq, const limn_feed_options *opt, int count,
                       const limn_http_stream_ops *ops, void *user);
 /* The same with lines of the log. */
 void limn_http_stream_log(limn_http_req *rq, const limn_log_query *query);

@@ -27,7 +27,8 @@ enum {
 struct limn_http_waiting {
     limn_http_waiting *prev, *next;
     limn_http_req *rq;
-    limn_feed *feed;      /* NULL: of the log */
+    limn_feed **feeds;    /* [n_feeds], of jobs */
+    int n_feeds, turn;    /* turn: the one that is asked first */
     limn_log_reader *log; /* NULL: of jobs */
     char job[LIMN_JOB_ID_LEN + 1];
     int fd;
@@ -77,20 +78,39 @@ static bool park(limn_http_waiting *w) {
     return wait;
 }
 
-/* What is followed: jobs, or the log. */
-static limn_status follow(limn_http_waiting *w, const limn_feed_options *opt,
-                          const limn_log_query *query, limn_err *err) {
-    limn_server *s = w->rq->server;
-    if (!opt) return limn_log_reader_open(&w->log, s->log, query, wake, w, err);
-    limn_feed_options mine = *opt;
-    mine.wake = wake;
-    mine.user = w;
-    if (opt->job) snprintf(w->job, sizeof w->job, "%s", opt->job);
-    return limn_queue_subscribe(s->queue, &mine, &w->feed, err);
+static void close_feeds(limn_http_waiting *w) {
+    while (w->n_feeds > 0) limn_feed_close(&w->feeds[--w->n_feeds]);
+    limn_mem_free(w->feeds);
+    w->feeds = NULL;
 }
 
-static limn_http_waiting *waiting_new(limn_http_req *rq, const limn_feed_options *opt,
-                                      const limn_log_query *query, limn_err *err) {
+/* What is followed. */
+typedef struct source {
+    const limn_feed_options *feeds; /* [count] of jobs */
+    int count;
+    const limn_log_query *log; /* with count 0 */
+} source;
+
+static limn_status follow(limn_http_waiting *w, const source *what, limn_err *err) {
+    limn_server *s = w->rq->server;
+    limn_status st = LIMN_OK;
+    if (what->count == 0) return limn_log_reader_open(&w->log, s->log, what->log, wake, w, err);
+    w->feeds = limn_mem_calloc((size_t)what->count, sizeof(limn_feed *));
+    if (!w->feeds) return limn_fail(err, LIMN_E_NOMEM, "no memory to follow a job");
+    const char *job = what->feeds[0].job;
+    if (job) snprintf(w->job, sizeof w->job, "%s", job);
+    for (int i = 0; i < what->count && st == LIMN_OK; i++) {
+        limn_feed_options mine = what->feeds[i];
+        mine.wake = wake;
+        mine.user = w;
+        st = limn_queue_subscribe(s->queue, &mine, &w->feeds[i], err);
+        w->n_feeds += st == LIMN_OK;
+    }
+    if (st != LIMN_OK) close_feeds(w);
+    return st;
+}
+
+static limn_http_waiting *waiting_new(limn_http_req *rq, const source *what, limn_err *err) {
     limn_http_waiting *w = limn_mem_calloc(1, sizeof *w);
     if (!w) {
         limn_fail(err, LIMN_E_NOMEM, "no memory to wait");
@@ -104,7 +124,7 @@ static limn_http_waiting *waiting_new(limn_http_req *rq, const limn_feed_options
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(rq->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
     w->fd = info ? info->connect_fd : -1;
-    if (follow(w, opt, query, err) != LIMN_OK) {
+    if (follow(w, what, err) != LIMN_OK) {
         pthread_mutex_destroy(&w->lock);
         limn_mem_free(w);
         return NULL;
@@ -129,7 +149,7 @@ void limn_http_waiting_free(limn_http_waiting **waiting, bool completed) {
     w->prev->next = w->next;
     w->next->prev = w->prev;
     pthread_mutex_unlock(&all->lock);
-    limn_feed_close(&w->feed);
+    close_feeds(w);
     limn_log_reader_close(&w->log);
     limn_job_state was;
     if (!w->ops && w->cancel && !w->answered) /* the client went away before the end */
@@ -150,7 +170,7 @@ void limn_http_wait(limn_http_req *rq, const char *job, int64_t timeout_ms, bool
                     limn_http_done *done) {
     limn_err err = {0};
     limn_feed_options opt = {.job = job, .owner = limn_http_owner(rq)};
-    limn_http_waiting *w = waiting_new(rq, &opt, NULL, &err);
+    limn_http_waiting *w = waiting_new(rq, &(source){.feeds = &opt, .count = 1}, &err);
     if (!w) {
         limn_http_fail_err(rq, &err, 0);
         return;
@@ -163,7 +183,7 @@ void limn_http_wait(limn_http_req *rq, const char *job, int64_t timeout_ms, bool
 static bool job_has_ended(limn_http_waiting *w) {
     const limn_job_event *e;
     bool ended = false;
-    while (!ended && (e = limn_feed_next(w->feed, NULL))) {
+    while (!ended && (e = limn_feed_next(w->feeds[0], NULL))) {
         ended = e->kind == LIMN_JOB_EVENT_STATE && limn_job_state_is_final(e->state);
         limn_job_event_unref(&e);
     }
@@ -251,9 +271,14 @@ static bool fill_from_log(limn_http_waiting *w) {
     return id || lost;
 }
 
-static bool fill_from_feed(limn_http_waiting *w) {
+/* One event of the jobs that are followed, in turn, so that none waits for another's end. */
+static bool fill_from_feeds(limn_http_waiting *w) {
     bool lost = false;
-    const limn_job_event *e = limn_feed_next(w->feed, &lost);
+    const limn_job_event *e = NULL;
+    for (int i = 0; i < w->n_feeds && !e; i++) {
+        e = limn_feed_next(w->feeds[w->turn], &lost);
+        w->turn = (w->turn + 1) % w->n_feeds;
+    }
     if (!e) return false;
     w->ops->event(w->user, &w->out, e, lost, &w->ended);
     limn_job_event_unref(&e);
@@ -264,7 +289,7 @@ static bool fill_from_feed(limn_http_waiting *w) {
 static bool fill(limn_http_waiting *w) {
     limn_buf_clear(&w->out);
     w->sent = 0;
-    if (w->log ? fill_from_log(w) : fill_from_feed(w)) return true;
+    if (w->log ? fill_from_log(w) : fill_from_feeds(w)) return true;
     pthread_mutex_lock(&w->lock);
     bool closing = w->closing, ping = w->ping;
     w->ping = false;
@@ -302,8 +327,8 @@ static ssize_t read_stream(void *user, uint64_t pos, char *to, size_t max) {
     }
 }
 
-static void start_stream(limn_http_req *rq, const limn_feed_options *opt,
-                         const limn_log_query *query, const limn_http_stream_ops *ops, void *user) {
+static void start_stream(limn_http_req *rq, const source *what, const limn_http_stream_ops *ops,
+                         void *user) {
     limn_err err = {0};
     limn_server *s = rq->server;
     if (atomic_fetch_add(&s->sse_clients, 1) >= LIMN_LIMIT_SSE_CLIENTS) {
@@ -313,7 +338,7 @@ static void start_stream(limn_http_req *rq, const limn_feed_options *opt,
         if (ops->free) ops->free(user, false);
         return;
     }
-    limn_http_waiting *w = waiting_new(rq, opt, query, &err);
+    limn_http_waiting *w = waiting_new(rq, what, &err);
     struct MHD_Response *r =
         w ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_stream, w, NULL) : NULL;
     if (!r) {
@@ -338,9 +363,9 @@ static void start_stream(limn_http_req *rq, const limn_feed_options *opt,
     limn_http_add_header(rq, "X-Accel-Buffering", "no");
 }
 
-void limn_http_stream(limn_http_req *rq, const limn_feed_options *opt,
+void limn_http_stream(limn_http_req *rq, const limn_feed_options *opt, int count,
                       const limn_http_stream_ops *ops, void *user) {
-    start_stream(rq, opt, NULL, ops, user);
+    start_stream(rq, &(source){.feeds = opt, .count = count}, ops, user);
 }
 
 static void log_begin(void *user, limn_buf *out) {
@@ -355,7 +380,7 @@ static void log_bye(void *user, limn_buf *out) {
 
 void limn_http_stream_log(limn_http_req *rq, const limn_log_query *query) {
     static const limn_http_stream_ops ops = {.begin = log_begin, .bye = log_bye};
-    start_stream(rq, NULL, query, &ops, NULL);
+    start_stream(rq, &(source){.log = query}, &ops, NULL);
 }
 
 /* ---- the thread ---- */

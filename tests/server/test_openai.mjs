@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The OpenAI routes against the stub engine: shapes, streams, limits, errors. What the SDKs make of
 // them is tests/clients.
-import { Server, check, equal, run, png } from './harness.mjs';
+import { Server, check, equal, run, until, png } from './harness.mjs';
 
 const uri = (bytes, mime = 'image/png') => `data:${mime};base64,${Buffer.from(bytes).toString('base64')}`;
 const ask = (text, more = {}) => ({ model: 'any', messages: [{ role: 'user', content: text }], ...more });
@@ -108,6 +108,44 @@ async function chatStream(s) {
   check('an error inside a stream', broken.at(-1).data.error?.message, broken);
 }
 
+// Several choices in one stream: each whole by itself, in one id, with one usage for all.
+async function choices(s) {
+  const body = ask('one two three', { n: 3, seed: 5, stream: true, stream_options: { include_usage: true } });
+  const events = await stream(s, '/v1/chat/completions', body);
+  const chunks = events.slice(0, -1).map((e) => e.data);
+  const of = (i) => chunks.map((c) => c.choices[0]).filter((c) => c?.index === i);
+  for (const i of [0, 1, 2]) {
+    equal(`choice ${i}: role first`, of(i)[0]?.delta.role, 'assistant');
+    equal(`choice ${i}: its text`, of(i).map((c) => c.delta.content ?? '').join(''), 'You said: one two three');
+    equal(`choice ${i}: one end, the last`, of(i).map((c) => c.finish_reason).filter(Boolean).concat(of(i).at(-1)?.finish_reason), ['stop', 'stop']);
+  }
+  equal('one [DONE], the last', events.map((e) => e.data === '[DONE]').lastIndexOf(true), events.findIndex((e) => e.data === '[DONE]'));
+  equal('one id', new Set(chunks.map((c) => c.id)).size, 1);
+  const whole = (await s.post('/v1/chat/completions', { ...body, stream: false, stream_options: undefined })).json;
+  equal('usage once, as of a whole answer', chunks.filter((c) => c.usage).map((c) => [c.choices, c.usage.prompt_tokens, c.usage.completion_tokens, c.usage.total_tokens]),
+    [[[], whole.usage.prompt_tokens, whole.usage.completion_tokens, whole.usage.total_tokens]]);
+  const one = (await s.post('/v1/chat/completions', ask('one two three'))).json.usage;
+  equal('the prompt counts once, the answers each', [whole.usage.prompt_tokens, whole.usage.completion_tokens], [one.prompt_tokens, 3 * one.completion_tokens]);
+  const tools = [{ type: 'function', function: { name: 'go' } }];
+  const called = (await stream(s, '/v1/chat/completions', ask('x', { n: 2, stream: true, tools, tool_choice: 'required' }))).flatMap((e) => e.data.choices ?? []).filter((c) => c.delta.tool_calls);
+  equal('each calls', [called.map((c) => c.index).sort(), new Set(called.map((c) => c.delta.tool_calls[0].id)).size], [[0, 1], 2]);
+  const failed = await stream(s, '/v1/chat/completions', ask('stub:fail', { n: 2, stream: true }));
+  equal('a failure ends it', [failed.filter((e) => e.data.error).length, Boolean(failed.at(-1).data.error)], [1, true]);
+  const states = async (text) => (await s.get(`/v1/jobs?kind=see&q=${text}`)).json.data.map((j) => j.state);
+  const leave = async (name, text, more) => {
+    const gone = new AbortController();
+    const r = s.fetch('/v1/chat/completions', { method: 'POST', headers: { 'Content-Type': 'application/json' }, signal: gone.signal, body: JSON.stringify(ask(`${text}`, { n: 3, ...more })) });
+    r.catch(() => {});
+    check(`${name}: all are jobs`, await until(async () => (await states(text)).length === 3));
+    gone.abort();
+    check(`${name}: a client that leaves ends all of them`, await until(async () => (await states(text)).every((v) => v === 'cancelled')), await states(text));
+  };
+  await s.call('PATCH', '/v1/settings', { paused: true });
+  await leave('a stream', 'aardvark', { stream: true });
+  await leave('a whole answer', 'buffalo', {});
+  await s.call('PATCH', '/v1/settings', { paused: false });
+}
+
 async function responses(s) {
   const r = await s.post('/v1/responses', { model: 'any', input: 'hello', instructions: 'be kind' });
   equal('response', [r.status, r.json.object, r.json.status, r.json.output[0].content[0].text], [200, 'response', 'completed', 'You said: hello']);
@@ -177,7 +215,7 @@ async function refusals(s) {
     ['remote picture', ask([{ type: 'image_url', image_url: { url: 'http://127.0.0.1/x.png' } }]), 400, 'messages'], ['file address', ask([{ type: 'image_url', image_url: { url: 'file:///etc/passwd' } }]), 400, 'messages'],
     ['broken picture', ask([{ type: 'image_url', image_url: { url: 'data:image/png;base64,AAAA' } }]), 400, 'messages'], ['unknown part', ask([{ type: 'smell', smell: 1 }]), 400, 'messages'],
     ['audio', ask([{ type: 'input_audio', input_audio: { data: '', format: 'wav' } }]), 400, 'messages'], ['17 pictures', ask(Array(17).fill({ type: 'image_url', image_url: { url: uri(png(2, 2)) } })), 400, 'messages'],
-    ['stream of two', ask('x', { n: 2, stream: true }), 400, 'n'], ['model a path', ask('x', { model: '/etc/passwd' }), 400, 'model'], ['tools no list', ask('x', { tools: {} }), 400, 'tools'],
+    ['model a path', ask('x', { model: '/etc/passwd' }), 400, 'model'], ['tools no list', ask('x', { tools: {} }), 400, 'tools'],
     ['a tool without name', ask('x', { tools: [{ type: 'function', function: {} }] }), 400, 'tools'],
   ];
   for (const [name, body, status, param] of bad) {
@@ -224,6 +262,7 @@ await run(async () => {
     await chat(s);
     await forms(s);
     await chatStream(s);
+    await choices(s);
     await responses(s);
     await images(s);
     await refusals(s);

@@ -348,7 +348,7 @@ static void start_stream(limn_http_req *rq, const char *job) {
                              .owner = limn_http_owner(rq),
                              .after = number,
                              .previews = !previews || strcmp(previews, "0") != 0};
-    limn_http_stream(rq, &opt, &ops, stream);
+    limn_http_stream(rq, &opt, 1, &ops, stream);
 }
 
 void native_job_events(limn_http_req *rq) {

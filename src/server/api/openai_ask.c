@@ -255,8 +255,6 @@ static limn_status read_shape(openai_ask *ask, const json_t *body, limn_err *err
         return limn_fail(err, LIMN_E_VALUE, "/stream: must be true or false");
     ask->stream = json_is_true(stream);
     ask->usage = json_is_true(json_object_get(opt, "include_usage"));
-    if (ask->stream && ask->n > 1)
-        return limn_fail(err, LIMN_E_VALUE, "/n: a stream has one choice");
     return LIMN_OK;
 }
 

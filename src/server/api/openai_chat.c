@@ -8,17 +8,14 @@
 
 /* ---- shapes ---- */
 
-static json_t *usage_json(const json_t *result, int64_t prompt, int64_t written) {
+/* The prompt counts once, as the first choice read it; `written` of all choices together. */
+static json_t *usage_json(const json_t *first, int64_t written) {
+    int64_t prompt = openai_usage(first, "prompt_tokens");
     return json_pack("{s:I, s:I, s:I, s:{s:I, s:I}}", "prompt_tokens", (json_int_t)prompt,
                      "completion_tokens", (json_int_t)written, "total_tokens",
                      (json_int_t)(prompt + written), "prompt_tokens_details", "cached_tokens",
-                     (json_int_t)openai_usage(result, "cached_tokens"), "image_tokens",
-                     (json_int_t)openai_usage(result, "image_tokens"));
-}
-
-static json_t *result_usage(const json_t *result) {
-    return usage_json(result, openai_usage(result, "prompt_tokens"),
-                      openai_usage(result, "completion_tokens"));
+                     (json_int_t)openai_usage(first, "cached_tokens"), "image_tokens",
+                     (json_int_t)openai_usage(first, "image_tokens"));
 }
 
 static json_t *choice_json(const json_t *result, const char *job, int index, bool logprobs) {
@@ -39,41 +36,38 @@ static json_t *choice_json(const json_t *result, const char *job, int index, boo
 
 typedef struct chat {
     openai_ask ask;
-    int done;
+    limn_queue *queue;
+    int done; /* choices that are complete; the next one is waited for */
     json_t *choices;
     json_t *first; /* result of the first choice: its prompt counts once */
     int64_t written;
 } chat;
 
+/* Those that nobody has waited for yet. */
 static void free_chat(void *data) {
     chat *c = data;
+    limn_job_state was;
+    for (int i = c->done + 1; i < c->ask.n; i++)
+        limn_queue_cancel(c->queue, NULL, c->ask.more[i - 1], &was, NULL);
     json_decref(c->choices);
     json_decref(c->first);
     limn_mem_free(c);
 }
 
-static void cancel_rest(limn_http_req *rq, const chat *c) {
-    limn_job_state was;
-    for (int i = c->done + 1; i < c->ask.n; i++)
-        limn_queue_cancel(rq->server->queue, NULL, c->ask.more[i - 1], &was, NULL);
-}
-
 static void reply_chat(limn_http_req *rq, chat *c) {
     char id[64];
-    int64_t prompt = openai_usage(c->first, "prompt_tokens");
     snprintf(id, sizeof id, "chatcmpl-%s", c->ask.job);
     limn_http_reply_json(rq, 200,
                          json_pack("{s:s, s:s, s:I, s:s, s:o, s:O, s:o}", "id", id, "object",
                                    "chat.completion", "created", (json_int_t)c->ask.created,
                                    "model", c->ask.model, "system_fingerprint",
                                    openai_fingerprint(), "choices", c->choices, "usage",
-                                   usage_json(c->first, prompt, c->written)));
+                                   usage_json(c->first, c->written)));
 }
 
 static void chat_done(limn_http_req *rq, limn_job *job, bool ended) {
     chat *c = rq->data;
     if (!job || !ended || job->state != LIMN_JOB_SUCCEEDED) {
-        cancel_rest(rq, c);
         openai_fail_job(rq, job);
         return;
     }
@@ -90,16 +84,26 @@ static void chat_done(limn_http_req *rq, limn_job *job, bool ended) {
 
 /* ---- the stream ---- */
 
+/* One choice: the text of one job. */
+typedef struct stream_choice {
+    char job[LIMN_JOB_ID_LEN + 1];
+    openai_progress text, why;
+    bool ended;
+} stream_choice;
+
 typedef struct chat_stream {
     limn_queue *queue;
-    char job[LIMN_JOB_ID_LEN + 1], id[64];
+    char id[64];
     char *model;
     int64_t created;
-    bool usage, logprobs;
-    openai_progress text, why;
+    bool usage, logprobs, failed;
+    int n, ended; /* choices: how many, and how many of them are complete */
+    stream_choice *choices;
+    json_t *first; /* as of a whole answer */
+    int64_t written;
 } chat_stream;
 
-/* One chunk; takes delta, finish NULL: null. */
+/* One chunk; usage NULL: null. Takes both. */
 static json_t *chunk(const chat_stream *s, json_t *choices, json_t *usage) {
     json_t *o = json_pack("{s:s, s:s, s:I, s:s, s:o, s:o}", "id", s->id, "object",
                           "chat.completion.chunk", "created", (json_int_t)s->created, "model",
@@ -108,24 +112,29 @@ static json_t *chunk(const chat_stream *s, json_t *choices, json_t *usage) {
     return o;
 }
 
-static void send_delta(const chat_stream *s, limn_buf *out, json_t *delta, json_t *logprobs,
-                       const char *finish) {
-    json_t *choice = json_pack("{s:i, s:o, s:o, s:s?}", "index", 0, "delta", delta, "logprobs",
-                               logprobs ? logprobs : json_null(), "finish_reason", finish);
+/* Takes delta and logprobs; finish NULL: null. */
+static void send_delta(const chat_stream *s, limn_buf *out, const stream_choice *c, json_t *delta,
+                       json_t *logprobs, const char *finish) {
+    json_t *choice =
+        json_pack("{s:i, s:o, s:o, s:s?}", "index", (int)(c - s->choices), "delta", delta,
+                  "logprobs", logprobs ? logprobs : json_null(), "finish_reason", finish);
     openai_sse(out, NULL, chunk(s, json_pack("[o]", choice), NULL));
 }
 
 static void chat_begin(void *user, limn_buf *out) {
-    send_delta(user, out,
-               json_pack("{s:s, s:s, s:n}", "role", "assistant", "content", "", "refusal"), NULL,
-               NULL);
+    const chat_stream *s = user;
+    for (int i = 0; i < s->n; i++)
+        send_delta(s, out, &s->choices[i],
+                   json_pack("{s:s, s:s, s:n}", "role", "assistant", "content", "", "refusal"),
+                   NULL, NULL);
 }
 
-static void send_text(chat_stream *s, limn_buf *out, const limn_job_event *e) {
+static void send_text(const chat_stream *s, limn_buf *out, stream_choice *c,
+                      const limn_job_event *e) {
     bool why = e->said == LIMN_SAID_REASONING;
     size_t n;
     if (e->said == LIMN_SAID_CALL) return; /* whole calls follow at the end */
-    const char *text = openai_fresh(why ? &s->why : &s->text, e->text, e->text_len, &n);
+    const char *text = openai_fresh(why ? &c->why : &c->text, e->text, e->text_len, &n);
     json_t *row = NULL, *list = NULL;
     if (s->logprobs && !why && e->data && n) {
         row = json_loadb(e->data, strnlen(e->data, e->size), 0, NULL);
@@ -133,44 +142,58 @@ static void send_text(chat_stream *s, limn_buf *out, const limn_job_event *e) {
         json_decref(row);
     }
     if (n)
-        send_delta(s, out, json_pack("{s:s%}", why ? "reasoning_content" : "content", text, n),
+        send_delta(s, out, c, json_pack("{s:s%}", why ? "reasoning_content" : "content", text, n),
                    list, NULL);
 }
 
-static void send_end(chat_stream *s, limn_buf *out, const limn_job *job) {
+/* A choice is complete; after the last one, how much was read and written in all. */
+static void send_end(chat_stream *s, limn_buf *out, stream_choice *c, const limn_job *job,
+                     bool *end) {
     json_t *result = json_loads(job->result ? job->result : "{}", 0, NULL);
     const json_t *text = json_object_get(result, "text");
     json_t *calls = openai_tool_calls(result, job->id, true);
-    if (json_string_length(text) > s->text.sent)
-        send_delta(s, out, json_pack("{s:s}", "content", json_string_value(text) + s->text.sent),
+    if (json_string_length(text) > c->text.sent)
+        send_delta(s, out, c, json_pack("{s:s}", "content", json_string_value(text) + c->text.sent),
                    NULL, NULL);
-    if (calls) send_delta(s, out, json_pack("{s:o}", "tool_calls", calls), NULL, NULL);
-    send_delta(s, out, json_object(), NULL, openai_finish(result));
-    if (s->usage) openai_sse(out, NULL, chunk(s, json_array(), result_usage(result)));
-    limn_buf_adds(out, "data: [DONE]\n\n");
+    if (calls) send_delta(s, out, c, json_pack("{s:o}", "tool_calls", calls), NULL, NULL);
+    send_delta(s, out, c, json_object(), NULL, openai_finish(result));
+    s->written += openai_usage(result, "completion_tokens");
+    if (c == s->choices) s->first = json_incref(result);
     json_decref(result);
+    c->ended = true;
+    *end = ++s->ended == s->n;
+    if (!*end) return;
+    if (s->usage) openai_sse(out, NULL, chunk(s, json_array(), usage_json(s->first, s->written)));
+    limn_buf_adds(out, "data: [DONE]\n\n");
+}
+
+static void send_failure(chat_stream *s, limn_buf *out, const limn_job *job) {
+    s->failed = true;
+    openai_sse(
+        out, NULL,
+        json_pack("{s:o}", "error",
+                  job ? openai_job_error(job)
+                      : limn_http_error_json(LIMN_HTTP_NO_JOB, NULL, "the job is gone", NULL)));
 }
 
 static void chat_event(void *user, limn_buf *out, const limn_job_event *e, bool lost, bool *end) {
     chat_stream *s = user;
+    stream_choice *c = s->choices;
     limn_job *job = NULL;
-    if (lost) s->text.broken = s->why.broken = true;
-    if (e->kind == LIMN_JOB_EVENT_TEXT) send_text(s, out, e);
+    while (strcmp(c->job, e->job) != 0) c++; /* only these are followed */
+    if (lost) c->text.broken = c->why.broken = true;
+    if (e->kind == LIMN_JOB_EVENT_TEXT) send_text(s, out, c, e);
     if (e->kind != LIMN_JOB_EVENT_STATE) return;
     if (!limn_job_state_is_final(e->state)) {
-        s->text.at = s->why.at = 0; /* it is written (again) from its beginning */
+        c->text.at = c->why.at = 0; /* it is written (again) from its beginning */
         return;
     }
-    *end = true;
-    if (limn_queue_get(s->queue, NULL, s->job, &job, NULL) == LIMN_OK &&
-        job->state == LIMN_JOB_SUCCEEDED)
-        send_end(s, out, job);
+    limn_queue_get(s->queue, NULL, c->job, &job, NULL);
+    if (job && job->state == LIMN_JOB_SUCCEEDED)
+        send_end(s, out, c, job, end);
     else
-        openai_sse(
-            out, NULL,
-            json_pack("{s:o}", "error",
-                      job ? openai_job_error(job)
-                          : limn_http_error_json(LIMN_HTTP_NO_JOB, NULL, "the job is gone", NULL)));
+        send_failure(s, out, job);
+    *end = *end || s->failed;
     limn_job_free(&job);
 }
 
@@ -185,30 +208,44 @@ static void chat_bye(void *user, limn_buf *out) {
 static void chat_free(void *user, bool ended) {
     chat_stream *s = user;
     limn_job_state was;
-    if (!ended) limn_queue_cancel(s->queue, NULL, s->job, &was, NULL);
+    for (int i = 0; (!ended || s->failed) && i < s->n; i++)
+        if (!s->choices[i].ended) limn_queue_cancel(s->queue, NULL, s->choices[i].job, &was, NULL);
+    json_decref(s->first);
+    limn_mem_free(s->choices);
     limn_mem_free(s->model);
     limn_mem_free(s);
 }
 
-static void stream_chat(limn_http_req *rq, const openai_ask *ask) {
-    static const limn_http_stream_ops ops = {chat_begin, chat_event, chat_bye, chat_free};
+static chat_stream *stream_new(limn_http_req *rq, const openai_ask *ask) {
     chat_stream *s = limn_mem_calloc(1, sizeof *s);
-    char *model = limn_mem_strdup(ask->model);
-    limn_feed_options opt = {.job = ask->job, .owner = limn_http_owner(rq)};
-    if (!s || !model) {
-        limn_mem_free(s);
-        limn_mem_free(model);
-        limn_http_fail(rq, LIMN_HTTP_NO_MEMORY, NULL, "no memory for a stream");
-        return;
-    }
+    if (!s) return NULL;
     s->queue = rq->server->queue;
-    s->model = model;
     s->created = ask->created;
     s->usage = ask->usage;
     s->logprobs = ask->logprobs;
-    snprintf(s->job, sizeof s->job, "%s", ask->job);
+    s->model = limn_mem_strdup(ask->model);
+    s->choices = limn_mem_calloc((size_t)ask->n, sizeof *s->choices);
     snprintf(s->id, sizeof s->id, "chatcmpl-%s", ask->job);
-    limn_http_stream(rq, &opt, &ops, s);
+    for (s->n = 0; s->choices && s->n < ask->n; s->n++)
+        snprintf(s->choices[s->n].job, sizeof s->choices->job, "%s",
+                 s->n ? ask->more[s->n - 1] : ask->job);
+    if (s->model && s->choices) return s;
+    chat_free(s, true);
+    return NULL;
+}
+
+static void stream_chat(limn_http_req *rq, const openai_ask *ask) {
+    static const limn_http_stream_ops ops = {chat_begin, chat_event, chat_bye, chat_free};
+    chat_stream *s = stream_new(rq, ask);
+    limn_feed_options *feeds = limn_arena_alloc(&rq->arena, (size_t)ask->n * sizeof *feeds);
+    if (!s || !feeds) {
+        if (s) chat_free(s, false);
+        limn_http_fail(rq, LIMN_HTTP_NO_MEMORY, NULL, "no memory for a stream");
+        return;
+    }
+    for (int i = 0; i < ask->n; i++)
+        feeds[i] = (limn_feed_options){.job = s->choices[i].job, .owner = limn_http_owner(rq)};
+    limn_http_stream(rq, feeds, ask->n, &ops, s);
 }
 
 void openai_chat(limn_http_req *rq) {
@@ -233,6 +270,7 @@ void openai_chat(limn_http_req *rq) {
         return;
     }
     c->ask = ask;
+    c->queue = rq->server->queue;
     rq->data = c;
     rq->free_data = free_chat;
     limn_http_wait(rq, ask.job, -1, true, chat_done);

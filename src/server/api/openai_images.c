@@ -347,7 +347,7 @@ static void stream_pictures(limn_http_req *rq, const picture_ask *ask) {
     }
     s->queue = rq->server->queue;
     s->ask = *ask;
-    limn_http_stream(rq, &opt, &ops, s);
+    limn_http_stream(rq, &opt, 1, &ops, s);
 }
 
 /* ---- handlers ---- */

@@ -295,7 +295,7 @@ static void stream_response(limn_http_req *rq, const openai_ask *ask) {
     s->queue = rq->server->queue;
     s->model = model;
     snprintf(s->job, sizeof s->job, "%s", ask->job);
-    limn_http_stream(rq, &opt, &ops, s);
+    limn_http_stream(rq, &opt, 1, &ops, s);
 }
 
 /* ---- turns before ---- */
