@@ -53,10 +53,9 @@ const turns = [
     const r = await s.post('/v1/draw', draw({ steps: 60, job: { preview_every: 2 } }));
     if (r.status !== 202) return r;
     const f = follow(s, `/v1/jobs/${r.json.job.id}/events`);
-    f.end = f.end.catch(() => 0);
     await sleep(20 + random(50));
     await s.post(`/v1/jobs/${r.json.job.id}/cancel`, {});
-    await Promise.race([f.end, sleep(5000)]);
+    await Promise.race([f.closed, sleep(5000)]);
     f.close();
     count.events += f.events.length;
     return r;
@@ -91,8 +90,7 @@ const looks = [
 async function listener(s, left) {
   while (left() > 0) {
     const f = follow(s, '/v1/events');
-    f.end = f.end.catch(() => 0);
-    await Promise.race([f.end, sleep(Math.min(left(), 20000 + random(60000)))]);
+    await Promise.race([f.closed, sleep(Math.min(left(), 20000 + random(60000)))]);
     count.events += f.events.length;
     f.close();
     count.restarts++;

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/cancel.h"
-#include "job_fixture.h"
+#include "job_sql.h"
 
 static const char four_steps[] =
     "{\"prompt\": \"a fox\", \"steps\": 4, \"width\": 64, \"height\": 64}";
@@ -386,17 +386,6 @@ static void test_paging(void **state) {
     folder_remove(dir);
 }
 
-static int count_blobs(const char *dir) {
-    char cmd[300];
-    int n = -1;
-    snprintf(cmd, sizeof cmd, "find %s/blobs -type f | wc -l", dir);
-    FILE *f = popen(cmd, "r");
-    assert_non_null(f);
-    assert_int_equal(fscanf(f, "%d", &n), 1);
-    pclose(f);
-    return n;
-}
-
 static void test_remove(void **state) {
     char *dir = folder_make();
     limn_queue *q = queue_open(dir, NULL, 0);
@@ -407,11 +396,11 @@ static void test_remove(void **state) {
     assert_ok(err, draw(q, "{\"seed\": 2, \"steps\": 2}", NULL, &c, &err));
     limn_job *j = ended(q, c.id);
     limn_job_free(&j);
-    assert_int_equal(count_blobs(dir), 2); /* a and b share one */
+    wait_files(dir, 2); /* a and b share one */
     assert_ok(err, limn_queue_remove(q, NULL, a.id, &err));
-    assert_int_equal(count_blobs(dir), 2);
+    assert_int_equal(count_files(dir, "blobs"), 2);
     assert_ok(err, limn_queue_remove(q, NULL, b.id, &err));
-    assert_int_equal(count_blobs(dir), 1);
+    assert_int_equal(count_files(dir, "blobs"), 1);
     assert_int_equal(limn_queue_remove(q, NULL, b.id, &err), LIMN_E_NOT_FOUND);
     limn_queue_pause(q);
     assert_ok(err, draw(q, four_steps, NULL, &a, &err));
@@ -460,7 +449,7 @@ static void test_retention(void **state) {
     limn_job_free(&j);
     wait_count(q, 4); /* the newest three, and the one that is tagged */
     assert_int_equal(state_of(q, s[0].id), LIMN_JOB_SUCCEEDED);
-    assert_int_equal(count_blobs(dir), 4);
+    wait_files(dir, 4);
     limn_queue_close(&q);
     folder_remove(dir);
 }
@@ -540,8 +529,8 @@ static void test_uploads(void **state) {
         sleep_ms(10);
     }
     assert_int_equal(limn_queue_artifact(q, "anna", unused.sha, &found, &err), LIMN_E_NOT_FOUND);
-    for (int i = 0; i < 100 && count_blobs(dir) != 2; i++) sleep_ms(10);
-    assert_int_equal(count_blobs(dir), 2); /* input and result */
+    for (int i = 0; i < 100 && count_files(dir, "blobs") != 2; i++) sleep_ms(10);
+    assert_int_equal(count_files(dir, "blobs"), 2); /* input and result */
     static const char junk[] = "\x89PNG\r\n\x1a\nnot really";
     assert_int_not_equal(limn_queue_upload(q, NULL, junk, sizeof junk, &found, &err), LIMN_OK);
     limn_queue_close(&q);
@@ -617,8 +606,8 @@ static void test_zombie(void **state) {
     assert_int_equal(stats.leases_lost, 3);
     assert_int_equal(stats.ended[LIMN_JOB_FAILED], 1);
     assert_int_equal(stats.ended[LIMN_JOB_SUCCEEDED], 0);
-    for (int i = 0; i < 50 && count_blobs(dir) > 0; i++) sleep_ms(10);
-    assert_int_equal(count_blobs(dir), 0);
+    for (int i = 0; i < 50 && count_files(dir, "blobs") > 0; i++) sleep_ms(10);
+    assert_int_equal(count_files(dir, "blobs"), 0);
     limn_job_free(&j);
     limn_queue_close(&q);
     folder_remove(dir);
@@ -739,32 +728,6 @@ static void test_second_process(void **state) {
     folder_remove(dir);
 }
 
-/* ---- a full disk ---- */
-/* The artifact cannot be written: the job fails with a reason, nothing is left behind, and it works
- * again when there is room. */
-static void test_no_room_for_files(void **state) {
-    char *dir = folder_make();
-    limn_queue *q = queue_open(dir, NULL, 0);
-    limn_err err = {0};
-    limn_submitted s;
-    char blobs[200];
-    snprintf(blobs, sizeof blobs, "%s/tmp", dir);
-    assert_int_equal(rmdir(blobs), 0); /* every write of a file fails from here on */
-    assert_ok(err, draw(q, four_steps, NULL, &s, &err));
-    limn_job *j = ended(q, s.id);
-    assert_int_equal(j->state, LIMN_JOB_FAILED);
-    assert_int_equal(j->error, LIMN_E_UNAVAILABLE);
-    assert_int_equal(j->n_artifacts, 0);
-    limn_job_free(&j);
-    assert_int_equal(mkdir(blobs, 0700), 0);
-    assert_ok(err, draw(q, four_steps, NULL, &s, &err));
-    j = ended(q, s.id);
-    assert_int_equal(j->state, LIMN_JOB_SUCCEEDED);
-    limn_job_free(&j);
-    limn_queue_close(&q);
-    folder_remove(dir);
-}
-
 /* ---- no memory ---- */
 /* Whichever allocation fails, in whichever thread: a submit is refused or the job ends, and the
  * queue is as good as before. */
@@ -829,7 +792,6 @@ int main(void) {
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_stop_while_taking),
         cmocka_unit_test(test_second_process),
-        cmocka_unit_test(test_no_room_for_files),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

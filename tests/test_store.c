@@ -5,38 +5,13 @@
 
 #include "fail_vfs.h"
 #include "job/report.h"
-#include "job_fixture.h"
+#include "job_sql.h"
 
 static const char four_steps[] =
     "{\"prompt\": \"a fox\", \"steps\": 2, \"width\": 64, \"height\": 64}";
 
-static char *path_in(const char *dir, const char *name) {
-    char *path = malloc(strlen(dir) + strlen(name) + 2);
-    sprintf(path, "%s/%s", dir, name);
-    return path;
-}
-
 static limn_status store_open(limn_store **s, const char *path, limn_err *err) {
     return limn_store_sqlite_open(s, &(limn_sqlite_options){.path = path}, err);
-}
-
-static void run_sql(const char *path, const char *sql) {
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
-}
-
-static int64_t ask_sql(const char *path, const char *sql) {
-    sqlite3 *db;
-    sqlite3_stmt *q;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &q, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
-    int64_t n = sqlite3_column_int64(q, 0);
-    sqlite3_finalize(q);
-    sqlite3_close(db);
-    return n;
 }
 
 /* ---- whose file it is ---- */
@@ -51,7 +26,7 @@ static void test_open(void **state) {
     limn_store_close(&s);
     assert_ok(err, store_open(&s, path, &err));
     limn_store_close(&s);
-    assert_int_equal(ask_sql(path, "PRAGMA user_version"), 3);
+    assert_int_equal(ask_sql(path, "PRAGMA user_version"), 4);
     run_sql(path, "PRAGMA user_version = 99");
     assert_int_equal(store_open(&s, path, &err), LIMN_E_FORMAT);
     assert_non_null(strstr(err.text, "newer"));

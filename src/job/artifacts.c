@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,11 +19,14 @@
 #include "media/media.h"
 
 enum { PATH_BYTES = 4096 + 128, THUMB_QUALITY = 80, THUMB_DPI = 72, EBML_HEAD = 64 };
+#define IN_MEMORY_MAX ((size_t)4 << 20) /* of small artifacts that have no file yet */
 #define THUMB_PIXELS_MAX ((int64_t)128 << 20)
 
 typedef struct pin {
     char sha[LIMN_SHA_LEN + 1];
     int count;
+    void *data; /* [size] what has no file yet, for as long as the pin lasts; NULL: it has one */
+    size_t size;
 } pin;
 
 struct limn_artifacts {
@@ -33,6 +37,7 @@ struct limn_artifacts {
     pthread_mutex_t lock; /* of pins, of removing, and of making folders */
     pin *pins;
     int n_pins;
+    size_t in_memory; /* bytes under pins */
 };
 
 void limn_sha_make(char out[LIMN_SHA_LEN + 1], const void *data, size_t size) {
@@ -82,6 +87,7 @@ void limn_artifacts_close(limn_artifacts **artifacts) {
     limn_artifacts *a = artifacts ? *artifacts : NULL;
     if (!a) return;
     pthread_mutex_destroy(&a->lock);
+    for (int i = 0; i < a->n_pins; i++) limn_mem_free(a->pins[i].data);
     limn_mem_free(a->pins);
     limn_mem_free(a->dir);
     limn_mem_free(a);
@@ -125,6 +131,42 @@ static bool add_pin(limn_artifacts *a, const char *sha) {
     return true;
 }
 
+/* Gives the bytes to the pin; false: there is no room or memory for them. */
+static bool hold_bytes(limn_artifacts *a, const char *sha, const void *data, size_t size) {
+    if (size > LIMN_ARTIFACT_SMALL) return false;
+    pthread_mutex_lock(&a->lock);
+    pin *p = find_pin(a, sha);
+    bool held = p->data != NULL;
+    if (!held && a->in_memory + size <= IN_MEMORY_MAX && (p->data = limn_mem_alloc(size))) {
+        memcpy(p->data, data, size);
+        p->size = size;
+        a->in_memory += size;
+        held = true;
+    }
+    pthread_mutex_unlock(&a->lock);
+    return held;
+}
+
+/* A copy of the bytes that a pin holds, freed with limn_mem_free. E_NOT_FOUND: none does. */
+static limn_status copy_held(limn_artifacts *a, void **data, size_t *size, const char *sha,
+                             limn_err *err) {
+    limn_status st = LIMN_E_NOT_FOUND;
+    pthread_mutex_lock(&a->lock);
+    const pin *p = find_pin(a, sha);
+    char *copy = p && p->data ? limn_mem_alloc(p->size + 1) : NULL;
+    if (copy) {
+        memcpy(copy, p->data, p->size);
+        copy[p->size] = 0;
+        *data = copy;
+        *size = p->size;
+        st = LIMN_OK;
+    } else if (p && p->data) {
+        st = limn_fail(err, LIMN_E_NOMEM, "no memory for an artifact");
+    }
+    pthread_mutex_unlock(&a->lock);
+    return st;
+}
+
 bool limn_artifacts_pin(limn_artifacts *a, const char *sha) {
     pthread_mutex_lock(&a->lock);
     bool ok = limn_sha_is_valid(sha) && add_pin(a, sha);
@@ -135,7 +177,11 @@ bool limn_artifacts_pin(limn_artifacts *a, const char *sha) {
 void limn_artifacts_unpin(limn_artifacts *a, const char *sha) {
     pthread_mutex_lock(&a->lock);
     pin *p = find_pin(a, sha);
-    if (p && --p->count == 0) *p = a->pins[--a->n_pins];
+    if (p && --p->count == 0) {
+        a->in_memory -= p->size;
+        limn_mem_free(p->data);
+        *p = a->pins[--a->n_pins];
+    }
     pthread_mutex_unlock(&a->lock);
 }
 
@@ -358,10 +404,29 @@ out:
     return st;
 }
 
-limn_status limn_artifacts_put(limn_artifacts *a, limn_artifact *out, const void *data, size_t size,
-                               const limn_image *image, limn_err *err) {
+/* The bytes under their name and on the disk. Who finds the file there finds it complete, but
+ * perhaps before its name has reached the disk. */
+static limn_status keep_file(limn_artifacts *a, const char *sha, const void *data, size_t size,
+                             limn_err *err) {
     char path[PATH_BYTES];
     struct stat sb;
+    blob_path(a, path, sha);
+    if (stat(path, &sb) == 0 && sb.st_size == (off_t)size) return sync_parent(path, err);
+    limn_status st = write_file(a, path, data, size, true, err);
+    if (st == LIMN_OK) atomic_fetch_add(&a->bytes, (long long)size);
+    return st;
+}
+
+static bool has_file(limn_artifacts *a, const limn_artifact *artifact) {
+    char path[PATH_BYTES];
+    struct stat sb;
+    blob_path(a, path, artifact->sha);
+    return stat(path, &sb) == 0 && sb.st_size == (off_t)artifact->bytes;
+}
+
+/* Pins and describes; *later NULL: on the disk in any case. */
+static limn_status put(limn_artifacts *a, limn_artifact *out, const void *data, size_t size,
+                       const limn_image *image, bool *later, limn_err *err) {
     limn_status st = LIMN_OK;
     limn_artifact made = {.bytes = (int64_t)size};
     if (size == 0) return limn_fail(err, LIMN_E_FORMAT, "the file is empty");
@@ -372,11 +437,8 @@ limn_status limn_artifacts_put(limn_artifacts *a, limn_artifact *out, const void
     if (!limn_artifacts_pin(a, made.sha))
         return limn_fail(err, LIMN_E_NOMEM, "no memory for an artifact");
     if (is_media(made.mime)) LIMN_TRY(describe_picture(a, &made, data, size, image, err));
-    blob_path(a, path, made.sha);
-    if (stat(path, &sb) != 0 || sb.st_size != (off_t)size) {
-        LIMN_TRY(write_file(a, path, data, size, true, err));
-        atomic_fetch_add(&a->bytes, (long long)size);
-    }
+    if (later) *later = !has_file(a, &made) && hold_bytes(a, made.sha, data, size);
+    if (!later || !*later) LIMN_TRY(keep_file(a, made.sha, data, size, err));
 out:
     if (st != LIMN_OK) {
         limn_artifacts_unpin(a, made.sha);
@@ -390,7 +452,53 @@ out:
     return LIMN_OK;
 }
 
+limn_status limn_artifacts_put(limn_artifacts *a, limn_artifact *out, const void *data, size_t size,
+                               const limn_image *image, limn_err *err) {
+    return put(a, out, data, size, image, NULL, err);
+}
+
+limn_status limn_artifacts_put_later(limn_artifacts *a, limn_artifact *out, const void *data,
+                                     size_t size, const limn_image *image, bool *later,
+                                     limn_err *err) {
+    return put(a, out, data, size, image, later, err);
+}
+
+limn_status limn_artifacts_hold(limn_artifacts *a, const char *sha, const void *data, size_t size,
+                                limn_err *err) {
+    char real[LIMN_SHA_LEN + 1];
+    limn_sha_make(real, data, size);
+    if (strcmp(real, sha) != 0)
+        return limn_fail(err, LIMN_E_FORMAT, "artifact %s: its bytes are not its own", sha);
+    if (!limn_artifacts_pin(a, sha))
+        return limn_fail(err, LIMN_E_NOMEM, "no memory for an artifact");
+    if (hold_bytes(a, sha, data, size)) return LIMN_OK;
+    limn_status st = keep_file(a, sha, data, size, err);
+    if (st != LIMN_OK) limn_artifacts_unpin(a, sha);
+    return st;
+}
+
+limn_status limn_artifacts_file(limn_artifacts *a, const char *sha, limn_err *err) {
+    void *data = NULL;
+    size_t size = 0;
+    limn_status st = copy_held(a, &data, &size, sha, err);
+    if (st == LIMN_E_NOT_FOUND) return LIMN_OK;
+    if (st == LIMN_OK) st = keep_file(a, sha, data, size, err);
+    limn_mem_free(data);
+    return st;
+}
+
 /* ---- reading ---- */
+/* Bytes that have no file, as a file without a name. */
+static limn_status open_held(int *fd, const void *data, size_t size, limn_err *err) {
+    *fd = memfd_create("artifact", MFD_CLOEXEC);
+    if (*fd < 0) return limn_fail(err, LIMN_E_UNAVAILABLE, "an artifact cannot be opened");
+    limn_status st = write_all(*fd, data, size, err);
+    if (st == LIMN_OK && lseek(*fd, 0, SEEK_SET) == 0) return LIMN_OK;
+    close(*fd);
+    *fd = -1;
+    return st != LIMN_OK ? st : limn_fail(err, LIMN_E_UNAVAILABLE, "an artifact cannot be opened");
+}
+
 limn_status limn_artifacts_open_fd(limn_artifacts *a, int *fd, int64_t *bytes, const char *sha,
                                    limn_err *err) {
     char path[PATH_BYTES];
@@ -398,6 +506,15 @@ limn_status limn_artifacts_open_fd(limn_artifacts *a, int *fd, int64_t *bytes, c
     *fd = -1;
     if (!limn_sha_is_valid(sha))
         return limn_fail(err, LIMN_E_NOT_FOUND, "there is no such artifact");
+    void *held;
+    size_t size;
+    limn_status st = copy_held(a, &held, &size, sha, err);
+    if (st == LIMN_OK) {
+        *bytes = (int64_t)size;
+        st = open_held(fd, held, size, err);
+        limn_mem_free(held);
+    }
+    if (st != LIMN_E_NOT_FOUND) return st;
     blob_path(a, path, sha);
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (*fd >= 0 && fstat(*fd, &sb) == 0 && S_ISREG(sb.st_mode)) {
@@ -433,7 +550,9 @@ limn_status limn_artifacts_read(limn_artifacts *a, void **data, size_t *size, co
     int fd;
     int64_t bytes;
     *data = NULL;
-    limn_status st = limn_artifacts_open_fd(a, &fd, &bytes, sha, err);
+    limn_status st = copy_held(a, data, size, sha, err);
+    if (st != LIMN_E_NOT_FOUND) return st;
+    st = limn_artifacts_open_fd(a, &fd, &bytes, sha, err);
     if (st != LIMN_OK) return st;
     *size = (size_t)bytes;
     st = read_fd(fd, data, *size, err);

@@ -5,6 +5,10 @@
  * folder); the same bytes are kept once. Beside them <dir>/thumbs/ has a WebP of at most 256 pixels
  * for every picture; a lost thumbnail is made again when somebody asks for it.
  *
+ * Small files of jobs may come later (limn_artifacts_put_later): until then their bytes are in
+ * memory under a pin, a row of the store has them on the disk, and reading finds them as if they
+ * had a file.
+ *
  * Which job refers to which file is in the store (store.h). A file between "written" and "its row
  * is committed" is pinned here, so that nothing removes it; what is neither pinned nor referred to
  * is an orphan, and sweeps remove it. Any thread may call; reading needs no lock.
@@ -14,7 +18,7 @@
 
 #include "job/job.h"
 
-enum { LIMN_THUMB_SIDE = 256 };
+enum { LIMN_THUMB_SIDE = 256, LIMN_ARTIFACT_SMALL = 65536 };
 #define LIMN_ARTIFACT_BYTES_MAX ((int64_t)256 << 20)
 
 typedef struct limn_artifacts limn_artifacts;
@@ -34,11 +38,25 @@ void limn_artifacts_prepare(limn_artifacts *a);
  * read; E_LIMIT; E_UNAVAILABLE when the disk is full or failing. */
 limn_status limn_artifacts_put(limn_artifacts *a, limn_artifact *out, const void *data, size_t size,
                                const limn_image *image, limn_err *err);
+/* The same, but up to LIMN_ARTIFACT_SMALL bytes may stay in memory for as long as they are pinned:
+ * then *later is true, and the caller keeps them on the disk otherwise (store.h, keep) until
+ * limn_artifacts_file has answered LIMN_OK. */
+limn_status limn_artifacts_put_later(limn_artifacts *a, limn_artifact *out, const void *data,
+                                     size_t size, const limn_image *image, bool *later,
+                                     limn_err *err);
+/* Pins bytes that another process kept so, and holds them the same way (or makes their file at
+ * once when too many are held). E_FORMAT: they are not what their name says. */
+limn_status limn_artifacts_hold(limn_artifacts *a, const char *sha, const void *data, size_t size,
+                                limn_err *err);
+/* Makes the file of bytes that are in memory; it is on the disk when this answers LIMN_OK. What has
+ * a file is left alone. */
+limn_status limn_artifacts_file(limn_artifacts *a, const char *sha, limn_err *err);
 /* false: malformed, or no memory. */
 bool limn_artifacts_pin(limn_artifacts *a, const char *sha);
 void limn_artifacts_unpin(limn_artifacts *a, const char *sha);
 
-/* Path of the file (whether it is there or not): "" for a malformed name. */
+/* Path of the file (whether it is there or not; limn_artifacts_file makes sure): "" for a malformed
+ * name. */
 void limn_artifacts_path(const limn_artifacts *a, char *out, size_t size, const char *sha);
 /* An open file for reading, O_CLOEXEC; the caller closes it. E_NOT_FOUND. */
 limn_status limn_artifacts_open_fd(limn_artifacts *a, int *fd, int64_t *bytes, const char *sha,

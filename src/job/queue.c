@@ -22,6 +22,18 @@ double queue_seconds(const limn_queue *q) {
     return q->opt.clock.seconds ? q->opt.clock.seconds(q->opt.clock.user) : limn_clock_now();
 }
 
+struct timespec queue_after_ms(long ms) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += ms / 1000;
+    t.tv_nsec += ms % 1000 * 1000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_sec++;
+        t.tv_nsec -= 1000000000;
+    }
+    return t;
+}
+
 void queue_wake_lane(limn_queue *q, limn_job_lane lane) {
     q->work_count[lane]++;
     pthread_cond_broadcast(&q->work);
@@ -156,6 +168,9 @@ static limn_status start_threads(limn_queue *q, limn_err *err) {
     if (pthread_create(&q->writer, NULL, queue_writer_main, q) != 0)
         return limn_fail(err, LIMN_E_UNAVAILABLE, "the queue's thread does not start");
     q->has_writer = true;
+    if (pthread_create(&q->filer, NULL, queue_filer_main, q) != 0)
+        return limn_fail(err, LIMN_E_UNAVAILABLE, "the thread that files does not start");
+    q->has_filer = true;
     for (; q->n_workers < q->opt.workers * LIMN_JOB_LANES; q->n_workers++) {
         worker *w = &q->worker[q->n_workers];
         *w = (worker){.q = q, .lane = (limn_job_lane)(q->n_workers % LIMN_JOB_LANES)};
@@ -172,7 +187,8 @@ limn_status limn_queue_open(limn_queue **out, limn_store *store, limn_artifacts 
     int64_t removed;
     limn_queue *q = limn_mem_calloc(1, sizeof *q);
     if (!q || pthread_mutex_init(&q->lock, NULL) != 0 || make_cond(&q->work) != LIMN_OK ||
-        make_cond(&q->idle) != LIMN_OK || make_cond(&q->asked) != LIMN_OK) {
+        make_cond(&q->idle) != LIMN_OK || make_cond(&q->asked) != LIMN_OK ||
+        make_cond(&q->file) != LIMN_OK) {
         limn_mem_free(q);
         limn_runner_close(&runner);
         limn_store_close(&store);
@@ -195,6 +211,7 @@ limn_status limn_queue_open(limn_queue **out, limn_store *store, limn_artifacts 
     LIMN_TRY(limn_hub_new(&q->hub, &q->opt.events, err));
     LIMN_TRY(recover(q, err));
     LIMN_TRY(load_line(q, err));
+    LIMN_TRY(queue_file_recover(q, err));
     limn_artifacts_sweep(q->artifacts, is_used, q, &removed);
     if (removed > 0)
         limn_log(LIMN_LOG_INFO, "queue", "%lld files that no job refers to were removed",
@@ -249,6 +266,11 @@ static void stop_threads(limn_queue *q) {
     pthread_mutex_unlock(&q->lock);
     for (int i = 0; i < q->n_workers; i++) pthread_join(q->worker[i].thread, NULL);
     pthread_mutex_lock(&q->lock);
+    q->stop_filer = true;
+    pthread_cond_signal(&q->file);
+    pthread_mutex_unlock(&q->lock);
+    if (q->has_filer) pthread_join(q->filer, NULL); /* it writes, so the writer goes last */
+    pthread_mutex_lock(&q->lock);
     q->stop_writer = true;
     pthread_cond_signal(&q->asked);
     pthread_mutex_unlock(&q->lock);
@@ -263,10 +285,12 @@ void limn_queue_close(limn_queue **queue) {
     limn_hub_free(&q->hub);
     limn_store_close(&q->store);
     limn_artifacts_close(&q->artifacts);
+    queue_file_free(q);
     for (int i = 0; i < LIMN_JOB_LANES; i++) limn_mem_free(q->line[i].items);
     pthread_cond_destroy(&q->work);
     pthread_cond_destroy(&q->idle);
     pthread_cond_destroy(&q->asked);
+    pthread_cond_destroy(&q->file);
     pthread_mutex_destroy(&q->lock);
     limn_mem_free(q);
     *queue = NULL;
@@ -278,14 +302,7 @@ static bool is_busy(const limn_queue *q) {
 }
 
 bool limn_queue_drain(limn_queue *q, int timeout_ms) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += timeout_ms / 1000;
-    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = queue_after_ms(timeout_ms);
     pthread_mutex_lock(&q->lock);
     q->draining = true;
     int rc = 0;

@@ -9,11 +9,14 @@
  * before anybody hears of them, a job whose process died runs again with the seed it was given at
  * submit, and an end is accepted only from the holder of the present epoch.
  *
+ * Artifacts up to LIMN_ARTIFACT_SMALL bytes come to the disk as rows, in the commit of their job's
+ * end, and get their files a moment later (queue_file.c); reading finds them either way.
+ *
  * Threads: one writer thread owns all writes (requests that arrive together share one commit), one
- * thread per worker runs jobs of its lane (job.h), and every function below may be called from any
- * thread. Calls that write wait for the disk (some milliseconds); calls that read do not wait for
- * writers. What is handed out the caller owns. `owner` is who asks: NULL sees everything, others
- * see their own jobs only and get E_NOT_FOUND for the rest.
+ * makes files and thumbnails, one per worker runs jobs of its lane (job.h), and every function
+ * below may be called from any thread. Calls that write wait for the disk (some milliseconds);
+ * calls that read do not wait for writers. What is handed out the caller owns. `owner` is who asks:
+ * NULL sees everything, others see their own jobs only and get E_NOT_FOUND for the rest.
  *
  * Statuses and what HTTP makes of them (limn_status_http): E_BUSY 429 (too many wait; retry after
  * the seconds given), E_UNAVAILABLE 503 (draining, disk full or failing), E_CONFLICT 409 (has ended

@@ -7,6 +7,7 @@
  *   queue_change.c  changing by clients
  *   queue_writer.c  the thread that owns all writes, and its housekeeping
  *   queue_worker.c  the threads that run jobs, and what runners may call
+ *   queue_file.c    the thread that brings small artifacts to their files and makes thumbnails
  *   queue_line.c    who waits, in order, in memory: positions and estimates
  *
  * Locks: `lock` guards everything in limn_queue that is not said to be otherwise. It is never held
@@ -87,6 +88,25 @@ void *queue_writer_main(void *queue);
 /* Files that no row refers to any more go; writer's thread, outside of a transaction. */
 void queue_collect(limn_queue *q, const limn_artifact *a, int n);
 
+/* ---- files ---- */
+/* What is done for an artifact when nobody waits for it any more. */
+typedef struct filing filing;
+
+/* `kept`: a row has its bytes, so that it needs a file. Takes *small, the picture for its thumbnail
+ * or NULL, also on failure; NULL: no memory. */
+filing *queue_filing_new(const char *sha, bool kept, limn_image **small);
+void queue_filing_free(filing *f);
+bool queue_filing_is_kept(const filing *f);
+/* Takes it; a pin of the artifact too when it is kept. Writer's thread, `lock` held. */
+void queue_file_later(limn_queue *q, filing *f);
+/* No row refers to these bytes any more: they need no file. Writer's thread. */
+void queue_file_forget(limn_queue *q, const char *sha);
+/* Holds what the last process kept in rows. Before there are threads. */
+limn_status queue_file_recover(limn_queue *q, limn_err *err);
+/* After the threads. */
+void queue_file_free(limn_queue *q);
+void *queue_filer_main(void *queue);
+
 /* ---- runs ---- */
 struct limn_run {
     limn_queue *q;
@@ -105,7 +125,7 @@ struct limn_run {
     double left_seconds, progress, last_report;
     /* its results; changed by the running thread with `q->lock` */
     limn_artifact *outputs;
-    limn_image **thumbs; /* [n_outputs] small; NULL: made when they are asked for */
+    filing **filings; /* [n_outputs]; NULL: handed on */
     int n_outputs;
     char *result; /* the running thread's */
 };
@@ -139,9 +159,12 @@ struct limn_queue {
     pthread_cond_t work;                 /* for workers: something waits, or the end */
     pthread_cond_t idle;                 /* for drain: a run ended, or a job was taken */
     pthread_cond_t asked;                /* for the writer: a request, or the end */
+    pthread_cond_t file;                 /* for the filer: much to do, or the end */
     uint64_t work_count[LIMN_JOB_LANES]; /* changes whenever a lane has something to do */
     write_request *first, *last;
-    bool stop_workers, stop_writer, paused, draining;
+    filing *filings;
+    int n_filings;
+    bool stop_workers, stop_filer, stop_writer, paused, draining;
     line line[LIMN_JOB_LANES];
     int reserved; /* places of submits that are being written */
     limn_run *runs;
@@ -149,9 +172,9 @@ struct limn_queue {
     int passed_over[LIMN_JOB_LANES]; /* claims in a row that passed over an older job */
     limn_queue_stats stats;
 
-    pthread_t writer;
+    pthread_t writer, filer;
     worker worker[MAX_WORKERS * LIMN_JOB_LANES];
-    bool has_writer;
+    bool has_writer, has_filer;
     int n_workers;
     double next_trim, next_try; /* monotonic; writer's thread */
 };
@@ -160,6 +183,8 @@ struct limn_queue {
 int64_t queue_trash_ms(limn_queue *q);
 int64_t queue_now_ms(const limn_queue *q);
 double queue_seconds(const limn_queue *q);
+/* The time so many milliseconds from now, for waits on the queue's conditions. */
+struct timespec queue_after_ms(long ms);
 /* As limn_queue_get, also when it was deleted, and with its deleted files. */
 limn_status queue_get_any(limn_queue *q, const char *owner, const char *id, limn_job **out,
                           limn_err *err);

@@ -29,10 +29,10 @@ static void run_free(limn_run **run) {
     if (!r) return;
     for (int i = 0; i < r->n_outputs; i++) {
         limn_artifact_deinit(&r->outputs[i]);
-        limn_image_free(&r->thumbs[i]);
+        queue_filing_free(r->filings[i]);
     }
     limn_mem_free(r->outputs);
-    limn_mem_free(r->thumbs);
+    limn_mem_free(r->filings);
     limn_mem_free(r->result);
     limn_job_free(&r->job);
     limn_cancel_free(&r->cancel);
@@ -130,9 +130,23 @@ typedef struct ending {
     limn_job_change change;
 } ending;
 
+/* The bytes of a small output, in the same commit as the end that names it. */
+static limn_status keep_output(limn_queue *q, const char *sha, limn_err *err) {
+    void *data;
+    size_t size;
+    limn_status st = limn_artifacts_read(q->artifacts, &data, &size, sha, err);
+    if (st == LIMN_OK) st = q->store->ops->keep(q->store, sha, data, size, err);
+    limn_mem_free(data);
+    return st;
+}
+
 static limn_status end_job(limn_queue *q, void *arg, limn_err *err) {
     const ending *e = arg;
-    return q->store->ops->change(q->store, &e->change, err);
+    limn_status st = q->store->ops->change(q->store, &e->change, err);
+    for (int i = 0; i < e->change.n_artifacts && st == LIMN_OK; i++)
+        if (queue_filing_is_kept(e->run->filings[i]))
+            st = keep_output(q, e->run->outputs[i].sha, err);
+    return st;
 }
 
 /* The run leaves the list on the writer's thread, so that nobody sees one that is over. */
@@ -158,6 +172,24 @@ static void note_end(limn_queue *q, const ending *e) {
                    queue_seconds(q) - r->began);
 }
 
+static void unpin_outputs(limn_run *r) {
+    for (int i = 0; i < r->n_outputs; i++) limn_artifacts_unpin(r->q->artifacts, r->outputs[i].sha);
+}
+
+/* The end is on the disk: the rest is not waited for. */
+static void hand_on_files(limn_run *r) {
+    limn_queue *q = r->q;
+    for (int i = 0; i < r->n_outputs; i++)
+        if (!queue_filing_is_kept(r->filings[i]))
+            limn_artifacts_unpin(q->artifacts, r->outputs[i].sha);
+    pthread_mutex_lock(&q->lock);
+    for (int i = 0; i < r->n_outputs; i++) {
+        queue_file_later(q, r->filings[i]);
+        r->filings[i] = NULL;
+    }
+    pthread_mutex_unlock(&q->lock);
+}
+
 static void ended_job(limn_queue *q, void *arg, limn_status st) {
     ending *e = arg;
     limn_run *r = e->run;
@@ -172,8 +204,12 @@ static void ended_job(limn_queue *q, void *arg, limn_status st) {
     if (st == LIMN_OK)
         queue_post_state(q, r->job, e->change.to, e->change.error,
                          r->job->epoch + (e->change.to == LIMN_JOB_QUEUED));
-    for (int i = 0; i < r->n_outputs; i++) limn_artifacts_unpin(q->artifacts, r->outputs[i].sha);
-    if (st != LIMN_OK || e->change.n_artifacts == 0) queue_collect(q, r->outputs, r->n_outputs);
+    if (st == LIMN_OK && e->change.n_artifacts > 0) {
+        hand_on_files(r);
+        return;
+    }
+    unpin_outputs(r);
+    queue_collect(q, r->outputs, r->n_outputs);
 }
 
 static void decide(ending *e, limn_status st, const limn_err *err) {
@@ -225,8 +261,7 @@ static void finish(limn_run *r, limn_status st, limn_err *err) {
         if (stop) unlink_run(q, r);
         pthread_mutex_unlock(&q->lock);
         if (stop) {
-            for (int i = 0; i < r->n_outputs; i++)
-                limn_artifacts_unpin(q->artifacts, r->outputs[i].sha);
+            unpin_outputs(r);
             return;
         }
         sleep_ms(RETRY_MS);
@@ -239,9 +274,7 @@ static bool wait_for_work(limn_queue *q, limn_job_lane lane, uint64_t *seen) {
     bool idle_called = false;
     pthread_mutex_lock(&q->lock);
     while (!q->stop_workers && (q->paused || q->draining || q->work_count[lane] == *seen)) {
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += IDLE_MS / 1000;
+        struct timespec until = queue_after_ms(IDLE_MS);
         int rc = pthread_cond_timedwait(&q->work, &q->lock, &until);
         if (rc == 0 || idle_called || !q->runner->ops->idle || q->stop_workers) continue;
         idle_called = true;
@@ -271,9 +304,6 @@ static void run_one(limn_run *r) {
     if (st != LIMN_OK && st != LIMN_E_CANCELLED)
         limn_log(LIMN_LOG_WARN, "queue", "job %s failed: %s", r->job->id, err.text);
     finish(r, st, &err);
-    /* Nobody who waits for the end waits for these. */
-    for (int i = 0; i < r->n_outputs; i++)
-        if (r->thumbs[i]) limn_artifacts_keep_thumb(q->artifacts, r->outputs[i].sha, r->thumbs[i]);
 }
 
 /* Takes jobs until none waits. That one has begun need not be on the disk: should the power fail,
@@ -446,29 +476,38 @@ bool limn_run_skip(limn_run *run) {
     return skip;
 }
 
+/* Adds an output to the run, which takes both. */
+static limn_status add_output(limn_run *run, const limn_artifact *made, filing *f, limn_err *err) {
+    size_t n = (size_t)run->n_outputs + 1;
+    pthread_mutex_lock(&run->q->lock);
+    limn_artifact *outputs = limn_mem_realloc(run->outputs, n * sizeof *outputs);
+    if (outputs) run->outputs = outputs;
+    filing **filings = limn_mem_realloc(run->filings, n * sizeof *filings);
+    if (filings) run->filings = filings;
+    bool ok = outputs && filings;
+    if (ok) {
+        filings[run->n_outputs] = f;
+        outputs[run->n_outputs++] = *made;
+    }
+    pthread_mutex_unlock(&run->q->lock);
+    return ok ? LIMN_OK : limn_fail(err, LIMN_E_NOMEM, "no memory for an artifact");
+}
+
 limn_status limn_run_output(limn_run *run, const limn_artifact *a, const void *data, size_t size,
                             const limn_image *image, limn_err *err) {
     limn_artifact made = {.role = a->role, .index = run->job->n_artifacts + run->n_outputs};
     limn_image *small = NULL;
-    limn_status st = limn_artifacts_put(run->q->artifacts, &made, data, size, image, err);
+    filing *f = NULL;
+    bool later;
+    limn_status st =
+        limn_artifacts_put_later(run->q->artifacts, &made, data, size, image, &later, err);
     if (st != LIMN_OK) return st;
     LIMN_TRY(limn_job_set_text(&made.recipe, a->recipe, err));
     LIMN_TRY(limn_job_set_text(&made.text, a->text, err));
     if (image) LIMN_TRY(limn_artifacts_shrink(&small, image, err));
-    pthread_mutex_lock(&run->q->lock);
-    limn_artifact *grown =
-        limn_mem_realloc(run->outputs, ((size_t)run->n_outputs + 1) * sizeof *grown);
-    if (grown) run->outputs = grown;
-    limn_image **thumbs =
-        limn_mem_realloc(run->thumbs, ((size_t)run->n_outputs + 1) * sizeof(limn_image *));
-    if (thumbs) run->thumbs = thumbs;
-    if (grown && thumbs) {
-        thumbs[run->n_outputs] = small;
-        small = NULL;
-        grown[run->n_outputs++] = made;
-    }
-    pthread_mutex_unlock(&run->q->lock);
-    LIMN_CHECK(err, grown && thumbs, LIMN_E_NOMEM, "no memory for an artifact");
+    f = queue_filing_new(made.sha, later, &small);
+    LIMN_CHECK(err, f, LIMN_E_NOMEM, "no memory for an artifact");
+    LIMN_TRY(add_output(run, &made, f, err));
     limn_job_event e = event_for(run, LIMN_JOB_EVENT_OUTPUT);
     e.artifact = &made;
     post(run, &e);
@@ -477,6 +516,7 @@ out:
     limn_artifacts_unpin(run->q->artifacts, made.sha);
     limn_artifact_deinit(&made);
     limn_image_free(&small);
+    queue_filing_free(f);
     return st;
 }
 

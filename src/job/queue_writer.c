@@ -136,8 +136,9 @@ static limn_status serve_own(limn_queue *q, write_fn *write, after_fn *after, vo
 void queue_collect(limn_queue *q, const limn_artifact *a, int n) {
     for (int i = 0; i < n; i++) {
         bool used = true;
-        if (q->store->ops->is_used(q->store, a[i].sha, &used, NULL) == LIMN_OK && !used)
-            limn_artifacts_remove(q->artifacts, a[i].sha);
+        if (q->store->ops->is_used(q->store, a[i].sha, &used, NULL) != LIMN_OK || used) continue;
+        queue_file_forget(q, a[i].sha);
+        limn_artifacts_remove(q->artifacts, a[i].sha);
     }
 }
 
@@ -343,13 +344,7 @@ static long tick_ms(const limn_queue *q) {
 /* Takes up to BATCH_MAX requests; NULL after a tick without any. `lock` held. */
 static write_request *take_batch(limn_queue *q) {
     if (!q->first && !q->stop_writer) {
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += tick_ms(q) * 1000000L;
-        if (until.tv_nsec >= 1000000000L) {
-            until.tv_sec++;
-            until.tv_nsec -= 1000000000L;
-        }
+        struct timespec until = queue_after_ms(tick_ms(q));
         pthread_cond_timedwait(&q->asked, &q->lock, &until);
     }
     write_request *list = q->first, *end = list;

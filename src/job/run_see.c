@@ -51,6 +51,8 @@ static limn_status add_file(talk *t, limn_message_part *part, const char *refere
     if (!sha) return limn_fail(err, LIMN_E_VALUE, "the stored request has a bad reference");
     if (t->n_maps == FILES_MAX)
         return limn_fail(err, LIMN_E_LIMIT, "a conversation has at most %d files", FILES_MAX);
+    limn_status st = limn_artifacts_file(limn_run_artifacts(t->run), sha, err);
+    if (st != LIMN_OK) return st;
     limn_artifacts_path(limn_run_artifacts(t->run), path, sizeof path, sha);
     limn_fsmap *map;
     if (limn_fsmap_open(&map, path, NULL) != LIMN_OK)

@@ -123,6 +123,8 @@ static limn_status use_file(const engine_runner *r, limn_params *p, const char *
     const char *sha = limn_request_reference(text);
     if (!text[0]) return LIMN_OK;
     if (!sha) return limn_fail(err, LIMN_E_VALUE, "/%s: is not a reference \"artifact:<id>\"", row);
+    limn_status st = limn_artifacts_file(r->artifacts, sha, err);
+    if (st != LIMN_OK) return st;
     limn_artifacts_path(r->artifacts, path, sizeof path, sha);
     return limn_params_set(p, row, path, LIMN_FROM_SCRIPT, err);
 }

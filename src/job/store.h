@@ -131,6 +131,12 @@ typedef struct limn_store_ops {
                         limn_err *err);
     limn_status (*drop_holds)(limn_store *s, int64_t now_ms, int *dropped, limn_err *err);
 
+    /* The bytes of a small artifact, for the time until it has a file; once for each name. */
+    limn_status (*keep)(limn_store *s, const char *sha, const void *data, size_t size,
+                        limn_err *err);
+    /* LIMN_OK also when there are none. */
+    limn_status (*drop_kept)(limn_store *s, const char *sha, limn_err *err);
+
     /* ---- reads: any thread. What was deleted is seen by `get` and `stale` only, deleted jobs also
      * by a query for them. ---- */
     limn_status (*get)(limn_store *s, limn_job **out, const char *id, limn_err *err);
@@ -147,6 +153,10 @@ typedef struct limn_store_ops {
                             limn_err *err);
     /* *used: some job or upload refers to it. */
     limn_status (*is_used)(limn_store *s, const char *sha, bool *used, limn_err *err);
+    /* The first kept bytes whose name comes after `sha` ("": of all), and that name; freed with
+     * limn_mem_free. E_NOT_FOUND: there are no more. */
+    limn_status (*next_kept)(limn_store *s, char sha[LIMN_SHA_LEN + 1], void **data, size_t *size,
+                             limn_err *err);
     /* E_FORMAT when the database is damaged. Slow. */
     limn_status (*check)(limn_store *s, limn_err *err);
 } limn_store_ops;

@@ -72,6 +72,8 @@ static const char *const migrations[] = {
     /* 3: searching reads the words of all jobs, not their whole rows (requests and results) */
     "CREATE INDEX job_words ON job (words, deleted_ms);"
     "CREATE INDEX job_seed ON job (seed) WHERE seed IS NOT NULL;",
+    /* 4: small artifacts come to the disk with the end of their job, and to their files later */
+    "CREATE TABLE kept (sha TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 
@@ -126,7 +128,10 @@ static limn_status bind_all(sqlite_conn *c, sqlite3_stmt *st, const char *types,
             rc = sqlite3_bind_int64(st, i + 1, va_arg(ap, int64_t));
         else if (types[i] == 'd')
             rc = sqlite3_bind_double(st, i + 1, va_arg(ap, double));
-        else
+        else if (types[i] == 'b') {
+            const void *data = va_arg(ap, const void *);
+            rc = sqlite3_bind_blob64(st, i + 1, data, va_arg(ap, size_t), SQLITE_TRANSIENT);
+        } else
             rc = sqlite3_bind_text(st, i + 1, va_arg(ap, const char *), -1, SQLITE_TRANSIENT);
     }
     return rc == SQLITE_OK ? LIMN_OK : limn_sqlite_failed(c, err, "bind a value");
@@ -655,6 +660,18 @@ static limn_status sqlite_drop_holds(limn_store *store, int64_t now_ms, int *dro
                            "DELETE FROM hold WHERE until_ms < ?", "i", now_ms);
 }
 
+static limn_status sqlite_keep(limn_store *store, const char *sha, const void *data, size_t size,
+                               limn_err *err) {
+    return limn_sqlite_run(&((sqlite_store *)store)->writer, err, NULL,
+                           "INSERT OR REPLACE INTO kept (sha, data) VALUES (?, ?)", "tb", sha, data,
+                           size);
+}
+
+static limn_status sqlite_drop_kept(limn_store *store, const char *sha, limn_err *err) {
+    return limn_sqlite_run(&((sqlite_store *)store)->writer, err, NULL,
+                           "DELETE FROM kept WHERE sha = ?", "t", sha);
+}
+
 static const limn_store_ops sqlite_ops = {
     .name = "sqlite",
     .close = sqlite_close,
@@ -677,6 +694,8 @@ static const limn_store_ops sqlite_ops = {
     .remove = sqlite_remove,
     .hold = sqlite_hold,
     .drop_holds = sqlite_drop_holds,
+    .keep = sqlite_keep,
+    .drop_kept = sqlite_drop_kept,
     .get = limn_sqlite_get,
     .find_key = limn_sqlite_find_key,
     .list = limn_sqlite_list,
@@ -684,6 +703,7 @@ static const limn_store_ops sqlite_ops = {
     .counts = limn_sqlite_counts,
     .artifact = limn_sqlite_artifact,
     .is_used = limn_sqlite_is_used,
+    .next_kept = limn_sqlite_next_kept,
     .check = limn_sqlite_check,
 };
 

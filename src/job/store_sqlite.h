@@ -41,7 +41,7 @@ typedef struct sqlite_store {
 /* Puts SQLite's error into err as a status of ours. */
 limn_status limn_sqlite_failed(sqlite_conn *c, limn_err *err, const char *what);
 /* A statement ready to step, bound by `types`: 'i' int64_t, 'd' double, 't' const char * (NULL: SQL
- * NULL). `sql` is a literal that is kept prepared. */
+ * NULL), 'b' const void * and size_t. `sql` is a literal that is kept prepared. */
 limn_status limn_sqlite_query(sqlite_conn *c, sqlite3_stmt **out, limn_err *err, const char *sql,
                               const char *types, ...);
 /* Steps to a row: *row tells whether there is one. Resets the statement when there is none. */
@@ -76,6 +76,8 @@ limn_status limn_sqlite_counts(limn_store *s, limn_job_counts *out, const char *
 limn_status limn_sqlite_artifact(limn_store *s, limn_artifact *out, const char *owner,
                                  const char *sha, limn_err *err);
 limn_status limn_sqlite_is_used(limn_store *s, const char *sha, bool *used, limn_err *err);
+limn_status limn_sqlite_next_kept(limn_store *s, char sha[LIMN_SHA_LEN + 1], void **data,
+                                  size_t *size, limn_err *err);
 limn_status limn_sqlite_check(limn_store *s, limn_err *err);
 
 #endif

@@ -437,6 +437,36 @@ limn_status limn_sqlite_is_used(limn_store *store, const char *sha, bool *used, 
     return st;
 }
 
+limn_status limn_sqlite_next_kept(limn_store *store, char sha[LIMN_SHA_LEN + 1], void **data,
+                                  size_t *size, limn_err *err) {
+    sqlite_store *s = (sqlite_store *)store;
+    sqlite3_stmt *q;
+    bool row = false;
+    *data = NULL;
+    int r = reader_take(s);
+    sqlite_conn *c = &s->reader[r];
+    limn_status st =
+        limn_sqlite_query(c, &q, err,
+                          "SELECT sha, data FROM kept WHERE sha > ? AND length(sha) = 64"
+                          " ORDER BY sha LIMIT 1",
+                          "t", sha);
+    if (st == LIMN_OK) st = limn_sqlite_step(c, q, &row, err);
+    if (st == LIMN_OK && !row) st = limn_fail(err, LIMN_E_NOT_FOUND, "nothing more is kept");
+    if (st == LIMN_OK) {
+        *size = (size_t)sqlite3_column_bytes(q, 1);
+        *data = limn_mem_alloc(*size + 1);
+        if (*data) {
+            memcpy(*data, sqlite3_column_blob(q, 1), *size);
+            memcpy(sha, sqlite3_column_text(q, 0), LIMN_SHA_LEN);
+        } else {
+            st = limn_fail(err, LIMN_E_NOMEM, "no memory for an artifact");
+        }
+        sqlite3_reset(q);
+    }
+    reader_give(s, r);
+    return st;
+}
+
 limn_status limn_sqlite_check(limn_store *store, limn_err *err) {
     sqlite_store *s = (sqlite_store *)store;
     sqlite3_stmt *q;

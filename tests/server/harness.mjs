@@ -220,6 +220,6 @@ export function follow(server, path, headers = {}) {
     }
   })().catch((e) => { if (e.name !== 'AbortError') throw e; });
   out.end = { then: (...args) => within(read, `the end of ${path}`).then(...args) }; // from when it is waited for
-  read.catch(() => {});
+  out.closed = read.catch(() => {}); // over, however it ended; no deadline
   return out;
 }

@@ -4,6 +4,7 @@
 // own (tmpfs), so it needs the right to mount one; without it the test says so and counts nothing.
 import { Server, check, equal, png, run, until } from './harness.mjs';
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -62,7 +63,12 @@ run(async () => {
     await full(s, join(dir, 'ballast'));
     equal('clean end', (await s.stop()).code, 0);
     const again = await Server.start({ dir: join(dir, 'data') });
-    equal('all of it is there at the next start', (await again.get('/v1/jobs')).json.data.length, 3);
+    const jobs = (await again.get('/v1/jobs')).json.data;
+    equal('all of it is there at the next start', jobs.length, 3);
+    for (const a of jobs.flatMap((j) => j.artifacts)) {
+      const bytes = Buffer.from(await (await again.fetch(a.url)).arrayBuffer());
+      equal('... with its pictures', createHash('sha256').update(bytes).digest('hex'), a.id);
+    }
     await again.stop();
   } finally {
     spawnSync('umount', [dir]);
