@@ -186,7 +186,9 @@ int main(int argc, char **argv) {
     printf("%s, %s, %d px, batch %d, %s, %s; ready in %.2f s\n", o.file, o.part, o.px, o.batch,
            limn_cpu_describe(co.cpu_flags, cpu, sizeof cpu), o.precision,
            bench_clock(threads) - begin);
-    if (limn_program_run(p, NULL, &err) != LIMN_OK) return die(&err); /* warm-up */
+    double warm = bench_clock(threads);
+    if (limn_program_run(p, NULL, &err) != LIMN_OK) return die(&err);
+    printf("first run, with fresh memory: %.3f s\n", bench_clock(threads) - warm);
     if (limn_program_profile(p, &err) != LIMN_OK) return die(&err);
     p->runs = 0;
     double *t = calloc((size_t)o.runs, sizeof *t);

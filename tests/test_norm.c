@@ -368,6 +368,41 @@ static void test_softmax(void **state) {
 
 /* ---- micro-kernels: tails and guards ---- */
 
+/* Columns of blocks of every type against plain sums in the same order. */
+static void test_columns(void **state) {
+    (void)state;
+    enum { ROWS = 5, STRIDE = 150 };
+    static const limn_dtype kinds[] = {LIMN_F32, LIMN_F16, LIMN_BF16};
+    static float x[ROWS * STRIDE], wide[ROWS * STRIDE], mean[STRIDE], a[STRIDE + 1], b[STRIDE + 1];
+    static uint16_t narrow[ROWS * STRIDE];
+    uint64_t s = 9;
+    for (int i = 0; i < STRIDE; i++) mean[i] = test_random(&s);
+    for (int i = 0; i < ROWS * STRIDE; i++) x[i] = test_random(&s);
+    for (size_t y = 0; y < sizeof kinds / sizeof *kinds; y++) {
+        void *data = kinds[y] == LIMN_F32 ? (void *)x : narrow;
+        if (kinds[y] != LIMN_F32) limn_dtype_from_f32(narrow, x, kinds[y], ROWS * STRIDE);
+        limn_dtype_to_f32(wide, data, kinds[y], ROWS * STRIDE);
+        limn_norm_block block = {data, kinds[y], ROWS, STRIDE};
+        for (int t = 0; t < n_tables; t++)
+            for (int n = 0; n <= STRIDE; n += n < 40 ? 1 : 11) {
+                float sum[STRIDE], s1[STRIDE], s2[STRIDE];
+                for (int i = 0; i < STRIDE; i++) sum[i] = s1[i] = s2[i] = a[i] = b[i] = 3;
+                a[n] = b[n] = 7;
+                for (int i = 0; i < n * ROWS; i++) {
+                    float v = wide[i / n * STRIDE + i % n], d = v - mean[i % n];
+                    sum[i % n] += v, s1[i % n] += d, s2[i % n] += d * d;
+                }
+                tables[t].k.norm.col_add(a, &block, n);
+                assert_memory_equal(a, sum, (size_t)n * 4);
+                for (int i = 0; i < n; i++) a[i] = 3;
+                tables[t].k.norm.col_moments(a, b, &block, mean, n);
+                assert_memory_equal(a, s1, (size_t)n * 4);
+                for (int i = 0; i < n; i++) assert_true(fabsf(b[i] - s2[i]) < 2e-6f * s2[i]);
+                assert_true(a[n] == 7 && b[n] == 7);
+            }
+    }
+}
+
 static void test_tails(void **state) {
     (void)state;
     enum { SPAN = 70 };
@@ -380,7 +415,8 @@ static void test_tails(void **state) {
             double sum = 1, sq = 2, want_sum = 1, want_sq = 2, top = -INFINITY, e = 0;
             for (int i = 0; i < SPAN + 1; i++) a[i] = b[i] = 7;
             k->moments(x, 0.25f, n, &sum, &sq);
-            k->col_add(a, x, n);
+            limn_norm_block one = {.x = x, .type = LIMN_F32, .rows = 1, .stride = SPAN};
+            k->col_add(a, &one, n);
             for (int i = 0; i < n; i++) {
                 double d = (double)x[i] - 0.25, v = (double)x[i] * 1.5 + (double)m[i];
                 want_sum += d, want_sq += d * d, top = fmax(top, v), e += exp(v - 0.5);
@@ -388,7 +424,7 @@ static void test_tails(void **state) {
             }
             assert_true(a[n] == 7 && fabs(sum - want_sum) < 1e-5 && fabs(sq - want_sq) < 1e-5);
             for (int i = 0; i < SPAN + 1; i++) a[i] = 7;
-            k->col_moments(a, b, x, m, n);
+            k->col_moments(a, b, &one, m, n);
             for (int i = 0; i < n; i++) {
                 float d = x[i] - m[i];
                 assert_true(fabsf(a[i] - 7 - d) < 1e-6f && fabsf(b[i] - 7 - d * d) < 2e-6f);
@@ -405,9 +441,10 @@ int main(void) {
     for (int i = 1; i <= 3; i++)
         if (limn_pool_new(&pools[i], i, NULL) != LIMN_OK) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_row_norm),   cmocka_unit_test(test_constant_rows),
-        cmocka_unit_test(test_group_norm), cmocka_unit_test(test_group_stats),
-        cmocka_unit_test(test_softmax),    cmocka_unit_test(test_tails),
+        cmocka_unit_test(test_row_norm),    cmocka_unit_test(test_constant_rows),
+        cmocka_unit_test(test_columns),     cmocka_unit_test(test_group_norm),
+        cmocka_unit_test(test_group_stats), cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_tails),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (int i = 1; i <= 3; i++) limn_pool_free(&pools[i]);

@@ -29,6 +29,9 @@ typedef enum limn_precision {
 typedef struct limn_backend limn_backend;
 typedef struct limn_program limn_program;
 
+/* Whether a weight is one of those in question. */
+typedef bool limn_weight_is_fn(const void *user, const limn_weight *w);
+
 typedef struct limn_backend_vtable {
     const char *name; /* "cpu" */
     void (*free)(limn_backend *b);
@@ -41,6 +44,7 @@ typedef struct limn_backend_vtable {
     void (*forget)(limn_backend *b, const limn_weight *w);
     size_t (*packed_bytes)(const limn_backend *b);
     limn_status (*save_packs)(limn_backend *b, limn_err *err);
+    void (*rest)(limn_backend *b, limn_weight_is_fn *is_one, const void *user, bool made);
 } limn_backend_vtable;
 
 struct limn_backend {
@@ -84,6 +88,11 @@ size_t limn_backend_packed_bytes(const limn_backend *b);
 /* Writes packed weights that are not on disk yet, if the backend keeps them there; a matter of
  * seconds for gigabytes, so call it when nobody waits. */
 limn_status limn_backend_save_packs(limn_backend *b, limn_err *err);
+/* Gives back the memory of packed weights that are not needed for a while (`is_one`); they come
+ * back when they are next used. Those that are mapped from disk go in any case. With `made` those
+ * that were packed by this process go too: to disk first if the backend keeps them there, else
+ * they are packed again. Small models stay. Between runs. */
+void limn_backend_rest(limn_backend *b, limn_weight_is_fn *is_one, const void *user, bool made);
 
 /* Plans the graph (taken, also on failure), reserves its arena, packs its weights. */
 limn_status limn_program_new(limn_program **out, limn_backend *b, limn_graph **graph,

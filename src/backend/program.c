@@ -25,6 +25,10 @@ limn_status limn_backend_save_packs(limn_backend *b, limn_err *err) {
     return b->v->save_packs(b, err);
 }
 
+void limn_backend_rest(limn_backend *b, limn_weight_is_fn *is_one, const void *user, bool made) {
+    if (b->v->rest) b->v->rest(b, is_one, user, made);
+}
+
 limn_status limn_program_new(limn_program **out, limn_backend *b, limn_graph **graph,
                              limn_err *err) {
     limn_status st = LIMN_OK;

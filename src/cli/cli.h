@@ -16,6 +16,7 @@ typedef struct cli {
     limn_cancel *cancel;                  /* set by Ctrl-C and SIGTERM */
     char **args;                          /* what is not an option */
     int n_args;
+    double begin; /* cli_now() when the program began */
 } cli;
 
 typedef struct cli_progress cli_progress;
@@ -158,7 +159,9 @@ limn_status cli_output_save(const cli *c, const limn_image *image, const char *p
 
 struct cli_progress {
     bool terminal, utf8, quiet;
+    bool verbose; /* stages say when they begin and how much memory was taken so far */
     int columns;
+    double begin;     /* of the program */
     char stage[32];   /* last one shown */
     double shown;     /* when the last plain line was written */
     bool open;        /* a bar is on the current line */
@@ -166,6 +169,7 @@ struct cli_progress {
     int preview_rows; /* lines that the last preview takes */
 };
 
+double cli_now(void); /* seconds of a clock that never jumps */
 limn_status cli_progress_init(cli_progress *p, const cli *c, limn_err *err);
 void cli_progress_event(void *progress, const limn_event *event); /* a limn_event_fn */
 /* Ends the bar's line; before anything else is printed. */

@@ -14,12 +14,6 @@
 
 enum { PROMPT_MAX = 1 << 20 };
 
-static double seconds_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* The prompt from stdin, without the last line end. The table's own limit is lower than ours. */
 static limn_status read_prompt(cli *c, limn_err *err) {
     char *text = malloc(PROMPT_MAX + 1);
@@ -192,7 +186,7 @@ limn_status cli_draw(cli *c, const limn_image *original, limn_err *err) {
     limn_engine *engine = NULL;
     limn_drawing *drawing = NULL;
     cli_progress progress;
-    double start = seconds_now();
+    double start = cli_now();
     draw_output out = {.c = c, .progress = &progress, .count = picture_count(c)};
     out.paths = calloc((size_t)out.count, sizeof *out.paths);
     limn_status st = out.paths ? LIMN_OK : cli_fail(err, LIMN_E_NOMEM, "no memory for the names");
@@ -202,7 +196,7 @@ limn_status cli_draw(cli *c, const limn_image *original, limn_err *err) {
     if (st == LIMN_OK) st = limn_engine_new(&engine, c->app, err);
     if (st == LIMN_OK) st = limn_draw_check(engine, c->gen, err);
     if (st == LIMN_OK) st = draw_and_save(&out, &drawing, engine, err);
-    if (st == LIMN_OK) st = report(&out, drawing, seconds_now() - start, err);
+    if (st == LIMN_OK) st = report(&out, drawing, cli_now() - start, err);
     if (st == LIMN_OK && original && limn_drawing_count(drawing) > 0 &&
         !limn_params_int(c->app, "quiet"))
         compare(limn_drawing_image(drawing, 0), original);

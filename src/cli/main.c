@@ -191,7 +191,7 @@ static int report(limn_status st, const limn_err *err, bool json) {
 
 int main(int argc, char **argv) {
     limn_err err = {0};
-    cli c = {0};
+    cli c = {.begin = cli_now()};
     if (argc < 2) {
         print_usage(stderr);
         return limn_status_exit(LIMN_E_USAGE);

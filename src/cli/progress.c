@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,7 +17,7 @@
 
 enum { BAR = 24, PREVIEW_COLUMNS = 64, PREVIEW_ROWS = 24, CELL_HEIGHT = 20 };
 
-static double seconds_now(void) {
+double cli_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
@@ -40,6 +41,8 @@ limn_status cli_progress_init(cli_progress *p, const cli *c, limn_err *err) {
     const char *wish = limn_params_text(c->app, "preview"), *term = getenv("TERM");
     *p = (cli_progress){.columns = 80, .preview = -1};
     p->quiet = limn_params_int(c->app, "quiet") != 0;
+    p->verbose = limn_params_int(c->app, "verbose") != 0;
+    p->begin = c->begin;
     p->terminal = isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
     setlocale(LC_CTYPE, "");
     p->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
@@ -140,6 +143,16 @@ static void show_preview(cli_progress *p, const limn_image *image) {
     limn_text_free(&text);
 }
 
+/* "denoise begins 0.61 s after the start, 1873 MB at most so far" */
+static void show_begin(cli_progress *p, const limn_event *e) {
+    struct rusage use;
+    if (getrusage(RUSAGE_SELF, &use) != 0) return;
+    cli_progress_end(p);
+    fprintf(stderr, "%s begins %.2f s after the start, %.0f MB at most so far\n", e->stage,
+            cli_now() - p->begin, (double)use.ru_maxrss * 1024 / 1e6);
+    p->preview_rows = 0;
+}
+
 void cli_progress_event(void *progress, const limn_event *e) {
     cli_progress *p = progress;
     char count[32] = "", pace[48], left[64];
@@ -150,6 +163,9 @@ void cli_progress_event(void *progress, const limn_event *e) {
     }
     if (e->preview && p->preview >= 0) show_preview(p, e->preview);
     if (p->quiet || !e->stage) return;
+    bool fresh = strcmp(p->stage, e->stage) != 0;
+    snprintf(p->stage, sizeof p->stage, "%s", e->stage);
+    if (p->verbose && fresh) show_begin(p, e);
     if (e->steps > 0) snprintf(count, sizeof count, "%d/%d", e->step, e->steps);
     format_rate(pace, sizeof pace, e);
     format_left(left, sizeof left, e->left_seconds);
@@ -157,13 +173,11 @@ void cli_progress_event(void *progress, const limn_event *e) {
         draw_bar(p, e, count, pace, left);
         return;
     }
-    double now = seconds_now();
-    bool fresh = strcmp(p->stage, e->stage) != 0;
+    double now = cli_now();
     bool last = e->steps > 0 && e->step == e->steps;
     if (!fresh && !last && now - p->shown < 2) return;
     if (e->images > 1) fprintf(stderr, "picture %d of %d: ", e->image + 1, e->images);
     fprintf(stderr, "%s%s%s%s%s%s%s\n", e->stage, *count ? " " : "", count, *pace ? ", " : "", pace,
             *left ? ", " : "", left);
-    snprintf(p->stage, sizeof p->stage, "%s", e->stage);
     p->shown = now;
 }

@@ -148,21 +148,15 @@ size_t limn_group_norm_scratch_bytes(const limn_group_norm_args *a) {
 static void chunk_columns(const group_job *j, int64_t row0, int64_t rows, int64_t c0, int64_t n,
                           float *mean, float *s1, float *s2) {
     const limn_group_norm_args *a = j->a;
-    _Alignas(64) float buf[LIMN_ROW_PIECE];
+    limn_norm_block b = {limn_rowio_at(a->x.data, a->x.type, row0 * a->x.stride + c0), a->x.type,
+                         rows, a->x.stride};
     memset(mean, 0, (size_t)n * 4);
     memset(s1, 0, (size_t)n * 4);
     memset(s2, 0, (size_t)n * 4);
-    for (int64_t r = 0; r < rows; r++)
-        j->k->norm.col_add(
-            mean,
-            limn_rowio_load(j->k, buf, a->x.data, a->x.type, (row0 + r) * a->x.stride + c0, n), n);
+    j->k->norm.col_add(mean, &b, n);
     float inv = 1.0f / (float)rows;
     for (int64_t c = 0; c < n; c++) mean[c] *= inv;
-    for (int64_t r = 0; r < rows; r++)
-        j->k->norm.col_moments(
-            s1, s2,
-            limn_rowio_load(j->k, buf, a->x.data, a->x.type, (row0 + r) * a->x.stride + c0, n),
-            mean, n);
+    j->k->norm.col_moments(s1, s2, &b, mean, n);
 }
 
 /* Joins (mean, m2) of n_b elements to (mean, m2) of n_a (Chan, Golub, LeVeque 1979). */
@@ -171,6 +165,23 @@ static void join_parts(double *mean, double *m2, double n_a, double mean_b, doub
     double d = mean_b - *mean, n = n_a + n_b;
     *m2 += m2_b + d * d * n_a * n_b / n;
     *mean += d * n_b / n;
+}
+
+/* Columns [0, m) of one group, `rows` numbers each, as one part. */
+static group_part join_columns(const float *mean, const float *s1, const float *s2, int64_t m,
+                               double rows) {
+    group_part p = {0};
+    double spread = 0, left = 0;
+    for (int64_t c = 0; c < m; c++) p.mean += (double)mean[c] + (double)s1[c] / rows;
+    p.mean /= (double)m;
+    for (int64_t c = 0; c < m; c++) {
+        double rest = (double)s1[c] / rows; /* rounding of the column's mean */
+        double d = (double)mean[c] + rest - p.mean, own = (double)s2[c] - rest * rest * rows;
+        left += own > 0 || isnan(own) ? own : 0;
+        spread += d * d;
+    }
+    p.m2 = left + spread * rows;
+    return p;
 }
 
 static void group_stats_task(void *arg, size_t task, int worker) {
@@ -187,15 +198,16 @@ static void group_stats_task(void *arg, size_t task, int worker) {
     for (int64_t c0 = 0; c0 < a->channels; c0 += LIMN_ROW_PIECE) {
         int64_t m = min_i64(a->channels - c0, LIMN_ROW_PIECE);
         chunk_columns(j, image * a->pixels + p0, rows, c0, m, mean, s1, s2);
-        for (int64_t c = 0; c < m; c++) {
+        for (int64_t c = 0, w; c < m;
+             c += w) { /* the columns of a group, as far as they are here */
             int64_t g = (c0 + c) / per_group, seen = (c0 + c) % per_group;
-            double left = (double)s1[c] / n; /* rounding of the column's mean */
-            double col_mean = (double)mean[c] + left, col_m2 = (double)s2[c] - left * left * n;
-            if (col_m2 < 0) col_m2 = 0;
+            w = min_i64(per_group - seen, m - c);
+            group_part p = join_columns(mean + c, s1 + c, s2 + c, w, n);
             if (seen == 0)
-                parts[g] = (group_part){col_mean, col_m2};
+                parts[g] = p;
             else
-                join_parts(&parts[g].mean, &parts[g].m2, (double)seen * n, col_mean, col_m2, n);
+                join_parts(&parts[g].mean, &parts[g].m2, (double)seen * n, p.mean, p.m2,
+                           (double)w * n);
         }
     }
 }

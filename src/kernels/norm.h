@@ -16,7 +16,15 @@
 
 #include "kernels/elementwise.h"
 
-/* Micro-kernels on contiguous f32 pieces of at most LIMN_ROW_PIECE elements. */
+/* Rows of activations, read in their own type. */
+typedef struct limn_norm_block {
+    const void *x;
+    limn_dtype type; /* f32, f16, bf16 */
+    int64_t rows, stride;
+} limn_norm_block;
+
+/* Micro-kernels on contiguous f32 pieces of at most LIMN_ROW_PIECE elements, and on the first n
+ * columns of blocks, whose sums are in row order. */
 typedef struct limn_norm_kernels {
     /* *sum += sum(x - shift), *sum_sq += sum((x - shift)^2) */
     void (*moments)(const float *x, float shift, int64_t n, double *sum, double *sum_sq);
@@ -24,10 +32,11 @@ typedef struct limn_norm_kernels {
      * carries what the f32 mean lacks. */
     void (*apply)(float *y, const float *x, float mean, float rstd, float offset,
                   const float *weight, const float *bias, int64_t n);
-    /* Columns: acc[c] += x[c] */
-    void (*col_add)(float *acc, const float *x, int64_t n);
+    /* Columns: acc[c] += each x[c] */
+    void (*col_add)(float *acc, const limn_norm_block *b, int64_t n);
     /* Columns: d = x[c] - mean[c]; s1[c] += d; s2[c] += d^2 */
-    void (*col_moments)(float *s1, float *s2, const float *x, const float *mean, int64_t n);
+    void (*col_moments)(float *s1, float *s2, const limn_norm_block *b, const float *mean,
+                        int64_t n);
     /* y = (x - mean) * scale + bias per column, then SiLU when asked */
     void (*col_apply)(float *y, const float *x, const float *mean, const float *scale,
                       const float *bias, bool silu, int64_t n);

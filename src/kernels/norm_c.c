@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "kernels/norm.h"
+#include "kernels/rowio.h"
 
 static void moments_c(const float *x, float shift, int64_t n, double *sum, double *sum_sq) {
     double s1 = 0, s2 = 0;
@@ -25,16 +26,26 @@ static void apply_c(float *y, const float *x, float mean, float rstd, float offs
     }
 }
 
-static void col_add_c(float *acc, const float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i++) acc[i] += x[i];
+static float block_at(const limn_norm_block *b, int64_t row, int64_t col) {
+    const void *p = limn_rowio_at(b->x, b->type, row * b->stride + col);
+    float f;
+    limn_dtype_to_f32(&f, p, b->type, 1);
+    return f;
 }
 
-static void col_moments_c(float *s1, float *s2, const float *x, const float *mean, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        float d = x[i] - mean[i];
-        s1[i] += d;
-        s2[i] += d * d;
-    }
+static void col_add_c(float *acc, const limn_norm_block *b, int64_t n) {
+    for (int64_t r = 0; r < b->rows; r++)
+        for (int64_t i = 0; i < n; i++) acc[i] += block_at(b, r, i);
+}
+
+static void col_moments_c(float *s1, float *s2, const limn_norm_block *b, const float *mean,
+                          int64_t n) {
+    for (int64_t r = 0; r < b->rows; r++)
+        for (int64_t i = 0; i < n; i++) {
+            float d = block_at(b, r, i) - mean[i];
+            s1[i] += d;
+            s2[i] += d * d;
+        }
 }
 
 static void col_apply_c(float *y, const float *x, const float *mean, const float *scale,

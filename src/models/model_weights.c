@@ -127,6 +127,12 @@ const limn_weight *limn_model_weights_find(void *user, const char *name) {
     return &b->w;
 }
 
+bool limn_model_weights_has(const void *weights, const limn_weight *w) {
+    const limn_model_weights *mw = weights;
+    size_t i = limn_weights_index(mw->set, w->name);
+    return i < mw->count && mw->bound[i] && &mw->bound[i]->w == w;
+}
+
 void limn_model_weights_each(limn_model_weights *mw, void (*fn)(void *user, const limn_weight *w),
                              void *user) {
     for (size_t i = 0; i < mw->count; i++)

@@ -30,6 +30,8 @@ void limn_model_weights_free(limn_model_weights **mw);
 const limn_weight *limn_model_weights_find(void *user, const char *name);
 const limn_weights *limn_model_weights_set(const limn_model_weights *mw);
 
+/* Whether `w` is one of its weights (a limn_weight_is_fn; `mw` is the limn_model_weights). */
+bool limn_model_weights_has(const void *mw, const limn_weight *w);
 /* Calls fn for each weight made so far; used to drop packed forms. */
 void limn_model_weights_each(limn_model_weights *mw, void (*fn)(void *user, const limn_weight *w),
                              void *user);

@@ -157,6 +157,16 @@ static limn_status run_batch(limn_predictor *p, const batch_row *rows, int n, do
     return LIMN_OK;
 }
 
+/* The first batch of step 0: run_rows() cuts the same. */
+limn_status limn_predictor_prepare(limn_predictor *p, limn_err *err) {
+    int64_t len = limn_conditioning_at(p->a.positive, 0, 0)->len, rows = p->a.images;
+    int64_t most = SMALL_BATCH_PIXELS / p->pixels;
+    limn_program *unused;
+    if (p->a.negative && limn_conditioning_at(p->a.negative, 0, 0)->len == len) rows *= 2;
+    if (most < 1) most = 1;
+    return program_get(&unused, p, rows < most ? rows : most, len, err);
+}
+
 /* Cuts rows into batches: small latents together while their texts are equally long. */
 static limn_status run_rows(limn_predictor *p, const batch_row *rows, int n, double timestep,
                             limn_err *err) {

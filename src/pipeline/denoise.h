@@ -35,6 +35,8 @@ limn_status limn_predictor_new(limn_predictor **out, const limn_predictor_args *
 void limn_predictor_free(limn_predictor **p);
 /* The network's weights have changed: programs are made again when next needed. */
 void limn_predictor_reset(limn_predictor *p);
+/* Plans and packs now what the first run would: afterwards a step takes as long as any other. */
+limn_status limn_predictor_prepare(limn_predictor *p, limn_err *err);
 /* A limn_predict_fn; `user` is the limn_predictor. */
 limn_status limn_predictor_run(void *user, float *const *outs, const limn_cond *conds, int count,
                                const float *x, int64_t n, const limn_predict_at *at, limn_err *err);

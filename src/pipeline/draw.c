@@ -31,6 +31,7 @@ typedef struct draw_run {
     limn_conditioning *refiner_cond, *refiner_uncond;
     limn_init init;
     double eval_work; /* of one step of the current pass, for the time left */
+    bool hires;       /* it is the second */
     int64_t h, w;     /* latent of the current pass */
 } draw_run;
 
@@ -159,6 +160,12 @@ static limn_status step_prepare(void *user, bool *changed, int step, int steps, 
                                 steps, err);
 }
 
+static void steps_begin(void *user) {
+    draw_run *r = user;
+    const limn_pass *pass = r->hires ? &r->plan.hires : &r->plan.first;
+    limn_progress_stage(&r->progress, r->hires ? "hires" : "denoise", pass->steps);
+}
+
 static void tile_done(void *user, int done, int total) {
     draw_run *r = user;
     limn_progress_step(&r->progress, done, total, 0, NULL);
@@ -183,6 +190,7 @@ static limn_sample_args sample_args(draw_run *r, const limn_pass *pass, int firs
                               .cancel = r->cancel,
                               .done = step_done,
                               .prepare = step_prepare,
+                              .ready = steps_begin,
                               .user = r};
 }
 
@@ -194,7 +202,8 @@ static limn_status first_pass(float *x, draw_run *r, int first_image, limn_err *
     a.fill = limn_gen_of(r->plan.params)->inpaint_fill;
     a.extra = r->init.extra;
     a.extra_channels = r->init.extra_channels;
-    limn_progress_stage(&r->progress, "denoise", r->plan.first.steps);
+    r->hires = false;
+    limn_progress_stage(&r->progress, "load", 0); /* packing the weights takes its time */
     return limn_sample_run(x, &a, err);
 }
 
@@ -262,6 +271,7 @@ static limn_status hires_pass(float **x, draw_run *r, int first_image, limn_err 
     limn_sample_args a = sample_args(r, pass, first_image);
     a.init = init;
     a.init_per_image = true;
+    r->hires = true;
     LIMN_TRY(limn_sample_run(y, &a, err));
     limn_mem_free(*x);
     *x = y;
@@ -314,8 +324,18 @@ out:
     return st;
 }
 
+/* Decoding needs the most working memory and neither text encoders nor UNet: what of them can be
+ * had back cheaply makes room. */
+static void rest_networks(const draw_run *r, const limn_checkpoint *c) {
+    for (int i = 0; i < c->n_text; i++)
+        limn_backend_rest(r->backend, limn_model_weights_has, c->text[i].weights, true);
+    limn_backend_rest(r->backend, limn_model_weights_has, c->unet, false);
+}
+
 static limn_status decode_batch(limn_drawing *d, draw_run *r, const float *x, int first_image,
                                 limn_err *err) {
+    rest_networks(r, r->ckpt);
+    if (r->refiner) rest_networks(r, r->refiner);
     int64_t each = r->ckpt->unet_cfg.out_channels * r->h * r->w;
     for (int i = 0; i < r->plan.images; i++) {
         limn_image *image = NULL;

@@ -236,6 +236,7 @@ limn_status limn_sample_run(float *x, const limn_sample_args *a, limn_err *err) 
     LIMN_TRY(make_noise(&l, err));
     LIMN_TRY(make_sigmas(&l, err));
     if (l.steps == 0) { /* strength 0: the picture stays */
+        if (a->ready) a->ready(a->user);
         for (int i = 0; i < a->plan->images; i++)
             memcpy(x + i * l.each, init_of(&l, i), (size_t)l.each * sizeof *x);
         goto out;
@@ -256,6 +257,8 @@ limn_status limn_sample_run(float *x, const limn_sample_args *a, limn_err *err) 
     LIMN_TRY(limn_denoiser_init(&l.denoiser, err));
     LIMN_TRY(sample_init(&l, err));
     LIMN_TRY(make_start(x, &l, err));
+    LIMN_TRY(limn_predictor_prepare(l.net, err));
+    if (a->ready) a->ready(a->user);
     LIMN_TRY(run_steps(x, &l, err));
     scale_end(x, &l);
 out:

@@ -17,6 +17,9 @@ typedef void limn_step_done_fn(void *user, int done, int total, const float *x0)
 typedef limn_status limn_step_prepare_fn(void *user, bool *changed, int step, int steps,
                                          limn_err *err);
 
+/* Networks are planned and packed, the steps begin. */
+typedef void limn_sample_ready_fn(void *user);
+
 typedef struct limn_sample_args {
     limn_backend *backend;
     limn_checkpoint *ckpt;
@@ -40,6 +43,7 @@ typedef struct limn_sample_args {
     const atomic_bool *cancel;
     limn_step_done_fn *done;
     limn_step_prepare_fn *prepare; /* NULL: nothing changes between steps */
+    limn_sample_ready_fn *ready;   /* or NULL */
     void *user;
 } limn_sample_args;
 

@@ -130,6 +130,11 @@ static limn_status cpu_save_packs(limn_backend *backend, limn_err *err) {
     return limn_weight_cache_save(((cpu_backend *)backend)->weights, err);
 }
 
+static void cpu_rest(limn_backend *backend, limn_weight_is_fn *is_one, const void *user,
+                     bool made) {
+    limn_weight_cache_rest(((cpu_backend *)backend)->weights, is_one, user, made);
+}
+
 static const limn_backend_vtable cpu_vtable = {
     .name = "cpu",
     .free = cpu_free,
@@ -139,6 +144,7 @@ static const limn_backend_vtable cpu_vtable = {
     .forget = cpu_forget,
     .packed_bytes = cpu_packed_bytes,
     .save_packs = cpu_save_packs,
+    .rest = cpu_rest,
 };
 
 static const limn_compute compute_of[] = {

@@ -29,11 +29,18 @@ typedef struct pack_file {
     limn_fsmap *map; /* NULL: there is no file yet */
 } pack_file;
 
+/* A file that was replaced while views into it may be in use. */
+typedef struct old_map {
+    limn_fsmap *map;
+    struct old_map *next;
+} old_map;
+
 struct limn_pack_store {
     char *dir, *variant;
     uint64_t limit;
     pack_file files[MAX_FILES];
     int n_files;
+    old_map *old;
 };
 
 static uint64_t mix(uint64_t h, uint64_t v) {
@@ -71,6 +78,11 @@ void limn_pack_store_free(limn_pack_store **store) {
     limn_pack_store *s = store ? *store : NULL;
     if (!s) return;
     for (int i = 0; i < s->n_files; i++) limn_fsmap_unref(&s->files[i].map);
+    for (old_map *o = s->old, *next; o; o = next) {
+        next = o->next;
+        limn_fsmap_unref(&o->map);
+        limn_mem_free(o);
+    }
     limn_mem_free(s->dir);
     limn_mem_free(s->variant);
     limn_mem_free(s);
@@ -81,20 +93,36 @@ static void path_of(char *path, size_t size, const limn_pack_store *s, uint64_t 
     snprintf(path, size, "%s/%016llx-%s.pack", s->dir, (unsigned long long)source, s->variant);
 }
 
+static limn_fsmap *map_file(const limn_pack_store *s, uint64_t source) {
+    char path[4096];
+    limn_fsmap *map = NULL;
+    path_of(path, sizeof path, s, source);
+    if (limn_fsmap_open(&map, path, NULL) != LIMN_OK) return NULL;
+    if (map->size < ALIGN || memcmp(map->data, file_magic, sizeof file_magic) != 0)
+        limn_fsmap_unref(&map);
+    return map;
+}
+
 /* The file of a source, opened on first use; NULL when too many sources are in use. */
 static pack_file *file_of(limn_pack_store *s, uint64_t source) {
     for (int i = 0; i < s->n_files; i++)
         if (s->files[i].source == source) return &s->files[i];
     if (s->n_files == MAX_FILES) return NULL;
     pack_file *f = &s->files[s->n_files++];
-    char path[4096];
-    path_of(path, sizeof path, s, source);
-    *f = (pack_file){.source = source};
-    if (limn_fsmap_open(&f->map, path, NULL) != LIMN_OK) f->map = NULL;
-    if (f->map &&
-        (f->map->size < ALIGN || memcmp(f->map->data, file_magic, sizeof file_magic) != 0))
-        limn_fsmap_unref(&f->map);
+    *f = (pack_file){.source = source, .map = map_file(s, source)};
     return f;
+}
+
+/* Maps the file anew after it was replaced: what was saved is found, and kept by the next save.
+ * Views into the old one stay. Without memory to remember the old one it goes on being read. */
+static void map_again(limn_pack_store *s, pack_file *f) {
+    old_map *o = f->map ? limn_mem_calloc(1, sizeof *o) : NULL;
+    if (f->map && !o) return;
+    if (o) {
+        *o = (old_map){f->map, s->old};
+        s->old = o;
+    }
+    f->map = map_file(s, f->source);
 }
 
 /* The record at `at`, or NULL at the end or where the file is damaged; *next is the one after. */
@@ -246,7 +274,10 @@ limn_status limn_pack_store_save(limn_pack_store *s, const limn_pack_item *items
     }
     limn_status st = any ? make_dir(s->dir, err) : LIMN_OK;
     for (int i = 0; i < s->n_files && st == LIMN_OK; i++)
-        if (dirty[i]) st = save_source(s, &s->files[i], items, n, err);
+        if (dirty[i]) {
+            st = save_source(s, &s->files[i], items, n, err);
+            if (st == LIMN_OK) map_again(s, &s->files[i]);
+        }
     if (any && st == LIMN_OK) evict(s);
     return st;
 }

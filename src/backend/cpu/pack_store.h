@@ -35,8 +35,8 @@ typedef struct limn_pack_item {
     size_t size;
 } limn_pack_item;
 
-/* Writes the items of each source file that has something new, together with what its file held.
- * E_IO (disk full, read-only folder): the cache is left as it was. */
+/* Writes the items of each source file that has something new, together with what its file held;
+ * they are found from then on. E_IO (disk full, read-only folder): the cache is left as it was. */
 limn_status limn_pack_store_save(limn_pack_store *s, const limn_pack_item *items, size_t n,
                                  limn_err *err);
 

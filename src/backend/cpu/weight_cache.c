@@ -43,7 +43,7 @@ static void entry_clear(limn_weight_cache *c, limn_weight_entry *e) {
     c->bytes -= e->bytes;
     e->bytes = 0;
     e->version = 0;
-    e->stored = false;
+    e->stored = e->viewed = false;
 }
 
 static size_t bucket_of(const limn_weight *w, limn_weight_use use) {
@@ -79,14 +79,19 @@ size_t limn_weight_cache_bytes(const limn_weight_cache *c) {
     return c->bytes;
 }
 
-/* The file's pages are not needed again until the next packing: give them back. Only whole pages
- * inside the tensor, which other tensors do not touch. */
-static void drop_pages(const limn_weight *w) {
-    size_t bytes, page = (size_t)sysconf(_SC_PAGESIZE);
-    if (!w->mapped || !limn_tensor_bytes(&bytes, w->t.dtype, &w->t.shape)) return;
-    uintptr_t begin = ((uintptr_t)w->t.data + page - 1) / page * page;
-    uintptr_t end = ((uintptr_t)w->t.data + bytes) / page * page;
+/* Gives mapped pages back: only whole ones, which neighbours do not touch. */
+static void drop_pages(const void *data, size_t bytes) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)data + bytes) / page * page;
     if (end > begin) madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
+/* The file's pages are not needed again until the next packing. */
+static void drop_source(const limn_weight *w) {
+    size_t bytes;
+    if (w->mapped && limn_tensor_bytes(&bytes, w->t.dtype, &w->t.shape))
+        drop_pages(w->t.data, bytes);
 }
 
 static limn_status make_vector(limn_weight_cache *c, limn_weight_entry *e, limn_err *err) {
@@ -107,7 +112,7 @@ static bool view_stored(limn_weight_cache *c, limn_weight_entry *e) {
         limn_packed_free(&e->packed);
         return false;
     }
-    e->stored = true;
+    e->stored = e->viewed = true;
     e->bytes = size;
     c->bytes += size;
     return true;
@@ -136,7 +141,7 @@ static limn_status make_packed(limn_weight_cache *c, limn_weight_entry *e, limn_
     bool owned = limn_packed_bytes(e->packed, &e->bytes) != NULL;
     if (!owned) e->bytes = 0;
     c->bytes += e->bytes;
-    if (owned) drop_pages(w);
+    if (owned) drop_source(w);
     return LIMN_OK;
 }
 
@@ -209,28 +214,60 @@ limn_status limn_weight_cache_get(limn_weight_entry **out, limn_weight_cache *c,
 
 enum { WORTH_STORING = 64 << 20 };
 
-limn_status limn_weight_cache_save(limn_weight_cache *c, limn_err *err) {
-    size_t n = 0, fresh = 0, room = 0;
-    if (!c->store) return LIMN_OK;
+/* What was packed here and the store does not have, as far as `is_one` (NULL: all); *out is to be
+ * freed. */
+static limn_status fresh_items(limn_pack_item **out, size_t *n, size_t *bytes,
+                               const limn_weight_cache *c, limn_weight_is_fn *is_one,
+                               const void *user, limn_err *err) {
+    size_t room = 0;
+    *n = *bytes = 0;
     for (size_t i = 0; i < BUCKETS; i++)
-        for (limn_weight_entry *e = c->buckets[i]; e; e = e->next) room++;
-    limn_pack_item *items = limn_mem_calloc(room + 1, sizeof *items);
+        for (const limn_weight_entry *e = c->buckets[i]; e; e = e->next) room++;
+    limn_pack_item *items = *out = limn_mem_calloc(room + 1, sizeof *items);
     if (!items) return limn_fail(err, LIMN_E_NOMEM, "no memory to store packed weights");
     for (size_t i = 0; i < BUCKETS; i++)
-        for (limn_weight_entry *e = c->buckets[i]; e; e = e->next) {
-            limn_pack_item *it = &items[n];
+        for (const limn_weight_entry *e = c->buckets[i]; e; e = e->next) {
+            limn_pack_item *it = &items[*n];
             if (!e->packed || e->stored || e->version != e->w->version || e->w->delta) continue;
+            if (is_one && !is_one(user, e->w)) continue;
             *it = (limn_pack_item){.w = e->w, .use = (int)e->use};
             it->bytes = limn_packed_bytes(e->packed, &it->size);
             if (!it->bytes) continue;
-            fresh += it->size;
-            n++;
+            *bytes += it->size;
+            (*n)++;
         }
-    limn_status st =
-        fresh >= WORTH_STORING ? limn_pack_store_save(c->store, items, n, err) : LIMN_OK;
-    for (size_t i = 0; i < BUCKETS && st == LIMN_OK && fresh >= WORTH_STORING; i++)
+    return LIMN_OK;
+}
+
+limn_status limn_weight_cache_save(limn_weight_cache *c, limn_err *err) {
+    size_t n, bytes;
+    limn_pack_item *items;
+    if (!c->store) return LIMN_OK;
+    limn_status st = fresh_items(&items, &n, &bytes, c, NULL, NULL, err);
+    bool worth = st == LIMN_OK && bytes >= WORTH_STORING;
+    if (worth) st = limn_pack_store_save(c->store, items, n, err);
+    for (size_t i = 0; i < BUCKETS && st == LIMN_OK && worth; i++)
         for (limn_weight_entry *e = c->buckets[i]; e; e = e->next)
             if (e->packed && !e->w->delta) e->stored = true;
     limn_mem_free(items);
     return st;
+}
+
+/* A store that cannot be written (a full disk) costs time at the next use, nothing else. */
+void limn_weight_cache_rest(limn_weight_cache *c, limn_weight_is_fn *is_one, const void *user,
+                            bool made) {
+    size_t n, bytes;
+    limn_pack_item *items = NULL;
+    made = made && fresh_items(&items, &n, &bytes, c, is_one, user, NULL) == LIMN_OK &&
+           bytes >= WORTH_STORING;
+    if (made && c->store) (void)limn_pack_store_save(c->store, items, n, NULL);
+    limn_mem_free(items);
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (limn_weight_entry *e = c->buckets[i]; e; e = e->next) {
+            if (!e->packed || !is_one(user, e->w)) continue;
+            if (e->viewed)
+                drop_pages(e->packed->bytes, e->packed->size);
+            else if (made && !e->w->delta && e->packed->bytes)
+                entry_clear(c, e);
+        }
 }

@@ -9,6 +9,7 @@
 #ifndef LIMN_BACKEND_WEIGHT_CACHE_H
 #define LIMN_BACKEND_WEIGHT_CACHE_H
 
+#include "backend/backend.h"
 #include "backend/cpu/pack_store.h"
 #include "graph/graph.h"
 #include "kernels/pack.h"
@@ -31,6 +32,7 @@ typedef struct limn_weight_entry {
     float *vector;
     size_t bytes;
     bool stored; /* the store has it */
+    bool viewed; /* packed is a view into the store's file */
     struct limn_weight_entry *next;
 } limn_weight_entry;
 
@@ -47,6 +49,12 @@ limn_status limn_weight_cache_get(limn_weight_entry **out, limn_weight_cache *c,
                                   const limn_weight *w, limn_weight_use use, limn_err *err);
 /* Packs again when the weight's version moved on. */
 limn_status limn_weight_cache_refresh(limn_weight_cache *c, limn_weight_entry *e, limn_err *err);
+/* Weights that will not be used for a while, those that `is_one` is true for, give their memory
+ * back: pages of views are dropped (the file stays in the system's cache), and with `made` what was
+ * packed here goes to the store and out of memory, unless it is too small to be worth it or
+ * adapted. Whatever was let go comes back when it is next used. */
+void limn_weight_cache_rest(limn_weight_cache *c, limn_weight_is_fn *is_one, const void *user,
+                            bool made);
 void limn_weight_cache_forget(limn_weight_cache *c, const limn_weight *w); /* NULL: all */
 size_t limn_weight_cache_bytes(const limn_weight_cache *c);
 

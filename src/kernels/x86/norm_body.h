@@ -49,26 +49,89 @@ static void apply_v(float *y, const float *x, float mean, float rstd, float offs
     }
 }
 
-static void col_add_v(float *acc, const float *x, int64_t n) {
-    int64_t i = 0;
-    for (; i + VF <= n; i += VF) vf_store(acc + i, vf_add(vf_load(acc + i), vf_load(x + i)));
-    if (i < n)
-        vf_store_n(acc + i, vf_add(vf_load_n(acc + i, n - i), vf_load_n(x + i, n - i)), n - i);
+/* VF numbers of row r from column c on; lanes from n on are zeros. */
+static inline vf block_load(const limn_norm_block *b, const limn_dtype type, int64_t r, int64_t c,
+                            int64_t n) {
+    const char *p = (const char *)b->x + (r * b->stride + c) * (type == LIMN_F32 ? 4 : 2);
+    uint16_t part[VF] = {0};
+    if (type == LIMN_F32)
+        return n >= VF ? vf_load((const float *)(const void *)p)
+                       : vf_load_n((const float *)(const void *)p, n);
+    if (n < VF) p = memcpy(part, p, (size_t)n * sizeof *part);
+    return type == LIMN_BF16 ? vf_load_bf16((const uint16_t *)(const void *)p)
+                             : vf_load_f16((const uint16_t *)(const void *)p);
 }
 
-static void col_moments_v(float *s1, float *s2, const float *x, const float *mean, int64_t n) {
-    int64_t i = 0;
-    for (; i + VF <= n; i += VF) {
-        vf d = vf_sub(vf_load(x + i), vf_load(mean + i));
-        vf_store(s1 + i, vf_add(vf_load(s1 + i), d));
-        vf_store(s2 + i, vf_fma(d, d, vf_load(s2 + i)));
+static inline vf part_load(const float *p, int64_t n) {
+    return n >= VF ? vf_load(p) : vf_load_n(p, n);
+}
+
+static inline void part_store(float *p, vf v, int64_t n) {
+    if (n >= VF)
+        vf_store(p, v);
+    else
+        vf_store_n(p, v, n);
+}
+
+/* `wide` vectors of columns at once: their sums stay in registers while the rows go by. */
+static inline __attribute__((always_inline)) int64_t col_add_wide(float *acc,
+                                                                  const limn_norm_block *b,
+                                                                  int64_t i, int64_t n,
+                                                                  const limn_dtype type,
+                                                                  const int wide) {
+    for (; wide == 1 ? i < n : i + wide * VF <= n; i += wide * VF) {
+        vf a[8];
+        for (int j = 0; j < wide; j++) a[j] = part_load(acc + i + j * VF, n - i);
+        for (int64_t r = 0; r < b->rows; r++)
+            for (int j = 0; j < wide; j++)
+                a[j] = vf_add(a[j], block_load(b, type, r, i + j * VF, n - i));
+        for (int j = 0; j < wide; j++) part_store(acc + i + j * VF, a[j], n - i);
     }
-    if (i < n) {
-        int64_t t = n - i;
-        vf d = vf_sub(vf_load_n(x + i, t), vf_load_n(mean + i, t));
-        vf_store_n(s1 + i, vf_add(vf_load_n(s1 + i, t), d), t);
-        vf_store_n(s2 + i, vf_fma(d, d, vf_load_n(s2 + i, t)), t);
+    return i;
+}
+
+static inline __attribute__((always_inline)) int64_t col_moments_wide(
+    float *s1, float *s2, const limn_norm_block *b, const float *mean, int64_t i, int64_t n,
+    const limn_dtype type, const int wide) {
+    for (; wide == 1 ? i < n : i + wide * VF <= n; i += wide * VF) {
+        vf s[4], q[4], m[4];
+        for (int j = 0; j < wide; j++) {
+            s[j] = part_load(s1 + i + j * VF, n - i);
+            q[j] = part_load(s2 + i + j * VF, n - i);
+            m[j] = part_load(mean + i + j * VF, n - i);
+        }
+        for (int64_t r = 0; r < b->rows; r++)
+            for (int j = 0; j < wide; j++) {
+                vf d = vf_sub(block_load(b, type, r, i + j * VF, n - i), m[j]);
+                s[j] = vf_add(s[j], d);
+                q[j] = vf_fma(d, d, q[j]);
+            }
+        for (int j = 0; j < wide; j++) {
+            part_store(s1 + i + j * VF, s[j], n - i);
+            part_store(s2 + i + j * VF, q[j], n - i);
+        }
     }
+    return i;
+}
+
+#define COLUMNS_OF_TYPE(NAME, WIDE, LAST, ...)                                                     \
+    switch (b->type) {                                                                             \
+    case LIMN_F32:                                                                                 \
+        NAME(__VA_ARGS__, NAME(__VA_ARGS__, 0, LAST, LIMN_F32, WIDE), LAST, LIMN_F32, 1);          \
+        break;                                                                                     \
+    case LIMN_BF16:                                                                                \
+        NAME(__VA_ARGS__, NAME(__VA_ARGS__, 0, LAST, LIMN_BF16, WIDE), LAST, LIMN_BF16, 1);        \
+        break;                                                                                     \
+    default: NAME(__VA_ARGS__, NAME(__VA_ARGS__, 0, LAST, LIMN_F16, WIDE), LAST, LIMN_F16, 1);     \
+    }
+
+static void col_add_v(float *acc, const limn_norm_block *b, int64_t n) {
+    COLUMNS_OF_TYPE(col_add_wide, 8, n, acc, b)
+}
+
+static void col_moments_v(float *s1, float *s2, const limn_norm_block *b, const float *mean,
+                          int64_t n) {
+    COLUMNS_OF_TYPE(col_moments_wide, 4, n, s1, s2, b, mean)
 }
 
 static void col_apply_v(float *y, const float *x, const float *mean, const float *scale,
