@@ -167,7 +167,8 @@ static void test_invoke_and_own_json(void **state) {
         "\"4\"}",
         NULL);
     assert_string_equal(g->prompt, "a fox");
-    assert_string_equal(g->sampler, "dpmpp_2m_k");
+    assert_string_equal(g->sampler, "dpmpp_2m");
+    assert_string_equal(g->schedule, "karras");
     assert_string_equal(g->model, "sdxl");
     assert_string_equal(g->loras.item[0], "ink:0.5");
     limn_params_free(&p);
@@ -196,6 +197,40 @@ static void test_files(void **state) {
         limn_text_free(&text);
         limn_params_free(&p);
     }
+}
+
+/* A file as InvokeAI 5 writes it (tools/reference/make_image.py says after what). */
+static void test_invoke_file(void **state) {
+    (void)state;
+    char path[1024], *text;
+    limn_err err = {0};
+    limn_params *p;
+    snprintf(path, sizeof path, "%s/image/invokeai.png", getenv("LIMN_GOLDEN_DIR"));
+    if (limn_image_load_text(&text, path, &err) != LIMN_OK) fail_msg("%s", err.text);
+    const limn_gen *g = read_text(&p, text, NULL);
+    assert_string_equal(g->prompt, "a red fox, caf\xc3\xa9 window, \xe4\xb8\xa4\xe5\x8f\xaa");
+    assert_string_equal(g->negative_prompt, "blurry, text");
+    assert_string_equal(g->sampler, "dpmpp_2m_sde");
+    assert_string_equal(g->schedule, "karras");
+    assert_string_equal(g->model, "dreamshaper-8");
+    assert_string_equal(g->loras.item[0], "ink-wash:0.75");
+    assert_int_equal(g->seed, 2849503841);
+    assert_int_equal(g->clip_skip, 2); /* one layer is skipped: the second from the end */
+    assert_true(g->cfg_scale == 6.5 && g->cfg_rescale == 0.25);
+    assert_true(g->width == 768 && g->height == 512 && g->steps == 28);
+    assert_false(limn_gen_has(g, "tiling") || limn_gen_has(g, "rng"));
+    limn_text_free(&text);
+    limn_params_free(&p);
+    g = read_text(&p,
+                  "{\"positive_prompt\": \"a tile\", \"seamless_x\": true, \"seamless_y\": true,"
+                  " \"rand_device\": \"cuda\", \"clip_skip\": 0, \"scheduler\": \"euler_a\","
+                  " \"refiner_model\": {\"name\": \"sdxl-refiner\"}, \"refiner_start\": 0.7}",
+                  NULL);
+    assert_true(g->tiling && limn_gen_has(g, "rng") && !limn_gen_has(g, "clip_skip"));
+    assert_string_equal(g->sampler, "euler_a");
+    assert_string_equal(g->refiner, "sdxl-refiner");
+    assert_true(g->refiner_switch == 0.7);
+    limn_params_free(&p);
 }
 
 /* Every cut and every flipped byte of such a file ends in a status, never in a crash. */
@@ -245,6 +280,7 @@ int main(void) {
         cmocka_unit_test(test_comfy),
         cmocka_unit_test(test_invoke_and_own_json),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_invoke_file),
         cmocka_unit_test(test_damaged_files),
         cmocka_unit_test(test_none),
     };

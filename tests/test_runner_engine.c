@@ -243,6 +243,59 @@ static void test_grid(void **state) {
     folder_remove(dir);
 }
 
+/* ---- what it would take ---- */
+static limn_draw_cost cost_of(limn_queue *q, const char *json, const char *axes) {
+    limn_err err = {0};
+    limn_runner *r = limn_queue_runner(q);
+    limn_params *p;
+    limn_job *j;
+    limn_draw_cost cost;
+    assert_ok(err, limn_params_new(&p, LIMN_PARAMS_GEN, &err));
+    assert_ok(err, limn_params_parse_json(p, json, strlen(json), LIMN_FROM_API, &err));
+    assert_ok(err, limn_job_new(&j, &err));
+    limn_submit s = {.kind = axes ? LIMN_JOB_GRID : LIMN_JOB_DRAW,
+                     .params = p,
+                     .json = axes,
+                     .json_len = axes ? strlen(axes) : 0};
+    j->kind = s.kind;
+    assert_ok(err, r->ops->prepare(r, j, &s, &err));
+    assert_ok(err, limn_runner_engine_cost(r, &cost, j, &err));
+    limn_job_free(&j);
+    limn_params_free(&p);
+    return cost;
+}
+
+static void test_cost(void **state) {
+    char *dir = folder_make();
+    limn_queue *q = engine_open(dir, NULL);
+    limn_draw_cost one = cost_of(q, tiny, NULL);
+    assert_true(one.model > 0 && one.work > 0);
+    /* four times the pixels: at least twice the memory, and no more than the square of it */
+    limn_draw_cost large = cost_of(
+        q, "{\"prompt\": \"a\", \"model\": \"pipe/sd1\", \"width\": 128, \"height\": 128}", NULL);
+    limn_draw_cost small = cost_of(
+        q, "{\"prompt\": \"a\", \"model\": \"pipe/sd1\", \"width\": 64, \"height\": 64}", NULL);
+    assert_true(large.work >= 2 * small.work && large.work <= 16 * small.work);
+    assert_int_equal(large.model, small.model);
+    /* a grid takes what its largest cell takes */
+    limn_draw_cost grid =
+        cost_of(q, "{\"prompt\": \"a\", \"model\": \"pipe/sd1\", \"height\": 128}",
+                "{\"axes\": [{\"parameter\": \"width\", \"values\": [64, 128, 96]},"
+                "{\"parameter\": \"steps\", \"values\": [1, 9]}]}");
+    assert_int_equal(grid.work, large.work);
+    /* enlarging on the way counts, and asking opens nothing */
+    limn_draw_cost hires = cost_of(q,
+                                   "{\"prompt\": \"a\", \"model\": \"pipe/sd1\", \"width\": 64,"
+                                   " \"height\": 64, \"hires_scale\": 2}",
+                                   NULL);
+    assert_int_equal(hires.work, large.work);
+    limn_model_memory memory;
+    limn_runner_engine_memory(limn_queue_runner(q), &memory);
+    assert_int_equal(memory.loaded, 0);
+    limn_queue_close(&q);
+    folder_remove(dir);
+}
+
 /* ---- seeing ---- */
 static void test_see(void **state) {
     char *dir = folder_make(), json[1000];
@@ -354,9 +407,11 @@ static void test_models(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shelf),    cmocka_unit_test(test_draw),   cmocka_unit_test(test_edit),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_cancel), cmocka_unit_test(test_grid),
-        cmocka_unit_test(test_see),      cmocka_unit_test(test_models),
+        cmocka_unit_test(test_shelf),  cmocka_unit_test(test_draw),
+        cmocka_unit_test(test_edit),   cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cancel), cmocka_unit_test(test_grid),
+        cmocka_unit_test(test_cost),   cmocka_unit_test(test_see),
+        cmocka_unit_test(test_models),
     };
     const char *golden = getenv("LIMN_GOLDEN_DIR");
     snprintf(models, sizeof models, "%s", golden ? golden : "tests/golden");

@@ -204,6 +204,12 @@ typedef struct limn_queue_stats {
     limn_hub_stats events;
 } limn_queue_stats;
 void limn_queue_get_stats(limn_queue *q, limn_queue_stats *out);
+/* What the jobs that succeeded since then have made, by lane; loading models is left out. */
+limn_status limn_queue_done_since(limn_queue *q, limn_job_done out[LIMN_JOB_LANES],
+                                  int64_t since_ms, limn_err *err);
+/* Seconds that a prepared job (runner.h) would run, from jobs of its kind and model before; of a
+ * grid also from drawings. < 0: not known. */
+double limn_queue_estimate(limn_queue *q, const limn_job *job);
 /* LIMN_OK when submits would be taken; else why not (E_UNAVAILABLE). */
 limn_status limn_queue_ready(limn_queue *q, limn_err *err);
 

@@ -73,6 +73,22 @@ limn_status limn_queue_counts(limn_queue *q, const char *owner, limn_job_counts 
     return q->store->ops->counts(q->store, out, owner, err);
 }
 
+limn_status limn_queue_done_since(limn_queue *q, limn_job_done out[LIMN_JOB_LANES],
+                                  int64_t since_ms, limn_err *err) {
+    return q->store->ops->done_since(q->store, out, since_ms, err);
+}
+
+double limn_queue_estimate(limn_queue *q, const limn_job *job) {
+    const line *l = &q->line[limn_job_kind_lane(job->kind)];
+    pthread_mutex_lock(&q->lock);
+    double s = line_estimate(l, job->kind, job->model, job->work);
+    /* The work of both is counted in the same unit (limn_request_work). */
+    if (s < 0 && job->kind == LIMN_JOB_GRID)
+        s = line_estimate(l, LIMN_JOB_DRAW, job->model, job->work);
+    pthread_mutex_unlock(&q->lock);
+    return s;
+}
+
 static limn_status copy_artifact(limn_artifact *out, const limn_artifact *a, limn_err *err) {
     *out = *a;
     out->recipe = out->text = NULL;

@@ -18,6 +18,7 @@
 #include "param/gen.h"
 #include "param/param_json.h"
 #include "param/seeing.h"
+#include "pipeline/draw_memory.h"
 #include "pipeline/engine.h"
 #include "pipeline/vl_model.h"
 #include "pipeline/upscale_stage.h"
@@ -30,8 +31,8 @@ typedef struct engine_runner {
     limn_model_pool *pool;
     char *models_dir;         /* "": none */
     pthread_mutex_t check;    /* of the two below */
-    limn_engine *checker;     /* looks names up, computes nothing */
-    limn_checkpoint *counted; /* for token counts; its files are mapped, not read */
+    limn_engine *checker;     /* looks names up and plans, computes nothing */
+    limn_checkpoint *counted; /* for token counts and costs; its files are mapped, not read */
     char *counted_name;
 } engine_runner;
 
@@ -560,6 +561,7 @@ limn_status limn_runner_engine_new(limn_runner **out, const limn_params *app,
     r->artifacts = artifacts;
     LIMN_TRY(limn_engine_new(&r->checker, app, err));
     r->checker->names_only = true;
+    r->checker->threads = 1; /* plans, and computes nothing */
     r->models_dir = limn_mem_strdup(r->checker->models_dir ? r->checker->models_dir : "");
     LIMN_CHECK(err, r->models_dir, LIMN_E_NOMEM, "no memory for a runner");
     LIMN_TRY(limn_shelf_new(&r->shelf, r->checker->models_dir, err));
@@ -709,6 +711,84 @@ static limn_status open_counted(engine_runner *r, const limn_shelf_item *item, l
     limn_checkpoint_free(&r->counted);
     limn_status st = limn_job_set_text(&r->counted_name, item->name, err);
     return st == LIMN_OK ? limn_checkpoint_open(&r->counted, item->path, &o, err) : st;
+}
+
+/* ---- costs ---- */
+/* What decides how much memory a drawing takes, as a number that grows with it. */
+static double size_of(const limn_gen *g) {
+    double scale = limn_gen_wants_hires(g) ? g->hires_scale * g->hires_scale : 1;
+    if (limn_gen_has(g, "hires_width") && g->hires_width > 0)
+        scale = (double)(g->hires_width * g->hires_width) / (double)(g->width * g->width);
+    return (double)(g->width * g->height * g->batch_size) * scale;
+}
+
+static limn_status cost_of(engine_runner *r, limn_draw_cost *out, const limn_params *p,
+                           limn_err *err) {
+    const limn_gen *g = limn_gen_of(p);
+    limn_shelf_item item = {0};
+    int64_t work = 0;
+    limn_status st = LIMN_OK;
+    LIMN_TRY(limn_shelf_find(r->shelf, &item, LIMN_SHELF_DRAW, g->model, err));
+    LIMN_TRY(open_counted(r, &item, err));
+    LIMN_TRY(limn_draw_memory(&work, r->checker, r->counted, g, err));
+    int64_t open = limn_model_pool_memory_of(r->pool, item.kind, item.name);
+    int64_t model = open > 0 ? open : limn_model_pool_need(&item);
+    if (model > out->model) out->model = model;
+    if (work > out->work) out->work = work;
+out:
+    limn_shelf_item_deinit(&item);
+    return st;
+}
+
+/* The largest cell of each model. */
+static limn_status grid_cost(engine_runner *r, limn_draw_cost *out, const limn_job *job,
+                             limn_err *err) {
+    limn_grid *g = NULL;
+    limn_params *cell[LIMN_GRID_CELLS] = {0};
+    limn_status st = LIMN_OK;
+    int kept = 0;
+    LIMN_TRY(limn_grid_parse(&g, job->request, strlen(job->request), err));
+    for (int i = 0; i < g->cells; i++) {
+        limn_params *p = NULL;
+        int at = 0;
+        LIMN_TRY(limn_grid_cell(&p, g, i, err));
+        const char *model = limn_gen_of(p)->model;
+        while (at < kept && strcmp(limn_gen_of(cell[at])->model, model) != 0) at++;
+        if (at == kept) {
+            cell[kept++] = p;
+        } else if (size_of(limn_gen_of(p)) > size_of(limn_gen_of(cell[at]))) {
+            limn_params_free(&cell[at]);
+            cell[at] = p;
+        } else {
+            limn_params_free(&p);
+        }
+    }
+    for (int i = 0; i < kept; i++) LIMN_TRY(cost_of(r, out, cell[i], err));
+out:
+    for (int i = 0; i < kept; i++) limn_params_free(&cell[i]);
+    limn_grid_free(&g);
+    return st;
+}
+
+limn_status limn_runner_engine_cost(limn_runner *runner, limn_draw_cost *out, const limn_job *job,
+                                    limn_err *err) {
+    engine_runner *r = self(runner);
+    limn_params *p = NULL;
+    limn_status st = LIMN_OK;
+    *out = (limn_draw_cost){0};
+    if (!r) return limn_fail(err, LIMN_E_UNSUPPORTED, "this engine takes no memory");
+    pthread_mutex_lock(&r->check);
+    if (job->kind == LIMN_JOB_GRID) {
+        LIMN_TRY(grid_cost(r, out, job, err));
+    } else {
+        LIMN_TRY(limn_params_new(&p, LIMN_PARAMS_GEN, err));
+        LIMN_TRY(limn_params_parse_json(p, job->request, strlen(job->request), LIMN_FROM_API, err));
+        LIMN_TRY(cost_of(r, out, p, err));
+    }
+out:
+    pthread_mutex_unlock(&r->check);
+    limn_params_free(&p);
+    return hide_paths(r, st, err);
 }
 
 /* A model's tokenizer while `check` is held. *window: of a drawing model, else 0. *vl: to be freed

@@ -32,6 +32,14 @@ typedef struct limn_model_memory {
 void limn_runner_engine_memory(limn_runner *r, limn_model_memory *out);
 /* Bytes that a model of the list is expected to take when it is opened. */
 int64_t limn_runner_engine_need(const limn_shelf_item *item);
+typedef struct limn_draw_cost {
+    int64_t model; /* bytes of the largest model that is drawn with, open */
+    int64_t work;  /* bytes beside it (pipeline/draw_memory.h), of the largest picture */
+} limn_draw_cost;
+/* Of a prepared job of kind DRAW or GRID (of a grid the most that a cell takes); milliseconds, any
+ * thread. E_UNSUPPORTED from another kind of runner. */
+limn_status limn_runner_engine_cost(limn_runner *r, limn_draw_cost *out, const limn_job *job,
+                                    limn_err *err);
 /* Tokens of a text as the model's text encoder counts them; names a model of kind DRAW or SEE. JSON
  * {"count", "limit", "chunks", "tokens": [{"id", "text"}], "used": [tokens of each chunk]}: the
  * text as it stands, and (`used`, of a drawing model) read as a prompt, without brackets and

@@ -74,6 +74,12 @@ typedef struct limn_job_counts {
     int64_t oldest_queued_ms; /* created_ms; 0: none waits */
 } limn_job_counts;
 
+/* What the jobs of a lane that succeeded since some time have made. */
+typedef struct limn_job_done {
+    int64_t jobs, images;
+    int64_t busy_ms; /* between their begin and end */
+} limn_job_done;
+
 /* Which finished jobs are too old to keep; 0: no bound. */
 typedef struct limn_retention {
     int64_t max_jobs;      /* the newest stay */
@@ -148,6 +154,9 @@ typedef struct limn_store_ops {
     limn_status (*stale)(limn_store *s, limn_job_page *out, const limn_retention *how,
                          limn_err *err);
     limn_status (*counts)(limn_store *s, limn_job_counts *out, const char *owner, limn_err *err);
+    /* By lane; what was deleted since then counts too. */
+    limn_status (*done_since)(limn_store *s, limn_job_done out[LIMN_JOB_LANES], int64_t since_ms,
+                              limn_err *err);
     /* An artifact of one of the owner's jobs or uploads (owner NULL: anybody's). E_NOT_FOUND. */
     limn_status (*artifact)(limn_store *s, limn_artifact *out, const char *owner, const char *sha,
                             limn_err *err);

@@ -701,6 +701,7 @@ static const limn_store_ops sqlite_ops = {
     .list = limn_sqlite_list,
     .stale = limn_sqlite_stale,
     .counts = limn_sqlite_counts,
+    .done_since = limn_sqlite_done_since,
     .artifact = limn_sqlite_artifact,
     .is_used = limn_sqlite_is_used,
     .next_kept = limn_sqlite_next_kept,

@@ -73,6 +73,8 @@ limn_status limn_sqlite_stale(limn_store *s, limn_job_page *out, const limn_rete
                               limn_err *err);
 limn_status limn_sqlite_counts(limn_store *s, limn_job_counts *out, const char *owner,
                                limn_err *err);
+limn_status limn_sqlite_done_since(limn_store *s, limn_job_done out[LIMN_JOB_LANES],
+                                   int64_t since_ms, limn_err *err);
 limn_status limn_sqlite_artifact(limn_store *s, limn_artifact *out, const char *owner,
                                  const char *sha, limn_err *err);
 limn_status limn_sqlite_is_used(limn_store *s, const char *sha, bool *used, limn_err *err);

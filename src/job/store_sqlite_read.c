@@ -381,6 +381,30 @@ limn_status limn_sqlite_counts(limn_store *store, limn_job_counts *out, const ch
     return st;
 }
 
+limn_status limn_sqlite_done_since(limn_store *store, limn_job_done out[LIMN_JOB_LANES],
+                                   int64_t since_ms, limn_err *err) {
+    /* The state is compared as the index job_ended has it, then for what it is. */
+    static const char sql[] =
+        "SELECT lane, count(*), sum(images), sum(finished_ms - started_ms) FROM job"
+        " WHERE state >= 2 AND finished_ms >= ?1 AND state = 2 AND kind <= ?2 GROUP BY lane";
+    sqlite_store *s = (sqlite_store *)store;
+    sqlite3_stmt *q;
+    bool row;
+    int r = reader_take(s);
+    sqlite_conn *c = &s->reader[r];
+    for (int i = 0; i < LIMN_JOB_LANES; i++) out[i] = (limn_job_done){0};
+    limn_status st = limn_sqlite_query(c, &q, err, sql, "ii", since_ms, (int64_t)LIMN_JOB_GRID);
+    while (st == LIMN_OK && (st = limn_sqlite_step(c, q, &row, err)) == LIMN_OK && row) {
+        int lane = sqlite3_column_int(q, 0);
+        if (lane < 0 || lane >= LIMN_JOB_LANES) continue;
+        out[lane] = (limn_job_done){.jobs = sqlite3_column_int64(q, 1),
+                                    .images = sqlite3_column_int64(q, 2),
+                                    .busy_ms = sqlite3_column_int64(q, 3)};
+    }
+    reader_give(s, r);
+    return st;
+}
+
 /* ---- artifacts ---- */
 limn_status limn_sqlite_artifact(limn_store *store, limn_artifact *out, const char *owner,
                                  const char *sha, limn_err *err) {

@@ -160,6 +160,41 @@ static const json_t *model_name(const json_t *model) {
     return name ? name : json_object_get(model, "model_name");
 }
 
+/* "dpmpp_2m_k": a sampler and, behind it, that sigmas are spaced as Karras has them. */
+static limn_status invoke_scheduler(foreign *f, const json_t *name) {
+    const char *text = json_string_value(name);
+    size_t n = text ? strlen(text) : 0;
+    if (n < 3 || strcmp(text + n - 2, "_k") != 0) return set_json(f, "sampler", "scheduler", name);
+    json_t *plain = json_stringn(text, n - 2), *karras = json_string("karras");
+    limn_status st = plain && karras ? set_json(f, "sampler", "scheduler", plain)
+                                     : limn_fail(f->err, LIMN_E_NOMEM, "no memory for a recipe");
+    if (st == LIMN_OK) st = set_json(f, "schedule", "scheduler", karras);
+    json_decref(plain);
+    json_decref(karras);
+    return st;
+}
+
+/* What stands there under another meaning than ours. */
+static limn_status invoke_others(foreign *f, const json_t *root) {
+    json_int_t skipped = json_integer_value(json_object_get(root, "clip_skip"));
+    const char *device = json_string_value(json_object_get(root, "rand_device"));
+    limn_status st = LIMN_OK;
+    if (skipped > 0) { /* layers that are left out; ours counts the one that is used */
+        json_t *ours = json_integer(skipped + 1);
+        st = set_json(f, "clip_skip", "clip_skip", ours);
+        json_decref(ours);
+    }
+    if (st == LIMN_OK && json_is_true(json_object_get(root, "seamless_x")) &&
+        json_is_true(json_object_get(root, "seamless_y")))
+        st = set_json(f, "tiling", "seamless_x", json_object_get(root, "seamless_x"));
+    if (st == LIMN_OK && device && strcmp(device, "cuda") == 0)
+        st = set_json(f, "rng", "rand_device", json_object_get(root, "rand_device"));
+    if (st == LIMN_OK)
+        st = set_json(f, "refiner", "refiner_model",
+                      model_name(json_object_get(root, "refiner_model")));
+    return st;
+}
+
 static limn_status read_invoke(foreign *f, const json_t *root) {
     static const field_map fields[] = {
         {"positive_prompt", "prompt"},
@@ -170,12 +205,14 @@ static limn_status read_invoke(foreign *f, const json_t *root) {
         {"steps", "steps"},
         {"cfg_scale", "cfg_scale"},
         {"cfg_rescale_multiplier", "cfg_rescale"},
-        {"scheduler", "sampler"},
         {"strength", "strength"},
+        {"refiner_start", "refiner_switch"},
         {"init_image", "init_image"},
         {NULL, NULL},
     };
     limn_status st = set_fields(f, root, fields);
+    if (st == LIMN_OK) st = invoke_scheduler(f, json_object_get(root, "scheduler"));
+    if (st == LIMN_OK) st = invoke_others(f, root);
     if (st == LIMN_OK)
         st = set_json(f, "model", "model", model_name(json_object_get(root, "model")));
     if (st == LIMN_OK) st = set_json(f, "vae", "vae", model_name(json_object_get(root, "vae")));

@@ -67,6 +67,36 @@ void limn_predictor_free(limn_predictor **pp) {
     *pp = NULL;
 }
 
+static limn_status network_graph(limn_graph **g, const limn_predictor_args *a, int64_t batch,
+                                 int64_t len, limn_err *err) {
+    limn_status st = limn_graph_new(g, err);
+    if (st != LIMN_OK) return st;
+    limn_graph_set_wrap(*g, a->wrap);
+    limn_nn nn = {*g, limn_model_weights_find, a->ckpt->unet};
+    limn_unet_request req = {batch, a->height, a->width, len, a->ckpt->pooled_dim};
+    limn_unet_build(&nn, &a->ckpt->unet_cfg, &req);
+    return LIMN_OK;
+}
+
+/* Rows of a network batch at most: small latents go together. */
+static int64_t rows_of_batch(int64_t pixels) {
+    return pixels < SMALL_BATCH_PIXELS ? SMALL_BATCH_PIXELS / pixels : 1;
+}
+
+limn_status limn_predictor_memory(size_t *bytes, const limn_predictor_args *a, int conds,
+                                  int64_t len, limn_err *err) {
+    limn_graph *g = NULL;
+    limn_plan *plan = NULL;
+    int64_t rows = (int64_t)a->images * conds, most = rows_of_batch(a->height * a->width);
+    limn_status st = network_graph(&g, a, rows < most ? rows : most, len, err);
+    if (st != LIMN_OK) return st;
+    limn_plan_options o = a->backend->v->plan_options(a->backend);
+    st = limn_plan_build(&plan, &g, &o, err);
+    if (st == LIMN_OK) *bytes = plan->arena_bytes;
+    limn_plan_free(&plan);
+    return st;
+}
+
 static limn_status program_get(limn_program **out, limn_predictor *p, int64_t batch, int64_t len,
                                limn_err *err) {
     cached_program *slot = &p->programs[0];
@@ -81,12 +111,8 @@ static limn_status program_get(limn_program **out, limn_predictor *p, int64_t ba
     }
     limn_program_free(&slot->p);
     limn_graph *g = NULL;
-    limn_status st = limn_graph_new(&g, err);
+    limn_status st = network_graph(&g, &p->a, batch, len, err);
     if (st != LIMN_OK) return st;
-    limn_graph_set_wrap(g, p->a.wrap);
-    limn_nn nn = {g, limn_model_weights_find, p->a.ckpt->unet};
-    limn_unet_request req = {batch, p->a.height, p->a.width, len, p->a.ckpt->pooled_dim};
-    limn_unet_build(&nn, &p->a.ckpt->unet_cfg, &req);
     st = limn_program_new(&slot->p, p->a.backend, &g, err);
     if (st != LIMN_OK) return st;
     *slot = (cached_program){slot->p, batch, len, ++p->clock};
@@ -170,7 +196,7 @@ limn_status limn_predictor_prepare(limn_predictor *p, limn_err *err) {
 /* Cuts rows into batches: small latents together while their texts are equally long. */
 static limn_status run_rows(limn_predictor *p, const batch_row *rows, int n, double timestep,
                             limn_err *err) {
-    int64_t most = SMALL_BATCH_PIXELS / p->pixels;
+    int64_t most = rows_of_batch(p->pixels);
     for (int i = 0, end; i < n; i = end) {
         end = i + 1;
         while (end < n && end - i < most && rows[end].text->len == rows[i].text->len) end++;

@@ -33,6 +33,11 @@ typedef struct limn_predictor_args {
 limn_status limn_predictor_new(limn_predictor **out, const limn_predictor_args *args,
                                limn_err *err);
 void limn_predictor_free(limn_predictor **p);
+/* Bytes that the network's results take when each step asks for `conds` conditionings with texts of
+ * `len` tokens: planned as a run would be, nothing reserved. Of `a` what says sizes, the backend,
+ * the checkpoint and `wrap` is read. */
+limn_status limn_predictor_memory(size_t *bytes, const limn_predictor_args *a, int conds,
+                                  int64_t len, limn_err *err);
 /* The network's weights have changed: programs are made again when next needed. */
 void limn_predictor_reset(limn_predictor *p);
 /* Plans and packs now what the first run would: afterwards a step takes as long as any other. */

@@ -173,6 +173,23 @@ static limn_status run_half(float *out, const vae_half *v, const float *in, int6
     return LIMN_OK;
 }
 
+static vae_half decoder_of(limn_checkpoint *ckpt, const limn_vae_options *opt) {
+    int64_t c = opt->tiny ? ckpt->taesd_cfg.latent_channels : ckpt->vae_cfg.latent_channels;
+    return (vae_half){opt, ckpt, true, c, 3, ckpt->latent_scale, 1, "latent", "image"};
+}
+
+limn_status limn_vae_decode_memory(size_t *bytes, limn_checkpoint *ckpt, int64_t h, int64_t w,
+                                   const limn_vae_options *opt, limn_err *err) {
+    vae_half v = decoder_of(ckpt, opt);
+    size_t most = opt->memory ? opt->memory : default_arena;
+    int64_t core = (opt->tile > 0 ? opt->tile : 512) / v.up;
+    bool tiled = opt->tiling == LIMN_TILING_ON && !opt->wrap;
+    limn_status st = half_arena(bytes, &v, tiled && h > core ? core : h,
+                                tiled && w > core ? core : w, WHOLE, err);
+    if (opt->tiling == LIMN_TILING_AUTO && !opt->wrap && *bytes > most) *bytes = most;
+    return st;
+}
+
 limn_status limn_vae_decode(float *image, limn_checkpoint *ckpt, const float *latent, int64_t h,
                             int64_t w, const limn_vae_options *opt, limn_err *err) {
     bool has = opt->tiny ? ckpt->taesd && ckpt->taesd_cfg.has_decoder
@@ -187,7 +204,7 @@ limn_status limn_vae_decode(float *image, limn_checkpoint *ckpt, const float *la
     if (!in) return limn_fail(err, LIMN_E_NOMEM, "no memory for a latent");
     limn_planar_to_interleaved(in, latent, c, h * w, c, 0, 1.0f / scale);
     for (int64_t i = 0; i < c * h * w && shift != 0; i++) in[i] += shift;
-    vae_half v = {opt, ckpt, true, c, 3, ckpt->latent_scale, 1, "latent", "image"};
+    vae_half v = decoder_of(ckpt, opt);
     limn_status st = run_half(image, &v, in, h, w, err);
     limn_mem_free(in);
     return st;

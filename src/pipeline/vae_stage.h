@@ -34,6 +34,9 @@ typedef struct limn_vae_options {
  * E_MISSING without a decoder, E_NUMERIC when the result has NaN. */
 limn_status limn_vae_decode(float *image, limn_checkpoint *ckpt, const float *latent, int64_t h,
                             int64_t w, const limn_vae_options *opt, limn_err *err);
+/* Bytes that the decoder's results take, planned and not reserved; in tiles about one tile's. */
+limn_status limn_vae_decode_memory(size_t *bytes, limn_checkpoint *ckpt, int64_t h, int64_t w,
+                                   const limn_vae_options *opt, limn_err *err);
 /* image [height, width, 3] in -1..1, sides multiples of 8 -> latent [channels, height/8, width/8],
  * scaled: the mean of the posterior. `spread` (or NULL) gets its standard deviations, as large and
  * scaled alike: latent + spread * noise is a sample; zeros from TAESD, which has no posterior. */

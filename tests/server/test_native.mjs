@@ -83,6 +83,23 @@ async function lists(s, job) {
   equal('text and back', (await s.post('/v1/params/parse', { text })).json.params.seed, 7);
   equal('check', (await s.post('/v1/params/check', fox)).json.ok, true);
   equal('check refuses', (await s.post('/v1/params/check', { ...fox, steps: 0 })).status, 400);
+  // What it would take: time as drawings before took it; the stub has no models, so no memory.
+  const cost = (await s.post('/v1/params/check', fox)).json, twice = (await s.post('/v1/params/check', { ...fox, batch_size: 2 })).json;
+  check('seconds', cost.seconds > 0 && Math.abs(twice.seconds / cost.seconds - 2) < 0.01);
+  equal('images, memory', [cost.images, twice.images, cost.memory], [1, 2, null]);
+  const { width: _w, ...base } = fox;
+  const axes = [{ parameter: 'width', values: [64, 128] }, { parameter: 'seed', values: [1, 2, 3] }];
+  const grid = (await s.post('/v1/grid/check', { params: base, axes })).json;
+  equal('a grid of six', [grid.ok, grid.images], [true, 6]);
+  check('as long as its cells', Math.abs(grid.seconds / cost.seconds - 9) < 0.01);
+  equal('a grid that would be refused', (await s.post('/v1/grid/check', { params: base, axes: [{ parameter: 'width', values: [7] }] })).json.error.param, 'axes');
+  equal('checking makes no job', (await s.get('/v1/jobs?kind=grid')).json.data, []);
+  // What was made in the last hour is what the history says.
+  const { throughput } = (await s.get('/v1/system')).json;
+  const all = (await s.get('/v1/jobs?state=succeeded&limit=200')).json.data.filter((j) => j.lane === 'draw' && !/load/.test(j.kind));
+  equal('throughput', [throughput.minutes, throughput.draw.jobs, throughput.draw.images, throughput.see.jobs],
+    [60, all.length, all.reduce((n, j) => n + j.images, 0), 0]);
+  check('busy', throughput.draw.busy_ms >= 0 && throughput.draw.busy_ms <= 3600000);
   for (const name of ['samplers', 'schedules', 'upscalers'])
     check(name, (await s.get(`/v1/${name}`)).json.data.every((c) => c.name && Array.isArray(c.aliases)));
   for (const name of ['models', 'loras', 'vaes', 'embeddings', 'styles'])

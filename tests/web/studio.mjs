@@ -313,7 +313,7 @@ async function drop(selector, name, bytes, kind = 'image/png') {
     for (const type of ['dragenter', 'dragover', 'drop']) await page.dispatchEvent(selector, type, { dataTransfer: data });
 }
 
-await suite.test('a dropped picture gives its settings back: limn, A1111, ComfyUI', page, async () => {
+await suite.test('a dropped picture gives its settings back: limn, A1111, ComfyUI, InvokeAI', page, async () => {
     const made = await picture();
     await to('draw');
     await live();
@@ -327,6 +327,17 @@ await suite.test('a dropped picture gives its settings back: limn, A1111, ComfyU
         await until(`${name}: prompt`, async () => (await page.inputValue('#prompt')) === prompt, 5000);
         same(await page.locator('[data-param=steps] input[type=text]').inputValue(), String(steps), `${name}: steps`);
     }
+    // As InvokeAI writes it: names are told as they are called here, and what is not here is left out and said.
+    await drop('#main', 'invokeai.png', readFileSync(join(root, 'tests', 'golden', 'image', 'invokeai.png')));
+    await until('what is not here', async () => /dreamshaper-8, ink-wash/.test(await page.locator('[data-testid=missing]').innerText().catch(() => '')), 10000);
+    await page.locator('dialog[open]').getByRole('button', { name: 'Use settings' }).click();
+    await until('invokeai: prompt', async () => (await page.inputValue('#prompt')) === 'a red fox, café window, 两只', 5000);
+    const draft = async () => JSON.parse(await page.evaluate(() => localStorage.getItem('limn.draft')));
+    const want = { prompt: 'a red fox, café window, 两只', negative_prompt: 'blurry, text', width: 768, height: 512, seed: 2849503841, cfg_scale: 6.5, cfg_rescale: 0.25, steps: 28, sampler: 'DPM++ 2M SDE', schedule: 'karras', clip_skip: 2 };
+    const sorted = (o) => JSON.stringify(Object.fromEntries(Object.entries(o).sort()));
+    await until('all its settings', async () => sorted(await draft()) === sorted(want), 5000).catch(async () => same(await draft(), want, 'settings of InvokeAI'));
+    same((await api('/v1/params/check', await draft())).ok, true, 'the server would draw them');
+    await page.getByRole('button', { name: 'Put all settings back' }).click();
 });
 
 await suite.test('edit: paint, undo, inpaint, compare, keep; a reload keeps the mask', page, async () => {
@@ -475,6 +486,12 @@ await suite.test('system: cores, what fits, the log as it is written', page, asy
     await until('the cores', async () => (await page.locator('.cores i').count()) > 0);
     await page.click('[data-testid=logs-open]');
     await until('lines', async () => (await page.locator('[data-testid=logs] p').count()) > 3);
+    // What the last hour made is the server's count, not that of this page.
+    const { draw, see } = (await api('/v1/system')).throughput;
+    const drawn = (await jobs('&state=succeeded')).filter((j) => j.lane === 'draw' && j.kind !== 'load').length;
+    check(draw.jobs >= drawn && draw.images >= draw.jobs && draw.busy_ms > 0, `made: ${JSON.stringify(draw)}, of ${drawn} jobs in the history`);
+    await until('it to be told', async () => (await page.locator('[data-testid=throughput]').innerText()).startsWith(`${draw.images} pictures in the last hour`), 10000);
+    check(see.jobs === 0 || (await page.locator('[data-testid=throughput]').innerText()).includes(`${see.jobs} answers`), 'answers are not counted');
     await fetch(`${server.url}/v1/models/no-such-model-here/info`);
     await until('the new line', async () => /no-such-model-here/.test(await page.locator('[data-testid=logs]').innerText()), 15000);
 });
@@ -541,7 +558,20 @@ await suite.test('grid: three by three, filling while it is drawn', page, async 
     const values = page.locator('fieldset');
     await values.nth(0).locator('> input').fill('1, 4, 7');
     await values.nth(1).locator('> input').fill('2-4');
-    await until('the cost', async () => /9 pictures/.test(await page.locator('aside').innerText()));
+    // What it takes is the server's answer: as many pictures, that much time and memory.
+    const told = async () => (await page.locator('[data-testid=grid-cost]').innerText()).replace(/\u00a0/g, ' ');
+    await until('the cost', async () => /^9 pictures · about [\d.]+ (s|min).* · about [\d.]+ [kMG]B of memory$/.test(await told()), 20000);
+    const asked = JSON.parse(await page.evaluate(() => localStorage.getItem('limn.draft')));
+    const { memory } = await api('/v1/grid/check', { params: asked, axes: [{ parameter: 'cfg_scale', values: [1, 4, 7] }, { parameter: 'steps', values: [2, 3, 4] }] });
+    same((await told()).split(' · ')[2], `about ${Math.round((memory.model + memory.work) / 1e6)} MB of memory`, 'memory');
+    await page.route('**/v1/grid/check', async (route) => {
+        const answer = await (await route.fetch()).json();
+        await route.fulfill({ json: { ...answer, memory: { ...answer.memory, work: 9e11, fits: false } } });
+    });
+    await values.nth(1).locator('> input').fill('2-3');
+    await until('what does not fit', async () => /^6 pictures .* about 900 GB of memory, more than is free$/.test(await told()), 20000);
+    await page.unroute('**/v1/grid/check');
+    await values.nth(1).locator('> input').fill('2-4');
     await page.click('[data-testid=grid-run]');
     await until('nine holes', async () => (await page.locator('[data-testid=grid-cell]').count()) === 9);
     await until('the first picture', async () => (await page.locator('[data-testid=grid-cell] a').count()) > 0, 60000);

@@ -4,6 +4,7 @@
 Writes tests/golden/image/. resample.bin is a sequence of records: 8 int32 (filter, channels, source
 width and height, result width and height, has box, is float), 4 doubles (box), source, result.
 """
+import json
 import struct
 from pathlib import Path
 
@@ -84,9 +85,35 @@ def recipes(out_dir):
         rgb.save(out_dir / f"recipe_{kind}.webp", exif=exif)
 
 
+# What InvokeAI 5 records of a drawing with SD 1.5: the members of its core_metadata node that are set
+# (invokeai/app/invocations/metadata.py), in that order, with a model identifier as its models have it.
+def invoke_model(name, kind):
+    return {"key": "0f3b6e0c-5d3e-4a53-9f0e-1c3c6f1d7a52", "hash": "blake3:" + "5" * 64, "name": name, "base": "sd-1",
+            "type": kind}
+
+
+INVOKE = {
+    "generation_mode": "txt2img", "positive_prompt": "a red fox, caf\u00e9 window, \u4e24\u53ea",
+    "negative_prompt": "blurry, text", "width": 768, "height": 512, "seed": 2849503841, "rand_device": "cpu",
+    "cfg_scale": 6.5, "cfg_rescale_multiplier": 0.25, "steps": 28, "scheduler": "dpmpp_2m_sde_k", "seamless_x": False,
+    "seamless_y": False, "clip_skip": 1, "model": invoke_model("dreamshaper-8", "main"),
+    "loras": [{"model": invoke_model("ink-wash", "lora"), "weight": 0.75}], "app_version": "5.6.0",
+}
+
+
+def invoke(out_dir):
+    # As its image storage writes it: json.dumps into a text chunk, the graph of nodes in another one behind it.
+    info = PngImagePlugin.PngInfo()
+    info.add_text("invokeai_metadata", json.dumps(INVOKE))
+    node = {"id": "core_metadata:1", "type": "core_metadata", "is_intermediate": True, "use_cache": True, "steps": 28}
+    info.add_text("invokeai_graph", json.dumps({"id": "sd1_graph:1", "nodes": {"core_metadata:1": node}, "edges": []}))
+    Image.fromarray(picture(24, 16)).save(out_dir / "invokeai.png", "PNG", pnginfo=info, compress_level=6)
+
+
 def main(outdir):
     out_dir = Path(outdir) / "image"
     out_dir.mkdir(parents=True, exist_ok=True)
     resample(out_dir)
     formats(out_dir)
     recipes(out_dir)
+    invoke(out_dir)

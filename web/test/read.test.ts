@@ -6,7 +6,8 @@ import { places } from '../src/lib/boxes';
 import { cellIndex, parseAxis } from '../src/lib/grid';
 import { csv, inline, parse, safeHref, tables, type Block } from '../src/lib/markdown';
 import { parseA1111, parseComfy, parseInvoke, pngTexts, readPicture, settingPairs } from '../src/lib/recipe';
-import type { Param } from '../src/lib/types';
+import { settleNames } from '../src/lib/params';
+import type { Named, Param } from '../src/lib/types';
 
 const bytes = (...parts: (string | Uint8Array | number[])[]): Uint8Array => {
     const all = parts.map((p) => (typeof p === 'string' ? new TextEncoder().encode(p) : Uint8Array.from(p)));
@@ -132,6 +133,19 @@ describe('places', () => {
     it('reads boxes of document HTML and texts of spotting', () => {
         expect(places('<p data-bbox="10 20 300 40">Hello</p>')[0]).toMatchObject({ kind: 'box', x1: 0.01, label: 'Hello' });
         expect(places('[{"bbox_2d": [0, 0, 10, 10], "text_content": "STOP"}]')[0]?.label).toBe('STOP');
+    });
+});
+
+describe('names of other programs', () => {
+    const p = (name: string, type: Param['type'] = 'text'): Param => ({ name, type, group: '', help: '', unit: null, default: '', default_note: null, min: null, max: null, multiple: null, words: null, list: null, ui: null, aliases: [], flags: [] });
+    const lists: Record<string, Named[]> = { sampler: [{ name: 'DPM++ 2M', aliases: ['k_dpmpp_2m'] }], model: [{ name: 'sub/Dream.safetensors' }], loras: [{ name: 'ink' }] };
+    const settle = (recipe: Record<string, unknown>): ReturnType<typeof settleNames> => settleNames([p('sampler'), p('model'), p('loras', 'list'), p('prompt')], recipe, (x) => lists[x.name] ?? null);
+    it('become the names of this server', () => {
+        expect(settle({ sampler: 'DPMPP 2M', model: 'dream', loras: ['ink:0.5'], prompt: 'x', steps: 3 })).toEqual({ values: { sampler: 'DPM++ 2M', model: 'sub/Dream.safetensors', loras: ['ink:0.5'], prompt: 'x', steps: 3 }, missing: [] });
+    });
+    it('are left out and told when they are not here', () => {
+        expect(settle({ sampler: 'nope', model: 'other', loras: ['far:1.5', 'ink'] })).toEqual({ values: { loras: ['ink'] }, missing: ['nope', 'other', 'far'] });
+        expect(settle({ loras: ['far'], model: '' })).toEqual({ values: { model: '' }, missing: ['far'] });
     });
 });
 

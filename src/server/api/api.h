@@ -85,12 +85,17 @@ bool limn_api_query_int(limn_http_req *rq, const char *name, int64_t lo, int64_t
 void limn_api_make(limn_http_req *rq, limn_submit *submit);
 /* native_system.c: {"total", "available", "rss", "limit", "models"} in bytes. */
 json_t *limn_api_memory(limn_server *s);
+/* {"seconds", "memory": {"model", "work", "fits"}} of a prepared job, null where not known. */
+json_t *limn_api_cost(limn_server *s, const limn_job *job);
+/* native_lists.c: the values that are set; with `all` the defaults too. */
+json_t *limn_api_params_json(const limn_params *p, bool all);
 /* native_lists.c: the styles of the models folder. */
 json_t *limn_api_styles(limn_http_req *rq);
 
 /* ---- handlers, by file ---- */
 /* native_make.c */
-limn_http_handler native_draw, native_edit, native_upscale, native_grid, native_load, native_unload;
+limn_http_handler native_draw, native_edit, native_upscale, native_grid, native_load, native_unload,
+    native_params_check, native_grid_check;
 /* native_see.c */
 limn_http_handler native_see;
 /* native_jobs.c */
@@ -104,9 +109,9 @@ limn_http_handler native_artifact, native_artifact_file, native_artifact_thumb,
 limn_http_handler native_keys, native_key_make, native_key_revoke;
 /* native_lists.c */
 limn_http_handler native_params, native_params_schema, native_params_parse, native_params_format,
-    native_params_check, native_samplers, native_schedules, native_upscalers, native_models,
-    native_model, native_model_info, native_models_refresh, native_wildcards, native_loras,
-    native_vaes, native_embeddings, native_styles, native_tokens;
+    native_samplers, native_schedules, native_upscalers, native_models, native_model,
+    native_model_info, native_models_refresh, native_wildcards, native_loras, native_vaes,
+    native_embeddings, native_styles, native_tokens;
 /* native_system.c */
 limn_http_handler native_system, native_logs, native_settings, native_settings_set,
     native_studio_set, native_session, native_session_make, native_session_end;

@@ -154,7 +154,7 @@ void native_params_schema(limn_http_req *rq) {
         limn_api_fail(rq, &err);
 }
 
-static json_t *params_json(const limn_params *p, bool all) {
+json_t *limn_api_params_json(const limn_params *p, bool all) {
     char *text;
     if (limn_params_format_json(&text, p, all, NULL) != LIMN_OK) return json_null();
     json_t *o = json_loads(text, 0, NULL);
@@ -175,9 +175,9 @@ void native_params_parse(limn_http_req *rq) {
     if (st == LIMN_OK)
         st = limn_params_parse_text(gen, text, strlen(text), LIMN_FROM_FILE, &unknown, &err);
     if (st == LIMN_OK)
-        limn_http_reply_json(
-            rq, 200,
-            json_pack("{s:o, s:s?}", "params", params_json(gen, false), "unknown", unknown));
+        limn_http_reply_json(rq, 200,
+                             json_pack("{s:o, s:s?}", "params", limn_api_params_json(gen, false),
+                                       "unknown", unknown));
     else
         limn_api_fail(rq, &err);
     limn_text_free(&unknown);
@@ -196,28 +196,6 @@ void native_params_format(limn_http_req *rq) {
     else
         limn_api_fail(rq, &err);
     limn_text_free(&text);
-    limn_params_free(&gen);
-}
-
-/* What drawing would refuse, the runner says without a job. */
-void native_params_check(limn_http_req *rq) {
-    limn_err err = {0};
-    limn_params *gen = NULL;
-    limn_job *job = NULL;
-    limn_submit submit = {.kind = LIMN_JOB_DRAW, .owner = rq->who.owner};
-    limn_runner *runner = limn_queue_runner(rq->server->queue);
-    limn_status st = limn_params_new(&gen, LIMN_PARAMS_GEN, &err);
-    if (st == LIMN_OK) st = limn_api_read_job(rq, &submit, &err);
-    if (st == LIMN_OK) st = limn_api_read_params(rq, gen, rq->json, &err);
-    if (st == LIMN_OK) st = limn_job_new(&job, &err);
-    submit.params = gen;
-    if (st == LIMN_OK) st = runner->ops->prepare(runner, job, &submit, &err);
-    if (st == LIMN_OK)
-        limn_http_reply_json(rq, 200,
-                             json_pack("{s:b, s:o}", "ok", 1, "params", params_json(gen, false)));
-    else
-        limn_api_fail(rq, &err);
-    limn_job_free(&job);
     limn_params_free(&gen);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Native routes that make jobs: draw, edit, upscale, grid, load, unload (docs/API.md, 2). */
+/* Native routes that make jobs (draw, edit, upscale, grid, load, unload), and those that say what
+ * that would take (docs/API.md, 2). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,31 +87,96 @@ void native_upscale(limn_http_req *rq) {
     make_drawing(rq, LIMN_JOB_UPSCALE, true);
 }
 
+/* The body of a grid: `gen` and `text`, which `submit` borrows, are the caller's to free. */
+static limn_status read_grid(limn_http_req *rq, limn_submit *submit, limn_params **gen, char **text,
+                             limn_err *err) {
+    json_t *params = json_object_get(rq->json, "params"), *axes = json_object_get(rq->json, "axes");
+    const json_t *sheet = json_object_get(rq->json, "sheet");
+    limn_status st = LIMN_OK;
+    LIMN_CHECK(err, json_is_object(params), LIMN_E_VALUE, "/params: must be an object");
+    LIMN_CHECK(err, json_is_array(axes) && json_array_size(axes) >= 1 && json_array_size(axes) <= 3,
+               LIMN_E_VALUE, "/axes: a list of 1 to 3");
+    LIMN_TRY(limn_params_new(gen, LIMN_PARAMS_GEN, err));
+    LIMN_TRY(limn_api_read_job(rq, submit, err));
+    LIMN_TRY(limn_api_read_params(rq, *gen, params, err));
+    json_t *spec = json_pack("{s:O, s:b}", "axes", axes, "sheet", !json_is_false(sheet));
+    *text = spec ? json_dumps(spec, JSON_COMPACT) : NULL;
+    json_decref(spec);
+    LIMN_CHECK(err, *text, LIMN_E_NOMEM, "no memory for the grid");
+    submit->params = *gen;
+    submit->json = *text;
+    submit->json_len = strlen(*text);
+out:
+    return st;
+}
+
 void native_grid(limn_http_req *rq) {
     limn_err err = {0};
     limn_params *gen = NULL;
     limn_submit submit = {.kind = LIMN_JOB_GRID};
-    json_t *params = json_object_get(rq->json, "params"), *axes = json_object_get(rq->json, "axes");
-    const json_t *sheet = json_object_get(rq->json, "sheet");
     char *text = NULL;
-    limn_status st = LIMN_OK;
-    LIMN_CHECK(&err, json_is_object(params), LIMN_E_VALUE, "/params: must be an object");
-    LIMN_CHECK(&err,
-               json_is_array(axes) && json_array_size(axes) >= 1 && json_array_size(axes) <= 3,
-               LIMN_E_VALUE, "/axes: a list of 1 to 3");
-    LIMN_TRY(limn_params_new(&gen, LIMN_PARAMS_GEN, &err));
-    LIMN_TRY(limn_api_read_job(rq, &submit, &err));
-    LIMN_TRY(limn_api_read_params(rq, gen, params, &err));
-    json_t *spec = json_pack("{s:O, s:b}", "axes", axes, "sheet", !json_is_false(sheet));
-    text = spec ? json_dumps(spec, JSON_COMPACT) : NULL;
-    json_decref(spec);
-    LIMN_CHECK(&err, text, LIMN_E_NOMEM, "no memory for the grid");
+    if (read_grid(rq, &submit, &gen, &text, &err) == LIMN_OK)
+        limn_api_make(rq, &submit);
+    else
+        limn_api_fail(rq, &err);
+    limn_params_free(&gen);
+    free(text);
+}
+
+/* ---- what making would refuse, and what it would take ---- */
+
+static limn_status prepare(limn_http_req *rq, limn_job **job, limn_submit *submit, limn_err *err) {
+    limn_runner *runner = limn_queue_runner(rq->server->queue);
+    limn_status st = limn_job_new(job, err);
+    submit->owner = rq->who.owner;
+    if (st == LIMN_OK) {
+        (*job)->kind = submit->kind;
+        st = runner->ops->prepare(runner, *job, submit, err);
+    }
+    return st;
+}
+
+/* Answers with the job's cost and `more` (taken; may be NULL). */
+static void reply_check(limn_http_req *rq, const limn_job *job, json_t *more) {
+    json_t *o = limn_api_cost(rq->server, job);
+    json_object_set_new(o, "ok", json_true());
+    json_object_set_new(o, "images", json_integer(job->images));
+    json_object_update(o, more);
+    json_decref(more);
+    limn_http_reply_json(rq, 200, o);
+}
+
+void native_params_check(limn_http_req *rq) {
+    limn_err err = {0};
+    limn_params *gen = NULL;
+    limn_job *job = NULL;
+    limn_submit submit = {.kind = LIMN_JOB_DRAW};
+    limn_status st = limn_params_new(&gen, LIMN_PARAMS_GEN, &err);
+    if (st == LIMN_OK) st = limn_api_read_job(rq, &submit, &err);
+    if (st == LIMN_OK) st = limn_api_read_params(rq, gen, rq->json, &err);
     submit.params = gen;
-    submit.json = text;
-    submit.json_len = strlen(text);
-    limn_api_make(rq, &submit);
-out:
-    if (st != LIMN_OK) limn_api_fail(rq, &err);
+    if (st == LIMN_OK) st = prepare(rq, &job, &submit, &err);
+    if (st == LIMN_OK)
+        reply_check(rq, job, json_pack("{s:o}", "params", limn_api_params_json(gen, false)));
+    else
+        limn_api_fail(rq, &err);
+    limn_job_free(&job);
+    limn_params_free(&gen);
+}
+
+void native_grid_check(limn_http_req *rq) {
+    limn_err err = {0};
+    limn_params *gen = NULL;
+    limn_job *job = NULL;
+    limn_submit submit = {.kind = LIMN_JOB_GRID};
+    char *text = NULL;
+    limn_status st = read_grid(rq, &submit, &gen, &text, &err);
+    if (st == LIMN_OK) st = prepare(rq, &job, &submit, &err);
+    if (st == LIMN_OK)
+        reply_check(rq, job, NULL);
+    else
+        limn_api_fail(rq, &err);
+    limn_job_free(&job);
     limn_params_free(&gen);
     free(text);
 }

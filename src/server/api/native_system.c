@@ -39,6 +39,26 @@ json_t *limn_api_memory(limn_server *s) {
                      (json_int_t)models.used, "budget", (json_int_t)models.budget);
 }
 
+/* What a prepared job will take. Memory fits when it is free, or would be with all models closed.
+ */
+json_t *limn_api_cost(limn_server *s, const limn_job *job) {
+    limn_runner *runner = limn_queue_runner(s->queue);
+    limn_draw_cost cost;
+    limn_model_memory models = {0};
+    json_t *memory = json_null();
+    double seconds = limn_queue_estimate(s->queue, job);
+    if (limn_runner_engine_cost(runner, &cost, job, NULL) == LIMN_OK) {
+        limn_runner_engine_memory(runner, &models);
+        int64_t room = proc_bytes("/proc/meminfo", "MemAvailable") + models.used;
+        bool fits =
+            cost.model + cost.work <= room && (models.budget == 0 || cost.model <= models.budget);
+        memory = json_pack("{s:I, s:I, s:b}", "model", (json_int_t)cost.model, "work",
+                           (json_int_t)cost.work, "fits", fits);
+    }
+    return json_pack("{s:o, s:o}", "seconds", seconds < 0 ? json_null() : json_real(seconds),
+                     "memory", memory);
+}
+
 static json_t *limits_json(limn_server *s) {
     json_t *o = json_object();
     static const struct {
@@ -63,6 +83,21 @@ static json_t *queue_json(limn_server *s) {
     return json_pack("{s:I, s:I, s:i, s:b}", "queued", (json_int_t)q.counts.state[LIMN_JOB_QUEUED],
                      "running", (json_int_t)q.counts.state[LIMN_JOB_RUNNING], "depth_limit",
                      limits.max_queued, "paused", q.paused);
+}
+
+/* What the last hour has made, by lane. */
+static json_t *throughput_json(limn_server *s) {
+    enum { MINUTES = 60 };
+    limn_job_done done[LIMN_JOB_LANES];
+    int64_t since = limn_clock_unix_ms() - (int64_t)MINUTES * 60 * 1000;
+    if (limn_queue_done_since(s->queue, done, since, NULL) != LIMN_OK) return json_null();
+    json_t *o = json_pack("{s:i}", "minutes", MINUTES);
+    for (int i = 0; i < LIMN_JOB_LANES; i++)
+        json_object_set_new(o, limn_job_lane_word((limn_job_lane)i),
+                            json_pack("{s:I, s:I, s:I}", "jobs", (json_int_t)done[i].jobs, "images",
+                                      (json_int_t)done[i].images, "busy_ms",
+                                      (json_int_t)done[i].busy_ms));
+    return o;
 }
 
 static json_t *isa_json(void) {
@@ -151,6 +186,7 @@ void native_system(limn_http_req *rq) {
     json_object_set_new(o, "memory", limn_api_memory(s));
     json_object_set_new(o, "cpu", cpu_json());
     json_object_set_new(o, "queue", queue_json(s));
+    json_object_set_new(o, "throughput", throughput_json(s));
     json_object_set_new(o, "model", model_json(s));
     json_object_set_new(o, "clients",
                         json_pack("{s:i, s:i}", "sse", atomic_load(&s->sse_clients), "ws",

@@ -35,6 +35,12 @@ static const limn_route rows[] = {
      .response = "JobAnswer",
      .example = "{\"params\": {\"prompt\": \"a fox\", \"width\": 64, \"height\": 64, \"seed\": 7}, "
                 "\"axes\": [{\"parameter\": \"steps\", \"values\": [1, 2]}], \"sheet\": true}"},
+    {POST, .path = "/v1/grid/check", READ, .flags = LIMN_ROUTE_JSON, .body = LIMN_LIMIT_MEDIA_BYTES,
+     .cost = 2, .handler = native_grid_check,
+     .summary = "what a grid would refuse, else what it would take", .request = "Grid",
+     .response = "Check",
+     .example = "{\"params\": {\"prompt\": \"a fox\", \"width\": 64, \"height\": 64}, "
+                "\"axes\": [{\"parameter\": \"steps\", \"values\": [1, 2]}]}"},
     {POST, .path = "/v1/see", INFER, MEDIA, .cost = 5, .handler = native_see,
      .summary = "ask about pictures, clips and documents", .request = "See", .response = "JobAnswer",
      .example = "{\"prompt\": \"What is here?\", \"max_tokens\": 8, \"seed\": 7}"},
@@ -95,7 +101,8 @@ static const limn_route rows[] = {
      .example = "{\"prompt\": \"a fox\", \"steps\": 20, \"seed\": 7}"},
     {POST, .path = "/v1/params/check", READ, .flags = LIMN_ROUTE_JSON,
      .body = LIMN_LIMIT_MEDIA_BYTES, .cost = 1, .handler = native_params_check,
-     .summary = "what drawing would refuse", .request = "Draw",
+     .summary = "what drawing would refuse, else what it would take", .request = "Draw",
+     .response = "Check",
      .example = "{\"prompt\": \"a fox\", \"steps\": 20, \"width\": 64, \"height\": 64}"},
     {GET, .path = "/v1/samplers", READ, .cost = 1, .handler = native_samplers,
      .summary = "solvers", .response = "ChoiceList"},

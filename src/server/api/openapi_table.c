@@ -79,6 +79,11 @@ const limn_openapi_schema limn_openapi_schemas[] = {
         "\"maxItems\": 3, \"items\": " OBJECT("\"parameter\", \"values\"",
         "\"parameter\": " TEXT ", \"values\": {\"type\": \"array\"}") "}, \"sheet\": " BOOL
         ", \"job\": " REF("JobOptions"))},
+    {"Check", OBJECT("\"ok\", \"images\", \"seconds\", \"memory\"",
+        "\"ok\": {\"const\": true}, \"images\": " INT ", \"seconds\": {\"type\": [\"number\", "
+        "\"null\"]}, \"memory\": {\"anyOf\": [" OBJECT("\"model\", \"work\", \"fits\"",
+        "\"model\": " INT ", \"work\": " INT ", \"fits\": " BOOL) ", {\"type\": \"null\"}]}, "
+        "\"params\": {\"type\": \"object\"}")},
     {"JobChange", "{\"type\": \"object\", \"additionalProperties\": false, \"minProperties\": 1, "
         "\"properties\": {\"tags\": {\"type\": \"array\", \"maxItems\": 16, \"items\": "
         "{\"type\": \"string\", \"maxLength\": 64}}, \"priority\": {\"type\": \"integer\", "

@@ -27,10 +27,16 @@ async function recipeOf(a: Artifact): Promise<Values> {
 }
 
 export async function useSettings(a: Artifact): Promise<void> {
+    takeUp(await recipeOf(a));
+}
+
+/* The settings of a picture become the draft; what it names and this server does not have is told. */
+export function takeUp(recipe: Values): void {
     const before = { ...draft.values };
-    draft.use(await recipeOf(a));
+    const missing = draft.use(recipe);
     ui.go('draw');
-    ui.say(t('use.done'), { kind: 'done', action: { label: t('undo'), run: () => (draft.values = before) } });
+    const said = missing.length > 0 ? `${t('use.done')} ${t('use.missing', { names: missing.join(', ') })}` : t('use.done');
+    ui.say(said, { kind: missing.length > 0 ? 'info' : 'done', action: { label: t('undo'), run: () => (draft.values = before) } }, missing.length > 0 ? 9000 : 5000);
 }
 
 /* The same request with another seed mixed in: near relatives of the picture. */

@@ -3,8 +3,9 @@
 // stands at once on the next visit and nothing jumps when the fresh lists arrive.
 import { ApiError, call, get } from './api';
 import { server } from './server.svelte';
+import { settleNames } from './params';
 import { load, save } from './store';
-import type { Model, Named, Param, SystemState } from './types';
+import type { Model, Named, Param, SystemState, Values } from './types';
 
 type Lists = Record<string, Named[]>;
 const routes: Record<string, string> = {
@@ -88,6 +89,12 @@ class Catalog {
         if (list === 'model') return this.drawModels.map(namedModel);
         if (list) return this.lists[list] ?? [];
         return (param.words ?? []).map((name) => ({ name }));
+    }
+
+    /* A recipe with its names as they are called here, and what is not here. */
+    settle(recipe: Values): { values: Values; missing: string[] } {
+        if (this.models.length === 0) return { values: recipe, missing: [] }; // not heard of any list yet
+        return settleNames(this.params, recipe, (p) => (listOf(p) ? this.names(p) : null));
     }
 
     modelName(id: unknown): string {

@@ -63,8 +63,11 @@ class Draft {
         return bodyOf(catalog.params, this.values);
     }
 
-    use(recipe: Values): void {
-        this.values = fromRecipe(catalog.params, recipe);
+    /* Takes over a recipe; the answer is what it names and this server does not have. */
+    use(recipe: Values): string[] {
+        const { values, missing } = catalog.settle(recipe);
+        this.values = fromRecipe(catalog.params, values);
+        return missing;
     }
 
     remember(prompt: string): void {

@@ -99,9 +99,38 @@ export function joinLora(lora: { name: string; weight: number; text: number | nu
     return lora.weight === 1 ? lora.name : `${lora.name}:${lora.weight}`;
 }
 
+/* As the server compares names: "DPM++ 2M" is dpmpp_2m. */
+const folded = (name: string): string => name.toLowerCase().replace(/[\s_]/g, '').replaceAll('+', 'p');
+const stem = (name: string): string => folded(name.replace(/^.*[\\/]/, '').replace(/\.(safetensors|ckpt|gguf|sft|pt)$/i, ''));
+
+/*
+ * The names in a recipe as this server has them: other programs call samplers otherwise, and files have other folders and
+ * endings. What is not here is left out and told. `names` answers null for a value that is none of a list.
+ */
+export function settleNames(params: Param[], recipe: Values, names: (p: Param) => Named[] | null): { values: Values; missing: string[] } {
+    const values: Values = { ...recipe };
+    const missing: string[] = [];
+    const find = (list: Named[], name: string): string | undefined =>
+        (list.find((n) => n.name === name) ?? list.find((n) => [n.name, ...(n.aliases ?? [])].some((x) => folded(x) === folded(name))) ?? list.find((n) => stem(n.name) === stem(name)))?.name;
+    for (const p of params) {
+        const value = recipe[p.name];
+        const list = typeof value === 'string' || Array.isArray(value) ? names(p) : null;
+        if (!list || value === '') continue;
+        const settled = (Array.isArray(value) ? (value as string[]) : [value as string]).flatMap((one) => {
+            const lora = p.name === 'loras' ? splitLora(one) : null;
+            const found = find(list, lora?.name ?? one);
+            if (found === undefined) missing.push(lora?.name ?? one);
+            return found === undefined ? [] : [lora ? joinLora({ ...lora, name: found }) : found];
+        });
+        if (settled.length === 0) delete values[p.name];
+        else values[p.name] = Array.isArray(value) ? settled : settled[0];
+    }
+    return { values, missing };
+}
+
 export function nameMatches(n: Named, query: string): boolean {
     const q = query.trim().toLowerCase();
-    return !q || [n.name, n.help ?? '', ...(n.aliases ?? [])].join(' ').toLowerCase().includes(q);
+    return !q || [n.name, n.label ?? '', n.help ?? '', ...(n.aliases ?? [])].join(' ').toLowerCase().includes(q);
 }
 
 export const ratios: [number, number][] = [[1, 1], [5, 4], [4, 3], [3, 2], [16, 9], [21, 9]];

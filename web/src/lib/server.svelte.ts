@@ -318,7 +318,7 @@ class Server {
     }
 
     /* Somebody moved a waiting job: the places of all others, a moment after the last of several moves. */
-    private lineUp(): void {
+    lineUp(): void {
         clearTimeout(this.lining);
         this.lining = setTimeout(() => {
             readAll<Job>('/v1/jobs?state=queued', 1000).then((list) => {

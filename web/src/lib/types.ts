@@ -103,6 +103,8 @@ export interface Param {
 
 export interface Named {
     name: string;
+    /* Shown instead of the name. */
+    label?: string;
     aliases?: string[];
     help?: string;
     bytes?: number;
@@ -151,6 +153,19 @@ export interface Session {
     version: string;
 }
 
+export interface Done {
+    jobs: number;
+    images: number;
+    busy_ms: number;
+}
+
+/* What a request would take; null where the server cannot say. */
+export interface Cost {
+    images: number;
+    seconds: number | null;
+    memory: { model: number; work: number; fits: boolean } | null;
+}
+
 export interface SystemState {
     version: string;
     time: number;
@@ -162,6 +177,8 @@ export interface SystemState {
     memory: { total: number; available: number; rss: number; limit: number | null; budget?: number; models?: number };
     cpu?: { used_ms: number; cores: [number, number][] | null };
     queue: { queued: number; running: number; depth_limit: number; paused: boolean };
+    /* What the last minutes have made. */
+    throughput?: { minutes: number; draw: Done; see: Done } | null;
     model: { id: string; kind: string } | null;
     clients: { sse: number; ws: number };
     limits: { upload_bytes: number; pixels: number; images_per_job: number };
