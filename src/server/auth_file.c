@@ -40,7 +40,7 @@ limn_status limn_private_read(void **data, size_t *size, const char *path, size_
     *data = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return limn_fail(err, errno == ENOENT ? LIMN_E_NOT_FOUND : LIMN_E_IO,
+        return limn_fail(err, errno == ENOENT || errno == ENOTDIR ? LIMN_E_NOT_FOUND : LIMN_E_IO,
                          "%s: cannot be opened (%s)", path, strerror(errno));
     limn_status st = LIMN_OK;
     struct stat info;

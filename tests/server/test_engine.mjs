@@ -2,7 +2,7 @@
 // The server with the real engine and tiny models of random weights (tests/golden): a drawing, the
 // same again, a picture from a picture, all of it through every interface, and an answer.
 import { Server, check, equal, follow, run, sleep } from './harness.mjs';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -147,9 +147,29 @@ async function moderation(s, first) {
     const r = await s.post('/v1/moderations', body);
     equal(name, [r.status, r.json.error?.code], [status, code]);
   };
-  await refused('the bundled model cannot', { input: 'x', model: 'mini-see' }, 501, 'not_implemented');
-  const seen = await s.post('/v1/moderations', { model: 'mini-see', input: [{ type: 'image_url', image_url: { url: `data:image/png;base64,${file}` } }] });
-  equal('... a picture neither: nobody makes up scores', [seen.status, seen.json.error?.code, seen.headers.get('x-should-retry'), /mini-see/.test(seen.json.error?.message)], [501, 'not_implemented', 'false', true]);
+  // A model that was taught categories of its own answers with these, to who names it, and says what it did not judge.
+  const input = [{ type: 'image_url', image_url: { url: `data:image/png;base64,${file}` } }], theirs = Object.keys(picture.json.results[0].categories);
+  const own = ['weapon', 'alcohol', 'tobacco', 'gambling', 'medical'];
+  const seen = (await s.post('/v1/moderations', { model: 'mini-see', input })).json.results?.[0];
+  equal('its own categories', [Object.keys(seen.categories), Object.keys(seen.category_scores), Object.values(seen.category_applied_input_types)], [own, own, own.map(() => ['image'])]);
+  equal("none of OpenAI's, by name", seen.not_judged, theirs);
+  check('its scores are shares of one picture', own.every((n) => seen.category_scores[n] >= 0) && own.reduce((a, n) => a + seen.category_scores[n], 0) <= 1.001, seen.category_scores);
+  await refused('a text', { input: 'x', model: 'mini-see' }, 501, 'not_implemented');
+  await refused('a text beside a picture', { input: [...input, { type: 'text', text: 'x' }], model: 'mini-see' }, 501, 'not_implemented');
+  const policy = join(models, 'LLM/tiny-see/moderation.json');
+  const judged = async (categories) => { writeFileSync(policy, JSON.stringify({ categories })); return (await ask({ input })).json.results?.[0]; };
+  const both = await judged([{ name: 'violence', description: 'blood' }, 'paint']);
+  equal("one of OpenAI's is judged", [both.not_judged.length, both.not_judged.includes('violence')], [12, false]);
+  const [name, p] = Object.entries(both.category_scores).sort((a, b) => b[1] - a[1])[0];
+  for (const [threshold, flagged] of [[Math.max(p / 2, 1e-9), p > 0], [Math.min(2 * p + 1e-9, 1), p === 1]]) {
+    const r = await judged([['violence', 'blood'], ['paint', '']].map(([n, description]) => ({ name: n, description, threshold: n === name ? threshold : 1 })));
+    equal(`from ${threshold} on`, [r.categories[name], r.flagged], [flagged, flagged]);
+  }
+  for (const broken of ['{', '{"categories": []}', '{"categories": [5]}', '{"categories": [{"name": "a", "threshold": 2}]}']) {
+    writeFileSync(policy, broken);
+    await refused(`a file of the operator that is ${broken}`, { model: 'tiny-see', input }, 422, 'bad_file');
+  }
+  rmSync(policy);
   await refused('an unknown model', { input: 'x', model: 'nobody' }, 404, 'model_not_found');
   await refused('no input', { model: 'tiny-see' }, 400, 'value_out_of_range');
   await refused('nothing in it', { model: 'tiny-see', input: [] }, 400, 'value_out_of_range');

@@ -112,6 +112,20 @@ enum { OPENAI_CATEGORIES = 13 };
  * model has not judged. */
 bool openai_moderate_scores(double scores[OPENAI_CATEGORIES], const json_t *result);
 
+/* ---- openai_policy.c ---- */
+#define OPENAI_FLAG_AT 0.5 /* the score of what is flagged, unless a category says otherwise */
+/* One thing that is judged. */
+typedef struct openai_category {
+    const char *name, *about;
+    bool pictures; /* judged in pictures; texts are judged by all, or by none of a model's own */
+    double at;     /* flagged from this score on */
+} openai_category;
+/* What a seeing model was taught to judge in pictures, and nothing else: moderation.json in its
+ * folder, {"categories": ["weapon", {"name", "description", "threshold"}]}. *count 0: there is
+ * none, the model reads whatever categories it is given. In the request's arena. E_FORMAT, E_IO. */
+limn_status openai_policy_read(limn_http_req *rq, const openai_category **rows, int *count,
+                               const char *path, limn_err *err);
+
 limn_http_handler openai_chat, openai_responses, openai_response, openai_image_make,
     openai_image_edit, openai_image_vary, openai_health, openai_props, openai_slots,
     openai_tokenize, openai_detokenize, openai_moderate;

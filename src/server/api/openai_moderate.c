@@ -2,7 +2,8 @@
 /*
  * /v1/moderations: OpenAI's categories, judged by the seeing model that the request names (or the
  * default one). The answer says in "model" who judged; a model that cannot is an error, never a
- * score.
+ * score. A model that was taught categories of its own (openai_policy.c) answers with these, when
+ * it is asked by its name, and says which of OpenAI's it did not judge.
  *
  *     a picture --> a SEE job of the task "moderate" with a policy of the categories: probabilities
  *     a text    --> a SEE job that must answer in JSON, one boolean per category; the score is the
@@ -23,28 +24,27 @@
 #include "server/api/openai.h"
 
 enum { TEXTS_MAX = 32, TEXT_BYTES_MAX = 32768, TOP = 20 };
-#define FLAG_AT 0.5
 /* What true and false together must have of the probability where one of them is due, on average:
  * below it the form was forced upon a model that wanted to say something else. */
 #define MEANT_AT 0.1
 
-static const struct {
-    const char *name, *about;
-    bool pictures; /* OpenAI applies it to pictures too */
-} categories[] = {
-    {"harassment", "insults, bullying or demeaning words against somebody", false},
-    {"harassment/threatening", "harassment with a threat of violence or serious harm", false},
-    {"sexual", "sexual acts, nudity meant to arouse, sexual services", true},
-    {"hate", "hatred of people for race, religion, gender, nationality, disability", false},
-    {"hate/threatening", "hatred of a group with a threat of violence", false},
-    {"illicit", "instructions or advice for committing crimes", false},
-    {"illicit/violent", "instructions for crimes with violence or weapons", false},
-    {"self-harm/intent", "somebody says that they harm or will harm themselves", true},
-    {"self-harm/instructions", "instructions or encouragement for self-harm", true},
-    {"self-harm", "suicide, cutting, eating disorders shown or encouraged", true},
-    {"sexual/minors", "sexual content with somebody under 18", false},
-    {"violence", "death, violence or physical injury", true},
-    {"violence/graphic", "death, violence or injury in graphic detail", true},
+static const openai_category categories[] = {
+    {"harassment", "insults, bullying or demeaning words against somebody", false, OPENAI_FLAG_AT},
+    {"harassment/threatening", "harassment with a threat of violence or serious harm", false,
+     OPENAI_FLAG_AT},
+    {"sexual", "sexual acts, nudity meant to arouse, sexual services", true, OPENAI_FLAG_AT},
+    {"hate", "hatred of people for race, religion, gender, nationality, disability", false,
+     OPENAI_FLAG_AT},
+    {"hate/threatening", "hatred of a group with a threat of violence", false, OPENAI_FLAG_AT},
+    {"illicit", "instructions or advice for committing crimes", false, OPENAI_FLAG_AT},
+    {"illicit/violent", "instructions for crimes with violence or weapons", false, OPENAI_FLAG_AT},
+    {"self-harm/intent", "somebody says that they harm or will harm themselves", true,
+     OPENAI_FLAG_AT},
+    {"self-harm/instructions", "instructions or encouragement for self-harm", true, OPENAI_FLAG_AT},
+    {"self-harm", "suicide, cutting, eating disorders shown or encouraged", true, OPENAI_FLAG_AT},
+    {"sexual/minors", "sexual content with somebody under 18", false, OPENAI_FLAG_AT},
+    {"violence", "death, violence or physical injury", true, OPENAI_FLAG_AT},
+    {"violence/graphic", "death, violence or injury in graphic detail", true, OPENAI_FLAG_AT},
 };
 enum { CATEGORIES = OPENAI_CATEGORIES };
 _Static_assert(sizeof categories / sizeof categories[0] == OPENAI_CATEGORIES, "one row each");
@@ -60,18 +60,24 @@ typedef struct moderation {
     judged *items; /* [count] */
     int count, done, results;
     const char *model;
-    double (*scores)[CATEGORIES]; /* [results] */
-    bool (*seen)[2];              /* [results] text, picture */
+    const openai_category *rows; /* [n_rows] OpenAI's, or the model's own */
+    int n_rows;
+    double *scores;  /* [results, n_rows] */
+    bool (*seen)[2]; /* [results] text, picture */
 } moderation;
+
+static bool is_own(const moderation *m) {
+    return m->rows != categories;
+}
 
 /* ---- asking ---- */
 
-static json_t *policy(void) {
+static json_t *policy(const moderation *m) {
     json_t *list = json_array();
-    for (int i = 0; i < CATEGORIES; i++)
-        if (categories[i].pictures)
-            json_array_append_new(list, json_pack("{s:s, s:s}", "name", categories[i].name,
-                                                  "description", categories[i].about));
+    for (int i = 0; i < m->n_rows; i++)
+        if (m->rows[i].pictures)
+            json_array_append_new(list, json_pack("{s:s, s:s}", "name", m->rows[i].name,
+                                                  "description", m->rows[i].about));
     return json_pack("{s:o}", "categories", list);
 }
 
@@ -117,7 +123,7 @@ static limn_status make_values(limn_params **out, const moderation *m, bool pict
     if (st == LIMN_OK) st = limn_params_set(p, "temperature", "0", LIMN_FROM_API, err);
     if (st == LIMN_OK && picture) {
         st = limn_params_set(p, "task", "moderate", LIMN_FROM_API, err);
-        if (st == LIMN_OK) st = set_json(p, "policy", policy(), err);
+        if (st == LIMN_OK) st = set_json(p, "policy", policy(m), err);
     } else if (st == LIMN_OK) {
         system = question();
         st = system ? limn_params_set(p, "system", system, LIMN_FROM_API, err)
@@ -164,6 +170,8 @@ static limn_status add_item(limn_http_req *rq, moderation *m, const char *text, 
                TEXTS_MAX);
     LIMN_CHECK(err, !text || strlen(text) <= TEXT_BYTES_MAX, LIMN_E_VALUE,
                "%s: a text of more than %d bytes", where, TEXT_BYTES_MAX);
+    LIMN_CHECK(err, ref || !is_own(m), LIMN_E_UNSUPPORTED,
+               "%s: the model \"%s\" judges pictures only, no texts", where, m->model);
     LIMN_TRY(make_message(rq, &json, text, ref, where, err));
     LIMN_TRY(make_values(&see, m, ref != NULL, err));
     limn_submit submit = {.kind = LIMN_JOB_SEE,
@@ -291,15 +299,15 @@ bool openai_moderate_scores(double scores[OPENAI_CATEGORIES], const json_t *resu
     return meant / CATEGORIES >= MEANT_AT;
 }
 
-static bool read_picture(double scores[CATEGORIES], const json_t *result) {
+static bool read_picture(double *scores, const moderation *m, const json_t *result) {
     const json_t *list = json_object_get(result, "findings");
     int found = 0;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *f = json_array_get(list, i);
         const char *label = json_string_value(json_object_get(f, "label"));
         const json_t *score = json_object_get(f, "score");
-        for (int c = 0; label && json_is_number(score) && c < CATEGORIES; c++) {
-            if (strcmp(label, categories[c].name) != 0) continue;
+        for (int c = 0; label && json_is_number(score) && c < m->n_rows; c++) {
+            if (strcmp(label, m->rows[c].name) != 0) continue;
             found++;
             if (json_number_value(score) > scores[c]) scores[c] = json_number_value(score);
         }
@@ -309,23 +317,34 @@ static bool read_picture(double scores[CATEGORIES], const json_t *result) {
 
 /* ---- the answer ---- */
 
+/* OpenAI's categories that are not among these. */
+static json_t *not_judged(const json_t *flags) {
+    json_t *list = json_array();
+    for (int c = 0; c < CATEGORIES; c++)
+        if (!json_object_get(flags, categories[c].name))
+            json_array_append_new(list, json_string(categories[c].name));
+    return list;
+}
+
 static json_t *result_json(const moderation *m, int r) {
     json_t *flags = json_object(), *scores = json_object(), *types = json_object();
     bool any = false;
-    for (int c = 0; c < CATEGORIES; c++) {
-        const char *name = categories[c].name;
-        double p = m->scores[r][c];
+    for (int c = 0; c < m->n_rows; c++) {
+        const char *name = m->rows[c].name;
+        double p = m->scores[r * m->n_rows + c];
         json_t *applied = json_array();
         if (m->seen[r][0]) json_array_append_new(applied, json_string("text"));
-        if (m->seen[r][1] && categories[c].pictures)
+        if (m->seen[r][1] && m->rows[c].pictures)
             json_array_append_new(applied, json_string("image"));
-        any = any || p >= FLAG_AT;
-        json_object_set_new(flags, name, json_boolean(p >= FLAG_AT));
+        any = any || p >= m->rows[c].at;
+        json_object_set_new(flags, name, json_boolean(p >= m->rows[c].at));
         json_object_set_new(scores, name, json_real(p));
         json_object_set_new(types, name, applied);
     }
-    return json_pack("{s:b, s:o, s:o, s:o}", "flagged", any, "categories", flags, "category_scores",
-                     scores, "category_applied_input_types", types);
+    json_t *o = json_pack("{s:b, s:o, s:o, s:o}", "flagged", any, "categories", flags,
+                          "category_scores", scores, "category_applied_input_types", types);
+    if (is_own(m)) json_object_set_new(o, "not_judged", not_judged(flags));
+    return o;
 }
 
 static void cancel_rest(limn_http_req *rq, const moderation *m, int from) {
@@ -343,8 +362,9 @@ static void one_done(limn_http_req *rq, limn_job *job, bool ended) {
         return;
     }
     json_t *result = json_loads(job->result ? job->result : "{}", 0, NULL);
-    bool good = item->picture ? read_picture(m->scores[item->result], result)
-                              : openai_moderate_scores(m->scores[item->result], result);
+    double *scores = &m->scores[item->result * m->n_rows];
+    bool good =
+        item->picture ? read_picture(scores, m, result) : openai_moderate_scores(scores, result);
     json_decref(result);
     if (!good) {
         cancel_rest(rq, m, m->done + 1);
@@ -365,7 +385,28 @@ static void one_done(limn_http_req *rq, limn_job *job, bool ended) {
                                    "results", results));
 }
 
-/* Who judges: a seeing model that can read the categories. OpenAI's own names mean the default. */
+/* What a model was taught, and nothing else, is asked for by its name: "flagged": false of
+ * five other categories is no answer to who asks about OpenAI's thirteen. */
+static limn_status choose_rows(limn_http_req *rq, moderation *m, const char *path, bool named,
+                               limn_err *err) {
+    m->rows = categories;
+    m->n_rows = CATEGORIES;
+    const openai_category *own;
+    int n;
+    limn_status st = openai_policy_read(rq, &own, &n, path, err);
+    if (st != LIMN_OK || n == 0) return st;
+    if (!named)
+        return limn_fail(err, LIMN_E_UNSUPPORTED,
+                         "the default model \"%s\" judges categories of its own only: say "
+                         "\"model\": \"%s\" for these (\"%s\" and so on), or name a larger seeing "
+                         "model, for example a Qwen3-VL",
+                         m->model, m->model, own[0].name);
+    m->rows = own;
+    m->n_rows = n;
+    return LIMN_OK;
+}
+
+/* Who judges: a seeing model. OpenAI's own names mean the default. */
 static limn_status choose_model(limn_http_req *rq, moderation *m, limn_err *err) {
     const char *asked = openai_text(rq->json, "model");
     limn_shelf_item item = {0};
@@ -375,12 +416,9 @@ static limn_status choose_model(limn_http_req *rq, moderation *m, limn_err *err)
     LIMN_CHECK(err, rq->server->engine, LIMN_E_UNSUPPORTED, "the stub judges nothing");
     LIMN_TRY(limn_shelf_find(rq->server->shelf, &item, LIMN_SHELF_SEE,
                              theirs || !asked ? "" : asked, err));
-    /* It was taught about eighty kinds of drawn things, and reads no prose. */
-    LIMN_CHECK(err, strcmp(item.name, "mini-see") != 0, LIMN_E_UNSUPPORTED,
-               "the bundled model \"mini-see\" was not taught these categories: name a larger "
-               "seeing model, for example a Qwen3-VL");
     m->model = limn_arena_strdup(&rq->arena, item.name);
     LIMN_CHECK(err, m->model, LIMN_E_NOMEM, "no memory for the request");
+    LIMN_TRY(choose_rows(rq, m, item.path, asked && !theirs, err));
 out:
     limn_shelf_item_deinit(&item);
     return st;
@@ -393,13 +431,14 @@ void openai_moderate(limn_http_req *rq) {
     limn_status st = LIMN_OK;
     LIMN_CHECK(e, m, LIMN_E_NOMEM, "no memory for the request");
     m->items = limn_arena_alloc(&rq->arena, (TEXTS_MAX + 1) * sizeof *m->items);
-    m->scores = limn_arena_alloc(&rq->arena, TEXTS_MAX * sizeof *m->scores);
     m->seen = limn_arena_alloc(&rq->arena, TEXTS_MAX * sizeof *m->seen);
-    LIMN_CHECK(e, m->items && m->scores && m->seen, LIMN_E_NOMEM, "no memory for the request");
+    LIMN_CHECK(e, m->items && m->seen, LIMN_E_NOMEM, "no memory for the request");
     LIMN_CHECK(e, json_object_get(rq->json, "input"), LIMN_E_VALUE, "/input: is needed");
     LIMN_CHECK(e, !limn_http_header(rq, "Idempotency-Key"), LIMN_E_VALUE,
                "/input: a moderation takes no Idempotency-Key");
     LIMN_TRY(choose_model(rq, m, e));
+    m->scores = limn_arena_alloc(&rq->arena, (size_t)(TEXTS_MAX * m->n_rows) * sizeof *m->scores);
+    LIMN_CHECK(e, m->scores, LIMN_E_NOMEM, "no memory for the request");
     LIMN_TRY(add_all(rq, m, &answered, e));
     rq->data = m;
     snprintf(rq->job, sizeof rq->job, "%s", m->items[0].job);
