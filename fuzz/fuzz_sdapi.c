@@ -27,9 +27,10 @@ static void check_values(const limn_params *gen) {
 static void read_body(limn_http_req *rq, bool image) {
     limn_params *gen = NULL;
     limn_err err = {0};
-    json_t *body = sdapi_drawing_body(rq, image);
-    demand(body && limn_params_new(&gen, LIMN_PARAMS_GEN, NULL) == LIMN_OK);
-    if (sdapi_read_drawing(rq, gen, body, image, &err) == LIMN_OK)
+    json_t *body = NULL;
+    demand(limn_params_new(&gen, LIMN_PARAMS_GEN, NULL) == LIMN_OK);
+    if (sdapi_drawing_body(&body, rq, image, &err) == LIMN_OK &&
+        sdapi_read_drawing(rq, gen, body, image, &err) == LIMN_OK)
         check_values(gen);
     else
         demand(err.text[0]);

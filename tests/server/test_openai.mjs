@@ -228,6 +228,11 @@ async function refusals(s) {
     const r = await s.post('/v1/images/generations', body);
     equal(`images: ${name}`, [r.status, r.json?.error?.param], [400, param]);
   }
+  const pair = new FormData();
+  for (const name of ['a.png', 'b.png']) pair.append('image[]', new Blob([png(8, 8)], { type: 'image/png' }), name);
+  pair.append('prompt', 'both');
+  const together = await (await s.fetch('/v1/images/edits', { method: 'POST', body: pair })).json();
+  equal('several pictures in an edit', [together.error?.type, together.error?.param, /2 pictures/.test(together.error?.message)], ['invalid_request_error', 'image', true]);
   equal('edit without a form', (await s.post('/v1/images/edits', { prompt: 'x' })).status, 400);
   const cut = await s.fetch('/v1/images/edits', { method: 'POST', headers: { 'Content-Type': 'multipart/form-data; boundary=b' }, body: '--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nabc' });
   equal('a form that is cut off', cut.status, 400);

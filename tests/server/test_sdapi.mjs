@@ -27,6 +27,20 @@ async function txt2img(s) {
   equal('send_images false', none.json.images, []);
   const hires = await s.post(`${V}/txt2img`, { ...fox, enable_hr: true, hr_scale: 2, hr_upscaler: 'Latent', denoising_strength: 0.5, hr_sampler_name: 'Use same sampler' });
   equal('hires', hires.status, 200);
+  // every member that clients read, each of its type, with what it stands for
+  const two = JSON.parse((await s.post(`${V}/txt2img`, { ...fox, batch_size: 2, enable_hr: true, denoising_strength: 0.25, sampler_name: 'Euler', scheduler: 'Karras', hr_scheduler: 'exponential' })).json.info);
+  equal('info: numbers', [two.batch_size, two.subseed, two.all_subseeds, two.clip_skip, two.subseed_strength, two.denoising_strength, two.seed_resize_from_w, two.index_of_first_image],
+    [2, -1, [-1, -1], 1, 0, 0.25, -1, 0]);
+  equal('info: texts', [two.sampler_name, /^\d{14}$/.test(two.job_timestamp), two.version, two.styles, two.is_using_inpainting_conditioning, two.restore_faces], ['Euler Karras', true, two.version, [], false, false]);
+  equal('info: what the second pass did', [two.extra_generation_params['Hires upscale'], two.extra_generation_params['Hires sampler']], ['2', 'Euler exponential']);
+  const with2 = JSON.parse((await s.post(`${V}/txt2img`, { ...fox, subseed: 9, subseed_strength: 0.5 })).json.info);
+  equal('info: a variation', [with2.subseed, with2.all_subseeds, with2.subseed_strength], [9, [9], 0.5]);
+  // infotext: over the defaults, under what the client says; its files are nobody's
+  const old = 'a hat\nNegative prompt: red\nSteps: 3, Sampler: Euler a, Schedule type: Karras, CFG scale: 4, Seed: 77, Size: 72x80, Model: elsewhere, Init image: /etc/passwd';
+  const said = await s.post(`${V}/txt2img`, { infotext: old, steps: 2 });
+  equal('infotext', [said.status, ...['prompt', 'negative_prompt', 'steps', 'cfg_scale', 'seed', 'width', 'height', 'sampler_name', 'scheduler'].map((n) => said.json.parameters?.[n])],
+    [200, 'a hat', 'red', 2, 4, 77, 72, 80, 'Euler a', 'Karras']);
+  equal('... without its files', ['model', 'init_image'].map((n) => n in said.json.parameters), [false, false]);
   const odd = await s.post(`${V}/txt2img`, { ...fox, width: 70, seed: null, sampler_index: 'Euler', scheduler: 'Automatic', subseed: -1, styles: [], s_tmax: 0 });
   equal('odd but fine', odd.status, 200);
   equal('an empty Authorization is ignored', (await s.post(`${V}/txt2img`, fox, { Authorization: 'Basic ' })).status, 200);
@@ -50,6 +64,13 @@ async function refusals(s) {
   await code('unknown always-on script', { ...fox, alwayson_scripts: { ControlNet: { args: [{ enabled: true }] } } }, 422, 'ControlNet');
   await code('... that asks for nothing', { ...fox, alwayson_scripts: { ControlNet: { args: [] } } }, 200);
   await code('restore_faces', { ...fox, restore_faces: true }, 501, 'restore_faces');
+  for (const [name, on, off] of [['seed_resize_from_w', 512, -1], ['grading_gamma', 1.5, 1], ['hdr_brightness', 0.5, 0], ['guidance_name', 'PAG', 'Default'], ['ip_adapter', [{}], []],
+    ['disable_extra_networks', true, false], ['latent_mask', picture, ''], ['extra', { a: 1 }, {}], ['hr_checkpoint_name', 'x', 'Use same checkpoint'], ['initial_noise_multiplier', 1.2, 1]]) {
+    await code(`${name} on`, { ...fox, [name]: on }, 501, name);
+    await code(`${name} off`, { ...fox, [name]: off }, 200);
+  }
+  await code('an unknown hires scheduler', { ...fox, enable_hr: true, sampler_name: 'Euler', hr_scheduler: 'Nope' }, 404, 'Scheduler not found');
+  await code('an infotext that is none', { ...fox, infotext: 5 }, 422, 'infotext');
   await code('an unknown override is ignored', { ...fox, override_settings: { nope: 1 } }, 200);
   await code('a path in a refiner', { ...fox, refiner_checkpoint: '/etc/passwd' }, 422, 'path');
   await code('a path in a hires upscaler', { ...fox, enable_hr: true, hr_upscaler: '../x.pth' }, 422, 'path');
@@ -160,7 +181,7 @@ async function lists(s, sdnext) {
   const samplers = (await s.get(`${V}/samplers`)).json;
   check('samplers', samplers.some((x) => x.name === 'Euler a') && samplers.every((x) => Array.isArray(x.aliases) && x.options));
   const schedulers = (await s.get(`${V}/schedulers`)).json;
-  check('schedulers', sdnext ? schedulers.every((x) => x.cls) : schedulers.some((x) => x.name === 'karras' && x.default_rho === 7));
+  check('schedulers', sdnext ? schedulers.every((x) => x.cls) : schedulers.some((x) => x.name === 'karras' && x.label === 'Karras' && x.default_rho === 7), schedulers);
   check('upscalers', (await s.get(`${V}/upscalers`)).json[0].name === 'None');
   for (const name of ['sd-models', 'sd-vae', 'loras', 'prompt-styles', 'script-info', 'hypernetworks', 'face-restorers', 'realesrgan-models', 'extensions', 'latent-upscale-modes', 'history'])
     check(name, Array.isArray((await s.get(`${V}/${name}`)).json), name);
@@ -182,7 +203,18 @@ async function sdnext() {
   equal('defaults', [r.json.parameters?.width, r.json.parameters?.steps, r.json.parameters?.cfg_scale], [1024, 20, 6]);
   equal('JPEG', r.json.images?.[0].slice(0, 4), '/9j/');
   const none = await s.post(`${V}/img2img`, { prompt: 'a' });
-  equal('no picture', [none.status >= 400 && none.status < 500, 'code' in none.json || 'detail' in none.json], [true, true]);
+  equal('no picture', [none.status, none.json.detail, none.json.code], [400, 'Init image not found', 400]);
+  const info = JSON.parse(r.json.info);
+  equal('info', [info.cfg_end, info.detailer, info.batch_size, info.clip_skip], [1, false, 1, 1]);
+  for (const [mode, word] of ['stretch', 'stretch', 'crop', 'pad'].entries()) { // None, Fixed, Crop, Fill
+    await s.post(`${V}/img2img`, { ...fox, init_images: [png(24, 16).toString('base64')], resize_mode: mode });
+    const { id } = (await s.get('/v1/jobs?kind=draw&limit=1')).json.data[0];
+    equal(`resize_mode ${mode}`, (await s.get(`/v1/jobs/${id}`)).json.job.params.fit ?? 'stretch', word);
+  }
+  equal('outpainting', (await s.post(`${V}/img2img`, { ...fox, init_images: [picture], resize_mode: 4 })).status, 501);
+  const karras = await s.post(`${V}/txt2img`, { ...fox, sampler_name: 'Euler', schedulers_sigma: 'karras', hr_denoising_strength: 0, schedulers_beta_schedule: 'default' });
+  check('schedulers_sigma', JSON.parse(karras.json.info).infotexts[0].includes('Schedule type: karras'), karras.json.info);
+  equal('schedulers_sigma that is none', (await s.post(`${V}/txt2img`, { ...fox, schedulers_sigma: 'nope' })).status, 404);
   await lists(s, true);
   equal('clean end', (await s.stop()).code, 0);
   s.remove();

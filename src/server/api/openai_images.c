@@ -188,8 +188,13 @@ static limn_status read_form(limn_http_req *rq, picture_ask *ask, json_t *values
     if (st != LIMN_OK) goto out;
     *body = typed(form.fields);
     LIMN_CHECK(err, form.n_images > 0, LIMN_E_VALUE, "/image: is needed");
-    LIMN_CHECK(err, form.n_images == 1, LIMN_E_UNSUPPORTED,
-               "/image: editing with several pictures is not there yet");
+    /* gpt-image puts several into one; a model that draws from one picture cannot, and editing each
+     * by itself would be another answer than was asked for */
+    LIMN_CHECK(
+        err, form.n_images == 1, LIMN_E_VALUE,
+        "/image: %d pictures, but the models here draw from one: send a request for each, or "
+        "put them into one picture first",
+        form.n_images);
     LIMN_TRY(keep_picture(rq, values, "init_image", &form.image, err));
     if (ask->kind == EDIT && form.mask.size) {
         LIMN_TRY(turn_mask(&white, &size, &form.mask, err));

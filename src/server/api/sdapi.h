@@ -15,8 +15,9 @@ static inline bool sdapi_is_sdnext(const limn_http_req *rq) {
 
 /* The stored options over the profile's defaults. */
 json_t *sdapi_options_get(limn_http_req *rq);
-/* What a request of txt2img or img2img says, over the profile's defaults. */
-json_t *sdapi_drawing_body(limn_http_req *rq, bool image);
+/* What a request of txt2img or img2img says, over its infotext and the profile's defaults; to be
+ * given back either way. E_VALUE. */
+limn_status sdapi_drawing_body(json_t **out, limn_http_req *rq, bool image, limn_err *err);
 /* The same as values of a drawing. E_VALUE, E_NOT_FOUND, E_UNSUPPORTED name the field. */
 limn_status sdapi_read_drawing(limn_http_req *rq, limn_params *gen, const json_t *body, bool image,
                                limn_err *err);

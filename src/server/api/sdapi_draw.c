@@ -66,6 +66,9 @@ static const field fields[] = {
     {"hr_cfg", NULL, FIELD_REAL, 0, 100, false},
     {"sampler_name", NULL, FIELD_TEXT, 0, 0, false},
     {"scheduler", NULL, FIELD_TEXT, 0, 0, false},
+    {"schedulers_sigma", NULL, FIELD_TEXT, 0, 0, false},
+    {"hr_scheduler", NULL, FIELD_TEXT, 0, 0, false},
+    {"infotext", NULL, FIELD_TEXT, 0, 0, false},
     {"send_images", NULL, FIELD_BOOL, 0, 0, false},
     {"save_images", NULL, FIELD_BOOL, 0, 0, false},
     {"include_init_images", NULL, FIELD_BOOL, 0, 0, false},
@@ -74,16 +77,37 @@ static const field image_fields[] = {
     {"image_cfg_scale", "image_cfg_scale", FIELD_REAL, 0, 100, false},
     {"mask_blur", "mask_blur", FIELD_REAL, 0, 256, false},
     {"inpaint_full_res_padding", "inpaint_padding", FIELD_INT, 0, 2048, false},
-    {"resize_mode", NULL, FIELD_INT, 0, 3, false},
+    {"resize_mode", NULL, FIELD_INT, 0, 5, false},
     {"inpainting_fill", NULL, FIELD_INT, 0, 3, false},
     {"inpainting_mask_invert", NULL, FIELD_INT, 0, 1, false},
     {"mask", NULL, FIELD_TEXT, 0, 0, false},
 };
-/* Switched on, they are refused; off, they are nothing. */
-static const char *const absent[] = {"restore_faces", "hr_prompt",
-                                     "hr_negative_prompt", "hr_checkpoint_name", "hidiffusion",
-                                     "detailer_enabled", "firstphase_width", "initial_noise_multiplier",
-                                     "latent_mask"};
+/* What would change the picture, and limn has not: switched on it is refused, off it is nothing. */
+static const struct {
+    const char *name;
+    double off;       /* of a number, besides -1 */
+    const char *word; /* of a text, besides an empty one; NULL: none */
+} absent[] = {
+    {"restore_faces", 0, NULL}, {"hr_prompt", 0, NULL}, {"hr_negative_prompt", 0, NULL},
+    {"hr_checkpoint_name", 0, "Use same checkpoint"},
+    {"firstphase_width", 0, NULL}, {"firstphase_height", 0, NULL}, {"latent_mask", 0, NULL},
+    {"initial_noise_multiplier", 1, NULL}, {"seed_resize_from_w", 0, NULL},
+    {"seed_resize_from_h", 0, NULL}, {"s_min_uncond", 0, NULL},
+    {"disable_extra_networks", 0, NULL},
+    /* SD.Next's */
+    {"detailer_enabled", 0, NULL}, {"hidiffusion", 0, NULL},
+    {"refiner_start", 0, NULL}, {"cfg_true", 0, NULL}, {"guidance_name", 0, "Default"},
+    {"vae_type", 0, "Full"}, {"ip_adapter", 0, NULL}, {"face", 0, NULL}, {"face_id", 0, NULL},
+    {"control", 0, NULL}, {"extra", 0, NULL},
+    {"hdr_brightness", 0, NULL}, {"hdr_color", 0, NULL}, {"hdr_sharpen", 0, NULL},
+    {"hdr_clamp", 0, NULL}, {"hdr_maximize", 0, NULL}, {"hdr_tint_ratio", 0, NULL},
+    {"grading_brightness", 0, NULL}, {"grading_contrast", 0, NULL},
+    {"grading_saturation", 0, NULL}, {"grading_hue", 0, NULL}, {"grading_gamma", 1, NULL},
+    {"grading_sharpness", 0, NULL}, {"grading_color_temp", 6500, NULL},
+    {"grading_shadows", 0, NULL}, {"grading_midtones", 0, NULL}, {"grading_highlights", 0, NULL},
+    {"grading_clahe_clip", 0, NULL}, {"grading_vignette", 0, NULL}, {"grading_grain", 0, NULL},
+    {"grading_lut_file", 0, NULL},
+};
 /* clang-format on */
 #define COUNT(a) ((int)(sizeof(a) / sizeof(a)[0]))
 
@@ -193,6 +217,7 @@ static limn_status take_sampler(limn_params *gen, const json_t *body, limn_err *
     const limn_schedule *sigma;
     limn_status st = LIMN_OK;
     if (!*name) name = text_of(body, "sampler_index");
+    if (!*schedule) schedule = text_of(body, "schedulers_sigma"); /* SD.Next's name for it */
     if (!is_one_of(name, "Default", "Automatic", "None")) {
         if (limn_sampler_parse(&solver, &sigma, name, NULL) != LIMN_OK)
             return limn_fail(err, LIMN_E_NOT_FOUND, "Sampler not found");
@@ -203,6 +228,30 @@ static limn_status take_sampler(limn_params *gen, const json_t *body, limn_err *
             return limn_fail(err, LIMN_E_NOT_FOUND, "Scheduler not found");
         st = set_text(gen, "schedule", schedule, err);
     }
+    return st;
+}
+
+/* hr_scheduler: limn's second pass has a schedule of its own only as a part of its sampler's name
+ * ("Euler Karras"), and then the first pass too. */
+static limn_status take_hires_schedule(limn_params *gen, const json_t *body, limn_err *err) {
+    const char *own = text_of(body, "hr_scheduler"), *first = limn_params_text(gen, "sampler");
+    const char *hires = limn_params_text(gen, "hires_sampler");
+    const char *schedule = limn_params_text(gen, "schedule");
+    const limn_schedule *sigma;
+    char name[160];
+    limn_status st = LIMN_OK;
+    if (is_one_of(own, "Use same scheduler", "Default", "None")) return LIMN_OK;
+    LIMN_CHECK(err, *first, LIMN_E_VALUE, "/hr_scheduler: needs a sampler_name");
+    bool any = strcasecmp(own, "Automatic") == 0;
+    LIMN_CHECK(err, any || limn_schedule_find(&sigma, own, NULL) == LIMN_OK, LIMN_E_NOT_FOUND,
+               "Scheduler not found");
+    snprintf(name, sizeof name, "%s%s%s", *hires ? hires : first, any ? "" : " ", any ? "" : own);
+    LIMN_TRY(set_text(gen, "hires_sampler", name, err));
+    if (!*schedule || strcasecmp(schedule, "automatic") == 0) return LIMN_OK;
+    snprintf(name, sizeof name, "%s %s", first, schedule);
+    LIMN_TRY(set_text(gen, "sampler", name, err));
+    LIMN_TRY(set_text(gen, "schedule", "automatic", err));
+out:
     return st;
 }
 
@@ -227,6 +276,7 @@ static limn_status take_hires(limn_http_req *rq, limn_params *gen, const json_t 
         LIMN_TRY(set_text(gen, "hires_upscaler", upscaler, err));
     if (!is_one_of(sampler, "Use same sampler", "Same as primary", "Default"))
         LIMN_TRY(set_text(gen, "hires_sampler", sampler, err));
+    LIMN_TRY(take_hires_schedule(gen, body, err));
     if (json_is_number(json_object_get(body, "hr_cfg")))
         LIMN_TRY(set_number(gen, "hires_cfg_scale", number_of(body, "hr_cfg", 7), err));
 out:
@@ -282,19 +332,67 @@ static limn_status check_scripts(const json_t *body, limn_err *err) {
     return LIMN_OK;
 }
 
+static bool is_switched_on(const json_t *v, double off, const char *word) {
+    const char *text = json_string_value(v);
+    if (text) return *text && !(word && strcmp(text, word) == 0);
+    if (json_is_number(v)) return json_number_value(v) != off && json_number_value(v) != -1;
+    return json_is_true(v) || json_array_size(v) > 0 || json_object_size(v) > 0;
+}
+
 static limn_status check_absent(const json_t *body, limn_err *err) {
-    for (int i = 0; i < COUNT(absent); i++) {
-        const json_t *v = json_object_get(body, absent[i]);
-        bool on = is_on(body, absent[i]) || json_string_length(v) > 0 ||
-                  (json_is_real(v) && json_real_value(v) != 0);
-        if (on && strcmp(text_of(body, absent[i]), "Use same checkpoint") != 0)
-            return limn_fail(err, LIMN_E_UNSUPPORTED, "%s is not there yet", absent[i]);
-    }
+    for (int i = 0; i < COUNT(absent); i++)
+        if (is_switched_on(json_object_get(body, absent[i].name), absent[i].off, absent[i].word))
+            return limn_fail(err, LIMN_E_UNSUPPORTED, "%s is not there yet", absent[i].name);
     return LIMN_OK;
 }
 
+/* What an infotext says lies between the defaults and what the client says. Files that it names are
+ * of another machine: only the fields of a request are taken. */
+static limn_status lay_infotext(limn_http_req *rq, json_t *o, limn_err *err) {
+    static const char *const by_hand[][2] = {{"sampler_name", "sampler"},
+                                             {"scheduler", "schedule"},
+                                             {"denoising_strength", "strength"},
+                                             {"hr_scale", "hires_scale"},
+                                             {"hr_resize_x", "hires_width"},
+                                             {"hr_resize_y", "hires_height"},
+                                             {"hr_second_pass_steps", "hires_steps"},
+                                             {"hr_upscaler", "hires_upscaler"},
+                                             {"hr_sampler_name", "hires_sampler"},
+                                             {"hr_cfg", "hires_cfg_scale"}};
+    const char *text = text_of(rq->json, "infotext");
+    limn_params *said = NULL;
+    char *dump = NULL;
+    json_t *values = NULL;
+    limn_status st = LIMN_OK;
+    if (!*text) return LIMN_OK;
+    LIMN_TRY(limn_params_new(&said, LIMN_PARAMS_GEN, err));
+    LIMN_TRY(limn_params_parse_text(said, text, strlen(text), LIMN_FROM_FILE, NULL, err));
+    LIMN_TRY(limn_params_format_json(&dump, said, false, err));
+    values = json_loads(dump, 0, NULL);
+    for (int i = 0; i < COUNT(fields); i++) {
+        json_t *v = fields[i].param ? json_object_get(values, fields[i].param) : NULL;
+        if (v && check_field(&fields[i], v, NULL) == LIMN_OK) json_object_set(o, fields[i].name, v);
+    }
+    for (int i = 0; i < COUNT(by_hand); i++)
+        if (json_object_get(values, by_hand[i][1]))
+            json_object_set(o, by_hand[i][0], json_object_get(values, by_hand[i][1]));
+    if (json_object_get(values, "sampler")) json_object_del(o, "sampler_index");
+    json_t *strength = json_object_get(values, "hires_strength");
+    if (strength)
+        json_object_set(o, sdapi_is_sdnext(rq) ? "hr_denoising_strength" : "denoising_strength",
+                        strength);
+    if (strength || json_object_get(values, "hires_scale") ||
+        json_object_get(values, "hires_width"))
+        json_object_set_new(o, "enable_hr", json_true());
+out:
+    limn_params_free(&said);
+    limn_text_free(&dump);
+    json_decref(values);
+    return st;
+}
+
 /* The profile's defaults lie under what the client says. */
-json_t *sdapi_drawing_body(limn_http_req *rq, bool image) {
+static json_t *default_body(limn_http_req *rq, bool image) {
     bool sdnext = sdapi_is_sdnext(rq);
     int side = sdnext ? 1024 : 512;
     json_t *o = json_pack(
@@ -316,33 +414,39 @@ json_t *sdapi_drawing_body(limn_http_req *rq, bool image) {
         json_object_set_new(o, "inpainting_mask_invert", json_integer(0));
         json_object_set_new(o, "include_init_images", json_false());
     }
+    return o;
+}
+
+limn_status sdapi_drawing_body(json_t **out, limn_http_req *rq, bool image, limn_err *err) {
+    json_t *o = *out = default_body(rq, image), *v;
     const char *key;
-    json_t *v;
+    if (!o) return limn_fail(err, LIMN_E_NOMEM, "no memory for the request");
+    limn_status st = lay_infotext(rq, o, err);
     json_object_foreach(rq->json, key, v) {
         if (!json_is_null(v) || !json_object_get(o, key)) json_object_set(o, key, v);
     }
-    return o;
+    return st;
 }
 
 static limn_status take_pictures(limn_http_req *rq, limn_params *gen, const json_t *body,
                                  limn_err *err) {
-    static const char *const fits[] = {"stretch", "crop", "pad", "latent"};
+    static const char *const fits[2][4] = {{"stretch", "crop", "pad", "latent"},
+                                           {"stretch", "stretch", "crop", "pad"}}; /* SD.Next */
     static const char *const fills[] = {"fill", "original", "noise", "zeros"};
     const json_t *list = json_object_get(body, "init_images");
     const char *mask = text_of(body, "mask");
     char ref[LIMN_PICTURE_REF_MAX];
     int mode = (int)number_of(body, "resize_mode", 0);
     limn_status st = LIMN_OK;
-    if (!json_is_array(list) || json_array_size(list) == 0)
-        return limn_fail(err, sdapi_is_sdnext(rq) ? LIMN_E_VALUE : LIMN_E_NOT_FOUND,
-                         "Init image not found");
     const char *first = json_string_value(json_array_get(list, 0));
     LIMN_CHECK(err, first, LIMN_E_VALUE, "/init_images: must be a list of strings");
     LIMN_CHECK(err, json_array_size(list) <= LIMN_LIMIT_IMAGES_IN, LIMN_E_VALUE,
                "/init_images: at most %d pictures", LIMN_LIMIT_IMAGES_IN);
+    LIMN_CHECK(err, mode <= 3, sdapi_is_sdnext(rq) ? LIMN_E_UNSUPPORTED : LIMN_E_VALUE,
+               "/resize_mode: %d is not there, 0 to 3 are", mode);
     LIMN_TRY(limn_picture_take(rq, ref, first, true, "/init_images", err));
     LIMN_TRY(set_text(gen, "init_image", ref, err));
-    LIMN_TRY(set_text(gen, "fit", fits[mode & 3], err));
+    LIMN_TRY(set_text(gen, "fit", fits[sdapi_is_sdnext(rq)][mode & 3], err));
     LIMN_TRY(set_number(gen, "strength", number_of(body, "denoising_strength", 0.75), err));
     if (*mask) {
         LIMN_TRY(limn_picture_take(rq, ref, mask, true, "/mask", err));
@@ -447,7 +551,10 @@ static void reply_drawing(limn_http_req *rq, drawing *d, int per_round) {
         json_object_set_new(d->body, "init_images", json_null());
         json_object_set_new(d->body, "mask", json_null());
     }
-    if (per_round > 1) json_object_set_new(d->info, "batch_size", json_integer(per_round));
+    if (per_round > 1)
+        json_object_set_new(d->info, "batch_size", json_integer(per_round));
+    else if (d->info)
+        json_object_set(d->info, "batch_size", json_object_get(d->body, "batch_size"));
     char *text = d->info ? json_dumps(d->info, 0) : NULL;
     limn_http_reply_json(rq, 200,
                          json_pack("{s:O, s:O, s:s}", "images", d->images, "parameters", d->body,
@@ -543,9 +650,14 @@ static void draw(limn_http_req *rq, bool image) {
     d->queue = rq->server->queue;
     rq->data = d;
     rq->free_data = free_drawing;
-    d->body = sdapi_drawing_body(rq, image);
+    if (image && json_array_size(json_object_get(rq->json, "init_images")) == 0) {
+        limn_http_fail(rq, sdapi_is_sdnext(rq) ? LIMN_HTTP_BAD_REQUEST : LIMN_HTTP_NOT_FOUND, NULL,
+                       "Init image not found");
+        return;
+    }
     d->images = json_array();
-    LIMN_CHECK(&err, d->body && d->images, LIMN_E_NOMEM, "no memory for the request");
+    LIMN_CHECK(&err, d->images, LIMN_E_NOMEM, "no memory for the request");
+    LIMN_TRY(sdapi_drawing_body(&d->body, rq, image, &err));
     LIMN_TRY(limn_params_new(&gen, LIMN_PARAMS_GEN, &err));
     LIMN_TRY(sdapi_read_drawing(rq, gen, d->body, image, &err));
     /* a client that only wants the picture in its answer has gone: nobody wants it */

@@ -7,87 +7,7 @@
 
 #include "server/api/sdapi.h"
 
-/* ---- info ---- */
-
-static const char *text_in(const json_t *o, const char *name) {
-    const char *text = json_string_value(json_object_get(o, name));
-    return text ? text : "";
-}
-
-static json_t *number_in(const json_t *o, const char *name) {
-    json_t *v = json_object_get(o, name);
-    return v ? json_incref(v) : json_null();
-}
-
-static void add_lists(json_t *info, const limn_job *job, json_t **first) {
-    static const char *const names[][2] = {{"all_prompts", "prompt"},
-                                           {"all_negative_prompts", "negative_prompt"},
-                                           {"all_seeds", "seed"},
-                                           {"all_subseeds", "variation_seed"}};
-    json_t *lists[4], *texts = json_array();
-    for (int k = 0; k < 4; k++) lists[k] = json_array();
-    for (int i = 0; i < job->n_artifacts; i++) {
-        const limn_artifact *a = &job->artifacts[i];
-        if (a->role != LIMN_ARTIFACT_RESULT) continue;
-        json_t *recipe = a->recipe ? json_loads(a->recipe, 0, NULL) : json_object();
-        for (int k = 0; k < 4; k++) json_array_append_new(lists[k], number_in(recipe, names[k][1]));
-        json_array_append_new(texts, json_string(a->text ? a->text : ""));
-        if (!*first)
-            *first = recipe;
-        else
-            json_decref(recipe);
-    }
-    for (int k = 0; k < 4; k++) json_object_set_new(info, names[k][0], lists[k]);
-    json_object_set_new(info, "infotexts", texts);
-}
-
-json_t *sdapi_info(limn_http_req *rq, const limn_job *job) {
-    json_t *info = json_object(), *r = NULL;
-    limn_shelf_item model = {0};
-    char stamp[32];
-    time_t seconds = (time_t)(job->created_ms / 1000);
-    struct tm tm;
-    gmtime_r(&seconds, &tm);
-    strftime(stamp, sizeof stamp, "%Y%m%d%H%M%S", &tm);
-    add_lists(info, job, &r);
-    limn_shelf_find(rq->server->shelf, &model, LIMN_SHELF_DRAW, text_in(r, "model"), NULL);
-    static const char *const same[][2] = {{"seed", "seed"},
-                                          {"subseed", "variation_seed"},
-                                          {"width", "width"},
-                                          {"height", "height"},
-                                          {"cfg_scale", "cfg_scale"},
-                                          {"steps", "steps"},
-                                          {"batch_size", "batch_size"},
-                                          {"denoising_strength", "strength"},
-                                          {"clip_skip", "clip_skip"},
-                                          {"subseed_strength", "variation_strength"}};
-    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
-        json_object_set_new(info, same[i][0], number_in(r, same[i][1]));
-    json_object_set_new(info, "prompt", json_string(text_in(r, "prompt")));
-    json_object_set_new(info, "negative_prompt", json_string(text_in(r, "negative_prompt")));
-    json_object_set_new(info, "sampler_name", json_string(text_in(r, "sampler")));
-    json_object_set_new(info, "sd_model_name", json_string(model.name ? model.name : ""));
-    json_object_set_new(info, "sd_model_hash", json_null());
-    json_object_set_new(info, "sd_vae_name",
-                        *text_in(r, "vae") ? json_string(text_in(r, "vae")) : json_null());
-    json_object_set_new(info, "sd_vae_hash", json_null());
-    json_object_set_new(info, "restore_faces", json_false());
-    json_object_set_new(info, "face_restoration_model", json_null());
-    json_object_set_new(info, "seed_resize_from_w", json_integer(-1));
-    json_object_set_new(info, "seed_resize_from_h", json_integer(-1));
-    json_object_set_new(info, "extra_generation_params", json_object());
-    json_object_set_new(info, "index_of_first_image", json_integer(0));
-    json_t *styles = json_object_get(r, "styles");
-    json_object_set_new(info, "styles", styles ? json_incref(styles) : json_array());
-    json_object_set_new(info, "job_timestamp", json_string(stamp));
-    json_object_set_new(info, "is_using_inpainting_conditioning", json_false());
-    json_object_set_new(info, "version", json_string(limn_version()));
-    limn_shelf_item_deinit(&model);
-    json_decref(r);
-    return info;
-}
-
-/* ---- png-info ---- */
+/* ---- infotext ---- */
 
 /* "Steps: 20, Sampler: Euler a, Size: 64x64" of the last line into an object; "Size-1" and "Size-2"
  * beside "Size", as the originals split it. Values in quotes are JSON strings. */
@@ -127,6 +47,114 @@ static json_t *split_infotext(const char *text) {
     }
     return o;
 }
+
+/* ---- info ---- */
+
+static const char *text_in(const json_t *o, const char *name) {
+    const char *text = json_string_value(json_object_get(o, name));
+    return text ? text : "";
+}
+
+static json_t *member_in(const json_t *o, const char *name) {
+    json_t *v = json_object_get(o, name);
+    return v ? json_incref(v) : json_null();
+}
+
+/* A number that their clients expect to be there; `none` is what A1111 says when it is not. */
+static json_t *number_or(const json_t *o, const char *name, int none) {
+    json_t *v = json_object_get(o, name);
+    return json_is_number(v) ? json_incref(v) : json_integer(none);
+}
+
+static void add_lists(json_t *info, const limn_job *job, json_t **first) {
+    static const char *const names[][2] = {{"all_prompts", "prompt"},
+                                           {"all_negative_prompts", "negative_prompt"},
+                                           {"all_seeds", "seed"},
+                                           {"all_subseeds", "variation_seed"}};
+    json_t *lists[4], *texts = json_array();
+    for (int k = 0; k < 4; k++) lists[k] = json_array();
+    for (int i = 0; i < job->n_artifacts; i++) {
+        const limn_artifact *a = &job->artifacts[i];
+        if (a->role != LIMN_ARTIFACT_RESULT) continue;
+        json_t *recipe = a->recipe ? json_loads(a->recipe, 0, NULL) : json_object();
+        for (int k = 0; k < 3; k++) json_array_append_new(lists[k], member_in(recipe, names[k][1]));
+        json_array_append_new(lists[3], number_or(recipe, names[3][1], -1));
+        json_array_append_new(texts, json_string(a->text ? a->text : ""));
+        if (!*first)
+            *first = recipe;
+        else
+            json_decref(recipe);
+    }
+    for (int k = 0; k < 4; k++) json_object_set_new(info, names[k][0], lists[k]);
+    json_object_set_new(info, "infotexts", texts);
+}
+
+static const char *first_text(const json_t *info) {
+    const char *text = json_string_value(json_array_get(json_object_get(info, "infotexts"), 0));
+    return text ? text : "";
+}
+
+/* What an infotext says besides what has a member of its own. */
+static json_t *extra_params(const char *text) {
+    static const char *const own[] = {
+        "Prompt", "Negative prompt", "Steps", "Sampler", "CFG scale", "Seed",      "Size",
+        "Size-1", "Size-2",          "Model", "App",     "Version",   "Model hash"};
+    json_t *o = split_infotext(text);
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) json_object_del(o, own[i]);
+    return o;
+}
+
+json_t *sdapi_info(limn_http_req *rq, const limn_job *job) {
+    json_t *info = json_object(), *r = NULL;
+    limn_shelf_item model = {0};
+    char stamp[32];
+    time_t seconds = (time_t)(job->created_ms / 1000);
+    struct tm tm;
+    gmtime_r(&seconds, &tm);
+    strftime(stamp, sizeof stamp, "%Y%m%d%H%M%S", &tm);
+    add_lists(info, job, &r);
+    limn_shelf_find(rq->server->shelf, &model, LIMN_SHELF_DRAW, text_in(r, "model"), NULL);
+    static const char *const same[][2] = {{"seed", "seed"},     {"width", "width"},
+                                          {"height", "height"}, {"cfg_scale", "cfg_scale"},
+                                          {"steps", "steps"},   {"denoising_strength", "strength"}};
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
+        json_object_set_new(info, same[i][0], member_in(r, same[i][1]));
+    if (json_object_get(r, "hires_strength"))
+        json_object_set(info, "denoising_strength", json_object_get(r, "hires_strength"));
+    json_object_set_new(info, "subseed", number_or(r, "variation_seed", -1));
+    json_object_set_new(info, "batch_size", number_or(r, "batch_size", 1));
+    json_object_set_new(info, "clip_skip", number_or(r, "clip_skip", 1));
+    json_object_set_new(info, "subseed_strength", number_or(r, "variation_strength", 0));
+    json_object_set_new(info, "prompt", json_string(text_in(r, "prompt")));
+    json_object_set_new(info, "negative_prompt", json_string(text_in(r, "negative_prompt")));
+    json_object_set_new(info, "sampler_name", json_string(text_in(r, "sampler")));
+    json_object_set_new(info, "sd_model_name", json_string(model.name ? model.name : ""));
+    json_object_set_new(info, "sd_model_hash", json_null());
+    json_object_set_new(info, "sd_vae_name",
+                        *text_in(r, "vae") ? json_string(text_in(r, "vae")) : json_null());
+    json_object_set_new(info, "sd_vae_hash", json_null());
+    json_object_set_new(info, "restore_faces", json_false());
+    json_object_set_new(info, "face_restoration_model", json_null());
+    json_object_set_new(info, "seed_resize_from_w", json_integer(-1));
+    json_object_set_new(info, "seed_resize_from_h", json_integer(-1));
+    json_object_set_new(info, "extra_generation_params", extra_params(first_text(info)));
+    json_object_set_new(info, "index_of_first_image", json_integer(0));
+    json_t *styles = json_object_get(r, "styles");
+    json_object_set_new(info, "styles", styles ? json_incref(styles) : json_array());
+    json_object_set_new(info, "job_timestamp", json_string(stamp));
+    json_object_set_new(info, "is_using_inpainting_conditioning", json_false());
+    json_object_set_new(info, "version", json_string(limn_version()));
+    if (sdapi_is_sdnext(rq)) {
+        json_object_set_new(info, "cfg_end", number_or(r, "guidance_end", 1));
+        json_object_set_new(info, "detailer", json_false());
+        json_object_set_new(info, "detailer_model", json_null());
+    }
+    limn_shelf_item_deinit(&model);
+    json_decref(r);
+    return info;
+}
+
+/* ---- png-info ---- */
 
 void sdapi_png_info(limn_http_req *rq) {
     const char *image = json_string_value(json_object_get(rq->json, "image"));

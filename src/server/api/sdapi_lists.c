@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sample/schedule.h"
 #include "server/api/sdapi.h"
 
 static json_t *split_aliases(const char *words) {
@@ -25,6 +26,12 @@ void sdapi_samplers(limn_http_req *rq) {
     limn_http_reply_json(rq, 200, list);
 }
 
+/* "Karras", which their pages show. */
+static const char *label_of(const char *name) {
+    const limn_schedule *s;
+    return limn_schedule_find(&s, name, NULL) == LIMN_OK ? s->label : name;
+}
+
 void sdapi_schedulers(limn_http_req *rq) {
     json_t *list = json_array();
     limn_choice c;
@@ -33,8 +40,8 @@ void sdapi_schedulers(limn_http_req *rq) {
         json_array_append_new(
             list,
             sdnext ? json_pack("{s:s, s:s, s:{}}", "name", c.name, "cls", c.name, "options")
-                   : json_pack("{s:s, s:s, s:o, s:f, s:b}", "name", c.name, "label", c.name,
-                               "aliases", split_aliases(c.aliases), "default_rho",
+                   : json_pack("{s:s, s:s, s:o, s:f, s:b}", "name", c.name, "label",
+                               label_of(c.name), "aliases", split_aliases(c.aliases), "default_rho",
                                strcmp(c.name, "karras") == 0 ? 7.0 : -1.0, "need_inner_model", 0));
     limn_http_reply_json(rq, 200, list);
 }
