@@ -112,14 +112,22 @@ static void slot_touch(limn_plan *p, const limn_node *reader_src, int step) {
     if (step > s->last) s->last = step;
 }
 
-static bool can_reuse(const planner *pl, const limn_node *nd, int step, size_t bytes) {
-    if (!(limn_op_get(nd->op)->flags & LIMN_OPF_INPLACE) || nd->is_output) return false;
-    const limn_node *root = storage_root(nd->src[0]);
+/* The source whose storage the result may take: source 0 of ops that say so, and what a product adds
+ * at its end (each number is read just before its place is written). -1: none. */
+static int overwritable(const limn_node *nd) {
+    if (limn_op_get(nd->op)->flags & LIMN_OPF_INPLACE) return 0;
+    return nd->attr.residual ? nd->n_src - 1 : -1;
+}
+
+static bool can_reuse(const planner *pl, const limn_node *nd, int at, int step, size_t bytes) {
+    if (at < 0 || nd->is_output || nd->dtype != nd->src[at]->dtype) return false;
+    const limn_node *root = storage_root(nd->src[at]);
     const limn_plan_slot *s = &pl->p->slots[pl->p->slot[root->id]];
     if (root->op == LIMN_OP_INPUT || s->last != step || s->bytes != bytes) return false;
-    /* A broadcast second source must not be the storage that is overwritten. */
-    for (int i = 1; i < nd->n_src; i++)
-        if (pl->p->slot[storage_root(nd->src[i])->id] == pl->p->slot[root->id]) return false;
+    /* No other source may be the storage that is overwritten. */
+    for (int i = 0; i < nd->n_src; i++)
+        if (i != at && pl->p->slot[storage_root(nd->src[i])->id] == pl->p->slot[root->id])
+            return false;
     return true;
 }
 
@@ -145,13 +153,14 @@ static limn_status slots_pass(planner *pl, limn_err *err) {
     }
     for (int k = 0; k < p->n_steps; k++)
         for (int s = 0; s < p->steps[k]->n_src; s++) slot_touch(p, p->steps[k]->src[s], k);
-    /* In place: the node joins its source's slot, which lives on as long as the node. */
+    /* In place: the node joins a source's slot, which lives on as long as the node. */
     for (int k = 0; k < p->n_steps; k++) {
         limn_node *nd = p->steps[k];
         if (is_outside(nd)) continue;
         limn_plan_slot *own = &p->slots[p->slot[nd->id]];
-        if (!can_reuse(pl, nd, k, own->bytes)) continue;
-        int shared = p->slot[storage_root(nd->src[0])->id];
+        int at = overwritable(nd);
+        if (!can_reuse(pl, nd, at, k, own->bytes)) continue;
+        int shared = p->slot[storage_root(nd->src[at])->id];
         p->slots[shared].last = own->last;
         own->bytes = 0;
         p->slot[nd->id] = shared;
