@@ -16,7 +16,7 @@ struct limn_graph {
     int outputs;
     const char *label;
     limn_nn_tiles *tiles;
-    bool wrap;
+    bool wrap, narrow_sums;
     limn_err err; /* latched */
 };
 
@@ -68,6 +68,14 @@ void limn_graph_set_wrap(limn_graph *g, bool wrap) {
 
 bool limn_graph_wraps(const limn_graph *g) {
     return g->wrap;
+}
+
+void limn_graph_set_narrow_sums(limn_graph *g, bool narrow) {
+    g->narrow_sums = narrow;
+}
+
+bool limn_graph_has_narrow_sums(const limn_graph *g) {
+    return g->narrow_sums;
 }
 
 void limn_graph_set_label(limn_graph *g, const char *label) {

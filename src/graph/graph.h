@@ -138,6 +138,10 @@ limn_nn_tiles *limn_graph_tiles(const limn_graph *g);
  * not zeros around it: what is drawn then goes on over its edges. Set before layers are built. */
 void limn_graph_set_wrap(limn_graph *g, bool wrap);
 bool limn_graph_wraps(const limn_graph *g);
+/* What residual blocks add to may be kept in 16 bits where the backend computes in them: for
+ * networks whose memory this halves and whose results bear it. */
+void limn_graph_set_narrow_sums(limn_graph *g, bool narrow);
+bool limn_graph_has_narrow_sums(const limn_graph *g);
 limn_node *limn_graph_node(const limn_graph *g, int i); /* build order = a valid execution order */
 /* Latches an error from a model builder, for example a missing weight. Returns NULL. */
 limn_node *limn_graph_fail(limn_graph *g, limn_status st, const char *fmt, ...)

@@ -43,7 +43,15 @@ static limn_node *storage_root(limn_node *nd) {
 }
 
 /* ---- narrowing ---- */
-/* A result may be bf16 when every reader takes it as source 0 of an op that accepts that. */
+/* Whether source s of a node may be bf16. */
+static bool takes_narrow(const limn_graph *g, const limn_node *nd, int s) {
+    if (!(limn_op_get(nd->op)->flags & LIMN_OPF_NARROW_IN)) return false;
+    bool sum = nd->attr.residual && s == nd->n_src - 1;
+    return s == 0 || (nd->op == LIMN_OP_ATTENTION && s < 3) ||
+           (sum && limn_graph_has_narrow_sums(g));
+}
+
+/* A result may be bf16 when every reader accepts that. */
 static void narrow_pass(planner *pl) {
     bool *ok = limn_arena_alloc(&pl->mem, (size_t)pl->n * sizeof *ok);
     if (!ok) return;
@@ -57,12 +65,8 @@ static void narrow_pass(planner *pl) {
     for (int i = 0; i < pl->n; i++) {
         limn_node *nd = limn_graph_node(pl->p->graph, i);
         if (!pl->live[i] || nd->op == LIMN_OP_RESHAPE) continue;
-        unsigned fl = limn_op_get(nd->op)->flags;
-        for (int s = 0; s < nd->n_src; s++) {
-            bool takes = (fl & LIMN_OPF_NARROW_IN) && !nd->attr.exact &&
-                         (s == 0 || (nd->op == LIMN_OP_ATTENTION && s < 3));
-            if (!takes) ok[storage_root(nd->src[s])->id] = false;
-        }
+        for (int s = 0; s < nd->n_src; s++)
+            if (!takes_narrow(pl->p->graph, nd, s)) ok[storage_root(nd->src[s])->id] = false;
     }
     /* Attention reads q, k and v with one dtype. */
     for (bool changed = true; changed;) {
@@ -112,8 +116,8 @@ static void slot_touch(limn_plan *p, const limn_node *reader_src, int step) {
     if (step > s->last) s->last = step;
 }
 
-/* The source whose storage the result may take: source 0 of ops that say so, and what a product adds
- * at its end (each number is read just before its place is written). -1: none. */
+/* The source whose storage the result may take: source 0 of ops that say so, and what a product
+ * adds at its end (each number is read just before its place is written). -1: none. */
 static int overwritable(const limn_node *nd) {
     if (limn_op_get(nd->op)->flags & LIMN_OPF_INPLACE) return 0;
     return nd->attr.residual ? nd->n_src - 1 : -1;

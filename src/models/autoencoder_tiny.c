@@ -30,6 +30,7 @@ void limn_taesd_build_encoder(const limn_nn *nn, const limn_taesd_config *c,
                               const limn_vae_request *r) {
     limn_graph *g = nn->g;
     int layer = 0;
+    limn_graph_set_narrow_sums(g, true);
     limn_node *x = limn_g_input(g, "image", LIMN_F32, LIMN_SHAPE(r->batch, r->height, r->width, 3));
     x = limn_g_affine(g, x, 0.5f, 0.5f); /* the network works on [0, 1] */
     for (int i = 0; i < c->levels; i++) {
@@ -43,6 +44,7 @@ void limn_taesd_build_decoder(const limn_nn *nn, const limn_taesd_config *c,
                               const limn_vae_request *r) {
     limn_graph *g = nn->g;
     limn_shape in = LIMN_SHAPE(r->batch, r->height, r->width, c->latent_channels);
+    limn_graph_set_narrow_sums(g, true);
     limn_node *x = limn_g_input(g, "latent", LIMN_F32, in);
     x = limn_g_unary(g, limn_g_affine(g, x, 1.0f / 3.0f, 0), LIMN_ACT_TANH);
     x = limn_g_affine(g, x, 3.0f, 0); /* soft clamp to (-3, 3) */
