@@ -189,6 +189,7 @@ async function one(list, kind) {
     const r = await list[at](s);
     count[kind]++;
     if (r.status === 429 || r.status === 503) count.refused++;
+    else if (r.status === 408) count.broken++; // its body did not come in time: as below
     else if (r.status >= (kind === 'jobs' ? 400 : 500)) odd(`${kind} ${at}: ${r.status}`, r.text);
   } catch (e) {
     // a connection that ended before the answer: on a starved machine the client itself is too slow

@@ -150,12 +150,14 @@ limn_status limn_params_help(char **out, const limn_params_kind *kinds, int n_ki
 /* One entry of a list of the engine: samplers, schedules, upscalers, model kinds ... */
 typedef struct limn_choice {
     const char *name;    /* "DPM++ 2M" */
-    const char *aliases; /* "dpmpp_2m, k_dpmpp_2m"; NULL when there are none */
+    const char *aliases; /* "k_dpmpp_2m|dpmpp"; NULL when there are none */
     const char *help;    /* one line; NULL when there is none */
 } limn_choice;
 
 /* Answers false when `index` is past the end of `list` or there is no such list. */
 typedef bool limn_choice_fn(limn_choice *out, const char *list, int index);
+/* The words that an ENUM row takes; false when `word` is past the last one. */
+bool limn_params_word(limn_choice *out, limn_params_kind kind, int index, int word);
 
 /* JSON Schema (draft 2020-12) of a table. `choices` fills the enum of list-bound rows; may be NULL.
  */

@@ -4,6 +4,7 @@
  * the command list and the parameter tables, so that they cannot say anything else than the
  * program.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -34,15 +35,24 @@ static const char *const titles[LIMN_PARAMS_KINDS] = {
     [LIMN_PARAMS_APP] = "OPTIONS OF EVERY COMMAND",
 };
 
-/* A backslash begins an escape in mdoc, a dot or quote at the start of a line a macro. */
+/* One sentence, in short lines. A backslash begins an escape in mdoc, a dot or quote at the start
+ * of a line a macro. */
 static void put_roff(const char *text) {
-    if (*text == '.' || *text == '\'') fputs("\\&", stdout);
-    for (; *text; text++) {
-        if (*text == '\\')
-            fputs("\\e", stdout);
-        else
-            putchar(*text);
+    int column = 0;
+    for (const char *end; *text; text = end + strspn(end, " ")) {
+        end = text + strcspn(text, " ");
+        if (column > 0 && column + (end - text) > 76) {
+            putchar('\n');
+            column = 0;
+        }
+        if (column > 0)
+            putchar(' ');
+        else if (*text == '.' || *text == '\'')
+            fputs("\\&", stdout);
+        column += (int)(end - text) + 1;
+        for (; text < end; text++) printf(*text == '\\' ? "\\e" : "%c", *text);
     }
+    puts(".");
 }
 
 static void put_option(const limn_param_info *p) {
@@ -58,7 +68,6 @@ static void put_option(const limn_param_info *p) {
                                                                                 : "number");
     putchar('\n');
     put_roff(p->help);
-    fputs(".\n", stdout);
 }
 
 static void put_options(limn_params_kind kind) {
@@ -100,13 +109,12 @@ limn_status cmd_manual(cli *c, limn_err *err) {
         printf(".Nm limn %s\n.Op Ar options\n", commands[i].name);
         if (*commands[i].args) printf(".Ar \"%s\"\n", commands[i].args);
     }
-    puts(
-        ".Sh DESCRIPTION\n.Nm\ndraws pictures with diffusion models and sees with Qwen3-VL, on the "
-        "machine you have.\n.Sh COMMANDS\n.Bl -tag -width Ds");
+    puts(".Sh DESCRIPTION\n.Nm\ndraws pictures with diffusion models and sees with Qwen3-VL,\non "
+         "the "
+         "machine you have.\n.Sh COMMANDS\n.Bl -tag -width Ds");
     for (int i = 0; i < n; i++) {
         printf(".It Ic %s\n", commands[i].name);
         put_roff(commands[i].help);
-        puts(".");
     }
     puts(".El");
     const limn_params_kind order[] = {LIMN_PARAMS_GEN, LIMN_PARAMS_SEE, LIMN_PARAMS_SERVE,
@@ -121,36 +129,124 @@ limn_status cmd_manual(cli *c, limn_err *err) {
 }
 
 /* ---- completion ---- */
+typedef void option_fn(const cli_command *cmd, const limn_param_info *p, limn_params_kind kind,
+                       int index);
 
-static void put_words(const cli_command *cmd, const char *before, const char *between) {
+static void each_option(const cli_command *cmd, option_fn *visit) {
     limn_params_kind kinds[2];
     limn_param_info p;
-    char name[64];
     int n = kinds_of(kinds, cmd);
     for (int k = 0; k < n; k++)
         for (int i = 0; limn_params_info(&p, kinds[k], i); i++)
-            if (p.cli) printf("%s%s%s", before, option_name(&p, name), between);
+            if (p.cli) visit(cmd, &p, kinds[k], i);
+}
+
+/* The n-th value that can be named, as one word: names match whatever their case and gaps. */
+static bool value_word(char out[64], const limn_param_info *p, limn_params_kind kind, int index,
+                       int n) {
+    limn_choice c;
+    if (p->list ? !limn_engine_choice(&c, p->list, n) : !limn_params_word(&c, kind, index, n))
+        return false;
+    snprintf(out, 64, "%s", c.name);
+    for (char *t = out; *t; t++) *t = *t == ' ' ? '_' : (char)tolower((unsigned char)*t);
+    return true;
+}
+
+static void put_values(const limn_param_info *p, limn_params_kind kind, int index) {
+    char word[64];
+    for (int n = 0; value_word(word, p, kind, index, n); n++) printf("%s%s", n ? " " : "", word);
+}
+
+typedef enum value_kind { VALUE_NONE, VALUE_WORDS, VALUE_NUMBER, VALUE_FILE } value_kind;
+
+static value_kind value_of(const limn_param_info *p, limn_params_kind kind, int index) {
+    char word[64];
+    if (p->type == LIMN_TYPE_BOOL) return VALUE_NONE;
+    if (value_word(word, p, kind, index, 0)) return VALUE_WORDS;
+    return p->type == LIMN_TYPE_TEXT || p->type == LIMN_TYPE_LIST ? VALUE_FILE : VALUE_NUMBER;
+}
+
+/* What may stand right after the command, from its usage line: its words in lower case. */
+static void put_first_words(const cli_command *cmd) {
+    bool begin = true;
+    for (const char *t = cmd->args; *t; t++) {
+        if (begin && islower((unsigned char)*t)) {
+            size_t n = strcspn(t, " |]");
+            printf("%.*s ", (int)n, t);
+            t += n - 1;
+        }
+        begin = *t == '|' || *t == '[' || (begin && *t == ' ');
+    }
+}
+
+static bool has_first_words(const cli_command *cmd) {
+    return islower((unsigned char)cmd->args[cmd->args[0] == '[']) != 0;
+}
+
+/* ---- bash ---- */
+static void bash_name(const cli_command *cmd, const limn_param_info *p, limn_params_kind kind,
+                      int index) {
+    char name[64];
+    printf("--%s ", option_name(p, name));
+    if (p->type == LIMN_TYPE_BOOL) printf("--no-%s ", name);
+}
+
+/* What comes after an option that takes a value: words, nothing, or (no words) files. */
+static void bash_value(const cli_command *cmd, const limn_param_info *p, limn_params_kind kind,
+                       int index) {
+    value_kind v = value_of(p, kind, index);
+    char name[64];
+    if (v == VALUE_NONE) return;
+    fputs("            ", stdout);
+    if (p->cli_short) printf("-%c | ", p->cli_short);
+    printf("--%s) ", option_name(p, name));
+    if (v == VALUE_WORDS) {
+        fputs("words=\"", stdout);
+        put_values(p, kind, index);
+        fputs("\" ", stdout);
+    }
+    puts(v == VALUE_NUMBER ? "return ;;" : ";;");
 }
 
 static void put_bash(const cli_command *commands, int n) {
-    puts("# bash completion for limn; made by limn completion bash\n_limn() {\n"
-         "    local word=${COMP_WORDS[COMP_CWORD]} words");
-    fputs("    if [ \"$COMP_CWORD\" = 1 ]; then words=\"", stdout);
+    puts("# bash completion for limn; made by limn completion bash\n"
+         "_limn() {\n"
+         "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} words=\n"
+         "    if [ \"$COMP_CWORD\" = 1 ]; then");
+    fputs("        COMPREPLY=($(compgen -W \"", stdout);
     for (int i = 0; i < n; i++) printf("%s ", commands[i].name);
-    puts("\"; else case ${COMP_WORDS[1]} in");
+    puts("\" -- \"$word\"))\n        return\n    fi\n"
+         "    # --name=value comes as three words\n"
+         "    if [ \"$word\" = = ]; then\n"
+         "        word=\n"
+         "    elif [ \"$before\" = = ]; then\n"
+         "        before=${COMP_WORDS[COMP_CWORD - 2]}\n"
+         "    fi\n"
+         "    case ${COMP_WORDS[1]} in");
     for (int i = 0; i < n; i++) {
-        printf("        %s) words=\"", commands[i].name);
-        put_words(&commands[i], "--", " ");
-        puts("\" ;;");
+        printf("    %s)\n        case $before in\n", commands[i].name);
+        if (has_first_words(&commands[i])) {
+            printf("            %s) words=\"", commands[i].name);
+            put_first_words(&commands[i]);
+            puts("\" ;;");
+        }
+        each_option(&commands[i], bash_value);
+        fputs("            *) case $word in -*) words=\"", stdout);
+        each_option(&commands[i], bash_name);
+        puts("\" ;; esac ;;\n        esac ;;");
     }
-    puts("    esac; fi\n    case $word in\n"
-         "        -*) COMPREPLY=($(compgen -W \"$words\" -- \"$word\")) ;;\n"
-         "        *) if [ \"$COMP_CWORD\" = 1 ]; then "
-         "COMPREPLY=($(compgen -W \"$words\" -- \"$word\")); "
-         "else COMPREPLY=($(compgen -f -- \"$word\")); fi ;;\n"
-         "    esac\n}\ncomplete -o filenames -F _limn limn");
+    puts("    esac\n"
+         "    if [ -n \"$words\" ]; then\n"
+         "        COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n"
+         "    else\n"
+         "        compopt -o filenames 2>/dev/null\n"
+         "        mapfile -t COMPREPLY < <(compgen -f -- \"$word\")\n"
+         "    fi\n"
+         "}\n"
+         "complete -F _limn limn");
 }
 
+/* ---- zsh ---- */
 /* 'text' of zsh and fish: a quote ends it, a colon or bracket means something in zsh. */
 static void put_quoted(const char *text) {
     for (; *text; text++) {
@@ -163,52 +259,99 @@ static void put_quoted(const char *text) {
     }
 }
 
+static void zsh_option(const limn_param_info *p, const char *option, limn_params_kind kind,
+                       int index) {
+    value_kind v = value_of(p, kind, index);
+    printf("            $'%s%s[", p->type == LIMN_TYPE_LIST ? "*" : "", option);
+    put_quoted(p->help);
+    putchar(']');
+    if (v == VALUE_FILE) fputs(":value:_files", stdout);
+    if (v == VALUE_NUMBER) fputs(":number: ", stdout);
+    if (v == VALUE_WORDS) {
+        fputs(":word:(", stdout);
+        put_values(p, kind, index);
+        putchar(')');
+    }
+    puts("'");
+}
+
+static void zsh_names(const cli_command *cmd, const limn_param_info *p, limn_params_kind kind,
+                      int index) {
+    char name[64], option[80] = {'-', p->cli_short};
+    if (p->cli_short) zsh_option(p, option, kind, index);
+    option_name(p, name);
+    snprintf(option, sizeof option, "--%s", name);
+    zsh_option(p, option, kind, index);
+    if (p->type != LIMN_TYPE_BOOL) return;
+    snprintf(option, sizeof option, "--no-%s", name);
+    zsh_option(p, option, kind, index);
+}
+
 static void put_zsh(const cli_command *commands, int n) {
-    limn_params_kind kinds[2];
-    limn_param_info p;
-    char name[64];
-    puts("#compdef limn\n# made by limn completion zsh\nlocal -a commands options\ncommands=(");
+    puts("#compdef limn\n# made by limn completion zsh\n_limn() {\n    local -a commands options\n"
+         "    commands=(");
     for (int i = 0; i < n; i++) {
-        printf("    $'%s:", commands[i].name);
+        printf("        $'%s:", commands[i].name);
         put_quoted(commands[i].help);
         puts("'");
     }
-    puts(
-        ")\nif (( CURRENT == 2 )); then _describe command commands; return; fi\ncase $words[2] in");
+    puts("    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n"
+         "        return\n    fi\n    case $words[2] in");
     for (int i = 0; i < n; i++) {
-        printf("    %s) options=(\n", commands[i].name);
-        int m = kinds_of(kinds, &commands[i]);
-        for (int k = 0; k < m; k++)
-            for (int j = 0; limn_params_info(&p, kinds[k], j); j++) {
-                if (!p.cli) continue;
-                printf("        $'--%s[", option_name(&p, name));
-                put_quoted(p.help);
-                puts(p.type == LIMN_TYPE_BOOL ? "]'" : "]:value:_files'");
-            }
-        puts("    ) ;;");
+        printf("        %s) options=(\n", commands[i].name);
+        if (has_first_words(&commands[i])) {
+            fputs("            '2:what:(", stdout);
+            put_first_words(&commands[i]);
+            puts(")'");
+        }
+        each_option(&commands[i], zsh_names);
+        puts("        ) ;;");
     }
-    puts("esac\n_arguments -s $options '*:file:_files'");
+    /* written into a folder of fpath, or read by a start file */
+    puts("    esac\n    _arguments -s $options '*:file:_files'\n}\n"
+         "if [[ $zsh_eval_context[-1] == loadautofunc ]]; then\n    _limn \"$@\"\nelse\n"
+         "    compdef _limn limn\nfi");
+}
+
+/* ---- fish ---- */
+static void put_single(const char *text) {
+    for (; *text; text++) printf(strchr("'\\", *text) ? "\\%c" : "%c", *text);
+}
+
+static void fish_option(const cli_command *cmd, const limn_param_info *p, limn_params_kind kind,
+                        int index) {
+    value_kind v = value_of(p, kind, index);
+    char name[64];
+    option_name(p, name);
+    printf("complete -c limn -n '__fish_seen_subcommand_from %s' -l %s ", cmd->name, name);
+    if (p->cli_short) printf("-s %c ", p->cli_short);
+    if (v == VALUE_FILE) fputs("-r -F ", stdout);
+    if (v == VALUE_NUMBER) fputs("-x ", stdout);
+    if (v == VALUE_WORDS) {
+        fputs("-x -a '", stdout);
+        put_values(p, kind, index);
+        fputs("' ", stdout);
+    }
+    fputs("-d '", stdout);
+    put_single(p->help);
+    puts("'");
+    if (p->type == LIMN_TYPE_BOOL)
+        printf("complete -c limn -n '__fish_seen_subcommand_from %s' -l no-%s\n", cmd->name, name);
 }
 
 static void put_fish(const cli_command *commands, int n) {
-    limn_params_kind kinds[2];
-    limn_param_info p;
-    char name[64];
     puts("# made by limn completion fish");
     for (int i = 0; i < n; i++) {
         printf("complete -c limn -n __fish_use_subcommand -f -a %s -d '", commands[i].name);
-        for (const char *t = commands[i].help; *t; t++) printf(*t == '\'' ? "\\'" : "%c", *t);
+        put_single(commands[i].help);
         puts("'");
-        int m = kinds_of(kinds, &commands[i]);
-        for (int k = 0; k < m; k++)
-            for (int j = 0; limn_params_info(&p, kinds[k], j); j++) {
-                if (!p.cli) continue;
-                printf("complete -c limn -n '__fish_seen_subcommand_from %s' -l %s %s-d '",
-                       commands[i].name, option_name(&p, name),
-                       p.type == LIMN_TYPE_BOOL ? "" : "-r ");
-                for (const char *t = p.help; *t; t++) printf(*t == '\'' ? "\\'" : "%c", *t);
-                puts("'");
-            }
+        if (has_first_words(&commands[i])) {
+            printf("complete -c limn -n '__fish_seen_subcommand_from %s' -f -a '",
+                   commands[i].name);
+            put_first_words(&commands[i]);
+            puts("'");
+        }
+        each_option(&commands[i], fish_option);
     }
 }
 

@@ -290,6 +290,15 @@ bool limn_params_info(limn_param_info *out, limn_params_kind kind, int index) {
     return true;
 }
 
+bool limn_params_word(limn_choice *out, limn_params_kind kind, int index, int word) {
+    if (index < 0 || index >= limn_params_count(kind) || word < 0) return false;
+    const limn_word *w = tables[kind]->rows[index].words;
+    while (w && w->name && word > 0) w++, word--;
+    if (!w || !w->name) return false;
+    *out = (limn_choice){.name = w->name, .aliases = w->aliases};
+    return true;
+}
+
 bool limn_gen_wants_hires(const limn_gen *g) {
     return g->hires_scale > 1 || limn_gen_has(g, "hires_width") || limn_gen_has(g, "hires_height");
 }
