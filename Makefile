@@ -3,7 +3,7 @@ B ?= build
 JOBS ?= $(shell nproc)
 MESON_FLAGS ?=
 
-.PHONY: all demo models-eval test torture check bench soak asan tsan fuzz format docs install install-deps clean web check-web test-web install-web test-clients test-llama
+.PHONY: all demo models-eval test torture check bench soak asan tsan fuzz format docs install install-deps clean web check-web test-web install-web test-clients test-llama mutants
 
 all: $(B)/build.ninja
 	ninja -C $(B) -j $(JOBS)
@@ -42,6 +42,11 @@ PYTHON ?= python3
 test-llama: all
 	sh tests/peer/get_llama.sh $(PEER)
 	$(PYTHON) tests/peer/llama.py $(B)/limn $(PEER)/llama_peer $(PEER)/work --split $(PEER)/gguf-split
+
+# Breaks the rules of Qwen3-VL one at a time in a copy: does the named test notice? MUTANTS: some of their names.
+MUTANTS ?=
+mutants:
+	python3 tests/mutate.py $(B)/mutants $(MUTANTS)
 
 # Two hours of mixed work on the stub engine; fails when memory, descriptors or files grow.
 SOAK_HOURS ?= 2

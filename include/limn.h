@@ -486,6 +486,7 @@ typedef struct limn_seer_info {
     bool thinks;      /* its answers begin with reasoning */
     int64_t context;  /* tokens of each conversation */
     int sequences;    /* questions that can be answered at once */
+    /* Of a token embedding of its own, of which only rows are looked up, nothing counts. */
     int64_t weight_bytes, cache_bytes;
     /* Memory of a question without pictures at most, both included; limn_answer.memory_bytes says
      * the same for one with pictures. Weights that are read where they lie in a file count. */

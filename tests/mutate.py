@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Does a test notice when a rule of Qwen3-VL is broken? Breaks one rule at a time in the sources, builds, runs the tests
-that should notice, and restores. Not part of the suite (a rebuild per rule); run it in a clean clone after `make`:
+"""Does a test notice when a rule of Qwen3-VL is broken? Breaks one rule at a time in a copy of the sources, builds, runs
+the test that should notice, and restores. Not part of the suite (a rebuild per rule): `make mutants`, or
 
-    python3 tests/mutate.py [build] [name...]
+    python3 tests/mutate.py FOLDER [name...]
 
-Prints a line per rule; exit status 1 when one was broken and nobody noticed.
+FOLDER gets the copy and its build; it is used again the next time. Only the rules whose names hold one of the names are
+broken, all without one. Prints a line per rule; exit status 1 when one was broken and nobody noticed, or when the test
+fails without any.
 """
 import os
 import pathlib
@@ -71,33 +73,70 @@ MUTATIONS = [
 ]
 
 
-def run(build, test):
+def sh(*args, **kwargs):
+    return subprocess.run([str(a) for a in args], capture_output=True, text=True, **kwargs)
+
+
+def copy_sources(folder):
+    """The files that git knows, as they are now; what has not changed keeps its time, so that little is built again."""
+    names = sh("git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout.split("\0")
+    for name in filter(None, names):
+        source, to = ROOT / name, folder / name
+        if source.is_symlink() or not source.exists():
+            continue  # links are of the golden folders, which are read where they are
+        data = source.read_bytes()
+        if to.exists() and to.read_bytes() == data:
+            continue
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(data)
+        to.chmod(source.stat().st_mode)
+
+
+def build(folder, test):
+    made = sh("ninja", "-C", folder / "build", "tests/test_" + test)
+    if made.returncode != 0:
+        sys.exit("does not build\n" + made.stdout[-3000:])
+
+
+def passes(folder, test):
     env = dict(os.environ, LIMN_GOLDEN_DIR=str(ROOT / "tests/golden"), LIMN_DOCS_DIR=str(ROOT / "docs"))
-    return subprocess.run([str(build / "tests" / ("test_" + test))], env=env, capture_output=True, timeout=900).returncode
+    return sh(folder / "build/tests" / ("test_" + test), env=env).returncode == 0
+
+
+def noticed(folder, path, old, new, test):
+    file = folder / path
+    right = file.read_text()
+    if right.count(old) < 1:
+        sys.exit("%s has no longer %r" % (path, old))
+    try:
+        file.write_text(right.replace(old, new, 1))
+        build(folder, test)
+        return not passes(folder, test)
+    finally:
+        file.write_text(right)
 
 
 def main():
-    args = sys.argv[1:]
-    build = ROOT / (args.pop(0) if args and (ROOT / args[0]).is_dir() else "build")
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    folder, names = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2:]
+    chosen = [m for m in MUTATIONS if not names or any(n in m[0] for n in names)]
+    folder.mkdir(parents=True, exist_ok=True)
+    copy_sources(folder)
+    if not (folder / "build/build.ninja").exists():
+        made = sh("meson", "setup", folder / "build", folder, "-Demulate=true")
+        if made.returncode != 0:
+            sys.exit(made.stdout[-3000:])
+    for test in sorted({m[4] for m in chosen}):
+        build(folder, test)
+        if not passes(folder, test):
+            sys.exit("test_%s fails as it is: it can notice nothing" % test)
     unnoticed = 0
-    for name, path, old, new, test in MUTATIONS:
-        if args and not any(a in name for a in args):
-            continue
-        file = ROOT / path
-        right = file.read_text()
-        if right.count(old) < 1:
-            sys.exit("%s: %s has no longer %r" % (name, path, old))
-        try:
-            file.write_text(right.replace(old, new, 1))
-            made = subprocess.run(["ninja", "-C", str(build), "tests/test_" + test], capture_output=True, text=True)
-            if made.returncode != 0:
-                sys.exit("%s: does not build\n%s" % (name, made.stdout[-2000:]))
-            noticed = run(build, test) != 0
-        finally:
-            file.write_text(right)
-        unnoticed += not noticed
-        print("%-45s %s" % (name, "noticed by test_" + test if noticed else "NOT NOTICED by test_" + test), flush=True)
-    subprocess.run(["ninja", "-C", str(build)], capture_output=True, check=True)
+    for name, path, old, new, test in chosen:
+        seen = noticed(folder, path, old, new, test)
+        unnoticed += not seen
+        print("%-45s %s" % (name, ("noticed" if seen else "NOT NOTICED") + " by test_" + test), flush=True)
+    print("%d passed, %d failed" % (len(chosen) - unnoticed, unnoticed))
     sys.exit(unnoticed > 0)
 
 

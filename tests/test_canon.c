@@ -356,7 +356,7 @@ static void test_upscaler_dialects(void **state) {
     limn_err err = {0};
     must(limn_weights_new(&w, "old", "made", &err), &err);
     for (int i = 0; i < 7; i++) {
-        limn_tensor t = {LIMN_F16, LIMN_SHAPE(64, 64, 3, 3), NULL};
+        limn_tensor t = {.dtype = LIMN_F16, .shape = LIMN_SHAPE(64, 64, 3, 3)};
         if (i == 0) t.shape.dim[1] = 3;
         if (i == 1) t.shape.dim[0] = 32;
         if (i == 6) t.shape.dim[0] = 3;
@@ -374,7 +374,7 @@ static void test_upscaler_dialects(void **state) {
     must(limn_weights_new(&w, "srvgg", "made", &err), &err);
     for (int i = 0; i < 5; i++) {
         char name[32];
-        limn_tensor t = {LIMN_F16, LIMN_SHAPE(16, 16, 3, 3), NULL};
+        limn_tensor t = {.dtype = LIMN_F16, .shape = LIMN_SHAPE(16, 16, 3, 3)};
         if (i % 2) t.shape = LIMN_SHAPE(16);
         if (i == 0) t.shape.dim[1] = 3;
         if (i == 4) t.shape.dim[0] = 48;
@@ -443,6 +443,42 @@ static void test_gguf_dialects(void **state) {
     gguf_round(false);
 }
 
+/* Language models in fp8 have a scale for each block of 128 x 128, also of those at the edges. */
+static void test_block_scaled_f8(void **state) {
+    (void)state;
+    enum { ROWS = 130, COLS = 300 };
+    static uint8_t ones[ROWS * COLS];
+    uint16_t scales[2 * 3] = {0x3f80, 0x4000, 0x4080, 0x3f00, 0x3e80, 0x4100}; /* bf16 */
+    static const float want[2][3] = {{1, 2, 4}, {0.5f, 0.25f, 8}};
+    static const char q[] = "model.layers.0.self_attn.q_proj.weight";
+    limn_weights *w, *x = NULL;
+    limn_err err = {0};
+    memset(ones, 0x38, sizeof ones); /* 1.0 in e4m3 */
+    limn_tensor matrix = {.dtype = LIMN_F8_E4M3, .shape = LIMN_SHAPE(ROWS, COLS), .data = ones};
+    limn_tensor scale = {.dtype = LIMN_BF16, .shape = LIMN_SHAPE(2, 3), .data = scales};
+    limn_tensor embed = {.dtype = LIMN_F8_E4M3, .shape = LIMN_SHAPE(2, COLS), .data = ones};
+    for (int wrong = 0; wrong < 2; wrong++) {
+        must(limn_weights_new(&w, "blocks", "made", &err), &err);
+        must(limn_weights_add(w, "model.embed_tokens.weight", &embed, &err), &err);
+        must(limn_weights_add(w, q, &matrix, &err), &err);
+        if (wrong) scale.shape = LIMN_SHAPE(3, 2);
+        must(limn_weights_add(w, "model.layers.0.self_attn.q_proj.weight_scale_inv", &scale, &err),
+             &err);
+        limn_status st = limn_canon_llm(&x, w, &err);
+        assert_int_equal(st, wrong ? LIMN_E_UNSUPPORTED : LIMN_OK);
+        if (!wrong) {
+            const limn_tensor *t = limn_weights_find(x, q + strlen("model."));
+            assert_non_null(t);
+            assert_int_equal(limn_weights_count(x), 2);
+            for (int r = 0; r < ROWS; r++)
+                for (int c = 0; c < COLS; c++)
+                    assert_true(element(t, r * COLS + c) == want[r / 128][c / 128]);
+        }
+        limn_weights_unref(&x);
+        limn_weights_unref(&w);
+    }
+}
+
 static void test_scaled_f8(void **state) {
     (void)state;
     uint8_t one[64];
@@ -455,13 +491,13 @@ static void test_scaled_f8(void **state) {
         const char *name;
         limn_tensor t;
     } list[] = {
-        {"1.weight", {LIMN_F8_E4M3, LIMN_SHAPE(2, 4, 1, 1), one}},
-        {"1.scale_weight", {LIMN_F32, {0}, &scale}},
-        {"1.scale_input", {LIMN_F32, {0}, &scale}},
-        {"3.conv.0.weight", {LIMN_F8_E4M3, LIMN_SHAPE(2, 2, 1, 1), one}},
-        {"5.weight", {LIMN_F8_E4M3, LIMN_SHAPE(3, 2, 1, 1), one}},
-        {"5.weight_scale", {LIMN_F32, LIMN_SHAPE(3, 1), rows}},
-        {"scaled_fp8", {LIMN_F8_E4M3, LIMN_SHAPE(2), one}},
+        {"1.weight", {.dtype = LIMN_F8_E4M3, .shape = LIMN_SHAPE(2, 4, 1, 1), .data = one}},
+        {"1.scale_weight", {.dtype = LIMN_F32, .shape = {0}, .data = &scale}},
+        {"1.scale_input", {.dtype = LIMN_F32, .shape = {0}, .data = &scale}},
+        {"3.conv.0.weight", {.dtype = LIMN_F8_E4M3, .shape = LIMN_SHAPE(2, 2, 1, 1), .data = one}},
+        {"5.weight", {.dtype = LIMN_F8_E4M3, .shape = LIMN_SHAPE(3, 2, 1, 1), .data = one}},
+        {"5.weight_scale", {.dtype = LIMN_F32, .shape = LIMN_SHAPE(3, 1), .data = rows}},
+        {"scaled_fp8", {.dtype = LIMN_F8_E4M3, .shape = LIMN_SHAPE(2), .data = one}},
     };
     must(limn_weights_new(&w, "scaled", "made", &err), &err);
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
@@ -477,7 +513,7 @@ static void test_scaled_f8(void **state) {
     assert_true(element(t, 1) == 1 && element(t, 2) == 2 && element(t, 5) == 4);
     limn_weights_unref(&x);
     static char nvfp4[] = "{\"format\": \"nvfp4\"}";
-    limn_tensor mark = {LIMN_U8, LIMN_SHAPE(sizeof nvfp4 - 1), nvfp4};
+    limn_tensor mark = {.dtype = LIMN_U8, .shape = LIMN_SHAPE(sizeof nvfp4 - 1), .data = nvfp4};
     must(limn_weights_add(w, "1.comfy_quant", &mark, &err), &err);
     assert_int_equal(limn_canon_taesd(&x, &c, w, "", NULL, &err), LIMN_E_UNSUPPORTED);
     assert_non_null(strstr(err.text, "nvfp4"));
@@ -522,6 +558,7 @@ int main(void) {
         cmocka_unit_test(test_real_vae_maps_completely),
         cmocka_unit_test(test_upscaler_dialects),
         cmocka_unit_test(test_scaled_f8),
+        cmocka_unit_test(test_block_scaled_f8),
         cmocka_unit_test(test_gguf_dialects),
         cmocka_unit_test(test_refuses),
     };

@@ -106,7 +106,7 @@ static void test_diffusers_folders(void **state) {
 static void add(limn_weights *w, const char *prefix, const char *name, int dim, int64_t value) {
     char full[512];
     limn_err err = {0};
-    limn_tensor t = {LIMN_F16, LIMN_SHAPE(5, 5), NULL};
+    limn_tensor t = {.dtype = LIMN_F16, .shape = LIMN_SHAPE(5, 5)};
     if (value) t.shape.dim[dim] = value;
     snprintf(full, sizeof full, "%s%s", prefix, name);
     if (!limn_weights_find(w, full) && limn_weights_add(w, full, &t, &err) != LIMN_OK)

@@ -225,7 +225,7 @@ static void test_saves_and_reads_back(void **state) {
     limn_weights_unref(&w);
     unlink(temp_path());
     float x[1] = {0};
-    limn_named_tensor f8 = {"x", {LIMN_F8_E4M3, LIMN_SHAPE(1), x}};
+    limn_named_tensor f8 = {"x", {.dtype = LIMN_F8_E4M3, .shape = LIMN_SHAPE(1), .data = x}};
     assert_int_equal(limn_gguf_save(temp_path(), &f8, 1, NULL, 0, &err), LIMN_E_VALUE);
 }
 
@@ -240,7 +240,8 @@ static void test_split_files(void **state) {
             {.key = "split.no", .type = LIMN_META_INT, .count = 1, .data = &k, .width = 2},
             {.key = "split.count", .type = LIMN_META_INT, .count = 1, .data = &count, .width = 2},
         };
-        limn_named_tensor t = {k ? "b" : "a", {LIMN_F32, LIMN_SHAPE(2), x}};
+        limn_named_tensor t = {k ? "b" : "a",
+                               {.dtype = LIMN_F32, .shape = LIMN_SHAPE(2), .data = x}};
         snprintf(path[k], sizeof path[k], "%s-%05d-of-00002.gguf", temp_path(), k + 1);
         assert_int_equal(limn_gguf_save(path[k], &t, 1, meta, 2, &err), LIMN_OK);
     }

@@ -154,8 +154,8 @@ static void test_names_there_and_back(void **state) {
 static limn_status try_names(const char *up, const char *down, int64_t in, size_t *unmatched,
                              double *scale, const char *meta, limn_err *err) {
     float a[64 * 64] = {0};
-    limn_named_tensor list[] = {{up, {LIMN_F32, LIMN_SHAPE(32, 2), a}},
-                                {down, {LIMN_F32, LIMN_SHAPE(2, in), a}}};
+    limn_named_tensor list[] = {{up, {.dtype = LIMN_F32, .shape = LIMN_SHAPE(32, 2), .data = a}},
+                                {down, {.dtype = LIMN_F32, .shape = LIMN_SHAPE(2, in), .data = a}}};
     const char *const metas[][2] = {{"lora_adapter_metadata", meta ? meta : "{}"}};
     must(limn_safetensors_save(temp_path(), list, 2, metas, 1, err), err);
     limn_weights *file;

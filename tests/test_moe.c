@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "formats/safetensors.h"
 #include "qwen3vl_test.h"
 #include "see_test.h"
 
@@ -135,7 +136,9 @@ static void test_others_are_not_read(void **state) {
             mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         assert_true(data != MAP_FAILED);
         limn_weight w = {.name = "w", .version = 1};
-        w.t = (limn_tensor){types[v], LIMN_SHAPE(EXPERTS, N, K), data + room - EXPERTS * bytes};
+        w.t = (limn_tensor){.dtype = types[v],
+                            .shape = LIMN_SHAPE(EXPERTS, N, K),
+                            .data = data + room - EXPERTS * bytes};
         limn_backend *b = golden_backend_new(&golden_backends[2]);
         limn_graph *g = NULL;
         limn_program *p = NULL;
@@ -198,7 +201,7 @@ static void test_gguf_pair(void **state) {
     (void)state;
     static const char *const types[] = {"f32", "bf16", "q8_0", "q4_0"};
     limn_err err = {0};
-    char folder[512], dir[] = "/tmp/limn-moe-XXXXXX", file[64], mmproj[80];
+    char folder[512], dir[] = "/tmp/limn-moe-XXXXXX", file[64], mmproj[80], other[80];
     const char *golden = getenv("LIMN_GOLDEN_DIR");
     snprintf(folder, sizeof folder, "%s/tiny_moe", golden ? golden : "tests/golden");
     limn_answer *want = answer_of(folder, "exact"), *got;
@@ -206,6 +209,9 @@ static void test_gguf_pair(void **state) {
     assert_non_null(mkdtemp(dir));
     snprintf(file, sizeof file, "%s/moe.gguf", dir);
     snprintf(mmproj, sizeof mmproj, "%s/mmproj-moe.gguf", dir);
+    /* one that does not fit comes first in the alphabet */
+    snprintf(other, sizeof other, "%s/mmproj-a.gguf", dir);
+    assert_int_equal(symlink(file, other), 0);
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         char *text = NULL;
         limn_quantize_options o = {.type = types[i], .overwrite = true, .threads = 2};
@@ -221,8 +227,142 @@ static void test_gguf_pair(void **state) {
     }
     unlink(file);
     unlink(mmproj);
+    unlink(other);
     rmdir(dir);
     limn_answer_free(&want);
+}
+
+/* ---- a tensor for each expert ---- */
+
+enum { APART_MAX = 512 };
+
+typedef struct apart {
+    limn_named_tensor list[APART_MAX];
+    char names[APART_MAX][256];
+    size_t n;
+} apart;
+
+/* rows [first, first + out) of the transposed [in, all] matrix at `from`, bf16 */
+static void apart_add(apart *a, const char *base, int expert, const char *part,
+                      const uint16_t *from, int64_t in, int64_t all, int64_t first, int64_t out) {
+    limn_err err = {0};
+    assert_true(a->n < APART_MAX);
+    limn_named_tensor *to = &a->list[a->n];
+    limn_shape s = LIMN_SHAPE(out, in);
+    snprintf(a->names[a->n], sizeof a->names[0], "%s.%d.%s.weight", base, expert, part);
+    to->name = a->names[a->n++];
+    GOLDEN_OK(limn_tensor_new(&to->tensor, LIMN_BF16, &s, &err));
+    for (int64_t i = 0; i < out; i++)
+        for (int64_t j = 0; j < in; j++)
+            ((uint16_t *)to->tensor.data)[i * in + j] = from[j * all + first + i];
+}
+
+/* The tensors of the golden model, those of its experts apart as Qwen3's text models have them. */
+static void apart_make(apart *a, const limn_weights *w) {
+    a->n = 0;
+    for (size_t i = 0; i < limn_weights_count(w); i++) {
+        const char *name = limn_weights_name(w, i), *at = strstr(name, ".experts.");
+        const limn_tensor *t = limn_weights_at(w, i);
+        if (!at) {
+            snprintf(a->names[a->n], sizeof a->names[0], "%s", name);
+            a->list[a->n] = (limn_named_tensor){a->names[a->n], *t};
+            a->n++;
+            continue;
+        }
+        char base[128];
+        int64_t in = t->shape.dim[1], all = t->shape.dim[2];
+        snprintf(base, sizeof base, "%.*s", (int)(at - name) + (int)strlen(".experts"), name);
+        for (int e = 0; e < (int)t->shape.dim[0]; e++) {
+            const uint16_t *from = (const uint16_t *)t->data + e * in * all;
+            if (strstr(at, "down")) {
+                apart_add(a, base, e, "down_proj", from, in, all, 0, all);
+                continue;
+            }
+            apart_add(a, base, e, "gate_proj", from, in, all, 0, all / 2);
+            apart_add(a, base, e, "up_proj", from, in, all, all / 2, all / 2);
+        }
+    }
+}
+
+static void apart_free(apart *a) {
+    for (size_t i = 0; i < a->n; i++)
+        if (strstr(a->names[i], ".experts.")) limn_tensor_free(&a->list[i].tensor);
+}
+
+static const char *const beside[] = {"config.json", "generation_config.json",
+                                     "preprocessor_config.json", "tokenizer.json",
+                                     "tokenizer_config.json"};
+enum { BESIDE = 5 };
+
+/* The folder answers as the one with joined experts does, and so does a GGUF file made from it. */
+static void test_experts_apart(void **state) {
+    (void)state;
+    static apart a;
+    limn_err err = {0};
+    char from[512], dir[] = "/tmp/limn-apart-XXXXXX", path[600], to[600], *text = NULL;
+    limn_weights *w = golden_open("qwen3vl/moe.safetensors");
+    apart_make(&a, w);
+    assert_non_null(mkdtemp(dir));
+    golden_path(from, sizeof from, "tiny_moe");
+    for (int i = 0; i < BESIDE; i++) {
+        char *real;
+        snprintf(path, sizeof path, "%s/%s", from, beside[i]);
+        snprintf(to, sizeof to, "%s/%s", dir, beside[i]);
+        assert_non_null(real = realpath(path, NULL));
+        assert_int_equal(symlink(real, to), 0);
+        free(real);
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    GOLDEN_OK(limn_safetensors_save(path, a.list, a.n, NULL, 0, &err));
+    limn_answer *want = answer_of(from, "exact"), *got = answer_of(dir, "exact");
+    same_tokens(want, got);
+    limn_answer_free(&got);
+    got = answer_of(dir, "fast");
+    assert_true(got->n_tokens > 0);
+    limn_answer_free(&got);
+    snprintf(path, sizeof path, "%s/apart.gguf", dir);
+    limn_quantize_options o = {.type = "bf16", .threads = 2};
+    GOLDEN_OK(limn_quantize(&text, dir, path, &o, NULL, &err));
+    limn_text_free(&text);
+    got = answer_of(path, "exact");
+    same_tokens(want, got);
+    limn_answer_free(&got);
+    limn_answer_free(&want);
+    apart_free(&a);
+    limn_weights_unref(&w);
+    static const char *const made[] = {"model.safetensors", "apart.gguf", "mmproj-apart.gguf"};
+    for (int i = 0; i < BESIDE + 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, i < BESIDE ? beside[i] : made[i - BESIDE]);
+        assert_int_equal(unlink(path), 0);
+    }
+    assert_int_equal(rmdir(dir), 0);
+}
+
+/* A tensor that is missing or of another shape is named. */
+static void test_experts_apart_errors(void **state) {
+    (void)state;
+    static apart a;
+    limn_err err = {0};
+    limn_weights *w = golden_open("qwen3vl/moe.safetensors"), *set, *out = NULL;
+    apart_make(&a, w);
+    for (int wrong = 0; wrong < 3; wrong++) {
+        GOLDEN_OK(limn_weights_new(&set, "made", "safetensors", &err));
+        for (size_t i = 0; i < a.n; i++) {
+            limn_tensor t = a.list[i].tensor;
+            bool chosen = strstr(a.names[i], "layers.2.mlp.experts.4.up_proj") != NULL;
+            if (chosen && wrong == 0) continue;
+            if (chosen && wrong == 1) t.shape.dim[0]--;
+            if (chosen && wrong == 2) t.dtype = LIMN_F16;
+            GOLDEN_OK(limn_weights_add(set, a.names[i], &t, &err));
+        }
+        limn_status st = limn_canon_llm(&out, set, &err);
+        assert_int_equal(st, wrong == 0 ? LIMN_E_MISSING : LIMN_E_SHAPE);
+        assert_null(out);
+        assert_non_null(strstr(err.text, "up_proj.weight of expert 4"));
+        limn_weights_unref(&set);
+    }
+    apart_free(&a);
+    limn_weights_unref(&w);
 }
 
 static void test_configs(void **state) {
@@ -260,9 +400,14 @@ static void test_configs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stages),       cmocka_unit_test(test_greedy),
-        cmocka_unit_test(test_both_layouts), cmocka_unit_test(test_others_are_not_read),
-        cmocka_unit_test(test_gguf_pair),    cmocka_unit_test(test_configs),
+        cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_both_layouts),
+        cmocka_unit_test(test_others_are_not_read),
+        cmocka_unit_test(test_gguf_pair),
+        cmocka_unit_test(test_experts_apart),
+        cmocka_unit_test(test_experts_apart_errors),
+        cmocka_unit_test(test_configs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -147,8 +147,8 @@ static void test_saves_and_reads_back(void **state) {
     float x[6] = {1, -2, 0.5f, 3, 4, 5};
     uint16_t h[2] = {0x3c00, 0xbc00};
     limn_named_tensor list[] = {
-        {"a \"quoted\"\\name", {LIMN_F32, LIMN_SHAPE(2, 3), x}},
-        {"h", {LIMN_F16, LIMN_SHAPE(2), h}},
+        {"a \"quoted\"\\name", {.dtype = LIMN_F32, .shape = LIMN_SHAPE(2, 3), .data = x}},
+        {"h", {.dtype = LIMN_F16, .shape = LIMN_SHAPE(2), .data = h}},
     };
     const char *const meta[][2] = {{"format", "limn"}, {"text", "two\nlines"}};
     limn_err err = {0};
@@ -163,7 +163,7 @@ static void test_saves_and_reads_back(void **state) {
     assert_string_equal(limn_weights_meta_str(w, "text"), "two\nlines");
     limn_weights_unref(&w);
     unlink(temp_path());
-    limn_named_tensor q = {"q", {LIMN_Q8_0, LIMN_SHAPE(32), x}};
+    limn_named_tensor q = {"q", {.dtype = LIMN_Q8_0, .shape = LIMN_SHAPE(32), .data = x}};
     assert_int_equal(limn_safetensors_save(temp_path(), &q, 1, NULL, 0, &err), LIMN_E_VALUE);
     assert_int_equal(limn_safetensors_save("/no/such/folder/x", list, 1, NULL, 0, &err), LIMN_E_IO);
 }

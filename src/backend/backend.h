@@ -52,13 +52,21 @@ struct limn_backend {
     limn_turn turn; /* runs take it and offer it between ops */
 };
 
+/* Memory for intermediate results. {0} before the first program; freed after the last. */
+typedef struct limn_workspace {
+    uint8_t *data;
+    size_t bytes;
+} limn_workspace;
+
 struct limn_program {
     limn_backend *backend;
     limn_plan *plan; /* owned */
-    uint8_t *arena;  /* owned, plan->arena_bytes */
-    void **states;   /* owned, by node id: where each state is bound; NULL without states */
-    bool rebound;    /* states changed since the backend last looked */
-    double *seconds; /* per step, summed over runs; NULL unless profiling was asked for */
+    limn_workspace own;
+    limn_workspace *work; /* own, or one that is shared; at least plan->arena_bytes */
+    const uint8_t *seen;  /* work->data when the program last ran */
+    void **states;        /* owned, by node id: where each state is bound; NULL without states */
+    bool rebound;         /* states or workspace changed since the backend last looked */
+    double *seconds;      /* per step, summed over runs; NULL unless profiling was asked for */
     int runs;
     void *data; /* the backend's own, one block of limn_mem_*; freed with the program */
 };
@@ -97,6 +105,12 @@ void limn_backend_rest(limn_backend *b, limn_weight_is_fn *is_one, const void *u
 /* Plans the graph (taken, also on failure), reserves its arena, packs its weights. */
 limn_status limn_program_new(limn_program **out, limn_backend *b, limn_graph **graph,
                              limn_err *err);
+/* The same in a workspace that programs share which run one after the other; it grows to what the
+ * largest needs and must outlive them. What lies there (inputs, outputs) lasts until another of
+ * them is made, written to or run. */
+limn_status limn_program_new_in(limn_program **out, limn_backend *b, limn_graph **graph,
+                                limn_workspace *work, limn_err *err);
+void limn_workspace_free(limn_workspace *work);
 void limn_program_free(limn_program **p);
 /* Where to write an input before a run / read an output after it; valid until the program is freed.
  * Inputs keep their values between runs. NULL when there is no such name. The element count and

@@ -29,8 +29,29 @@ void limn_backend_rest(limn_backend *b, limn_weight_is_fn *is_one, const void *u
     if (b->v->rest) b->v->rest(b, is_one, user, made);
 }
 
+static limn_status workspace_grow(limn_workspace *w, size_t bytes, limn_err *err) {
+    if (w->data && w->bytes >= bytes) return LIMN_OK;
+    limn_workspace_free(w);
+    w->data = limn_mem_aligned(bytes ? bytes : 64);
+    if (!w->data)
+        return limn_fail(err, LIMN_E_NOMEM, "no memory for %.0f MB of intermediate results",
+                         (double)bytes / 1e6);
+    w->bytes = bytes;
+    return LIMN_OK;
+}
+
+void limn_workspace_free(limn_workspace *w) {
+    limn_mem_free(w->data);
+    *w = (limn_workspace){0};
+}
+
 limn_status limn_program_new(limn_program **out, limn_backend *b, limn_graph **graph,
                              limn_err *err) {
+    return limn_program_new_in(out, b, graph, NULL, err);
+}
+
+limn_status limn_program_new_in(limn_program **out, limn_backend *b, limn_graph **graph,
+                                limn_workspace *work, limn_err *err) {
     limn_status st = LIMN_OK;
     limn_program *p = limn_mem_calloc(1, sizeof *p);
     *out = NULL;
@@ -39,9 +60,9 @@ limn_status limn_program_new(limn_program **out, limn_backend *b, limn_graph **g
     p->backend = b;
     limn_plan_options opt = b->v->plan_options(b);
     LIMN_TRY(limn_plan_build(&p->plan, graph, &opt, err));
-    p->arena = limn_mem_aligned(p->plan->arena_bytes ? p->plan->arena_bytes : 64);
-    LIMN_CHECK(err, p->arena, LIMN_E_NOMEM, "no memory for %.0f MB of intermediate results",
-               (double)p->plan->arena_bytes / 1e6);
+    p->work = work ? work : &p->own;
+    LIMN_TRY(workspace_grow(p->work, p->plan->arena_bytes, err));
+    p->seen = p->work->data;
     if (limn_plan_has_states(p->plan)) {
         p->states = limn_mem_calloc((size_t)p->plan->n_nodes, sizeof *p->states);
         LIMN_CHECK(err, p->states, LIMN_E_NOMEM, "no memory for a program");
@@ -59,7 +80,7 @@ void limn_program_free(limn_program **program) {
     limn_program *p = program ? *program : NULL;
     if (!p) return;
     limn_plan_free(&p->plan);
-    limn_mem_free(p->arena);
+    limn_workspace_free(&p->own);
     limn_mem_free(p->states);
     limn_mem_free(p->seconds);
     limn_mem_free(p->data);
@@ -70,7 +91,7 @@ void limn_program_free(limn_program **program) {
 void *limn_program_data(const limn_program *p, const limn_node *nd) {
     while (nd->op == LIMN_OP_RESHAPE || nd->op == LIMN_OP_STORE) nd = nd->src[0];
     if (nd->op == LIMN_OP_STATE) return p->states[nd->id];
-    return p->arena + p->plan->slots[p->plan->slot[nd->id]].offset;
+    return p->work->data + p->plan->slots[p->plan->slot[nd->id]].offset;
 }
 
 static void *node_data(limn_program *p, const limn_node *nd, limn_shape *shape) {
@@ -105,6 +126,8 @@ static limn_status states_check(const limn_program *p, limn_err *err) {
 }
 
 limn_status limn_program_run(limn_program *p, const atomic_bool *cancel, limn_err *err) {
+    if (p->seen != p->work->data) p->rebound = true;
+    p->seen = p->work->data;
     limn_status st = states_check(p, err);
     if (st != LIMN_OK) return st;
     limn_turn_begin(&p->backend->turn);

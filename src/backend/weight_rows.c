@@ -21,6 +21,9 @@ limn_status limn_weight_read(float *out, const limn_weight *w, int64_t row0, int
         !limn_dtype_row_bytes(&bytes, w->t.dtype, count * size))
         return limn_fail(err, LIMN_E_UNSUPPORTED, "%s: rows of %lld elements cut through %s blocks",
                          w->name, (long long)size, limn_dtype_get(w->t.dtype)->name);
-    limn_dtype_to_f32(out, (const char *)w->t.data + offset, w->t.dtype, count * size);
+    for (int64_t i = 0; w->t.parts && i < count; i++)
+        limn_dtype_to_f32(out + i * size, w->t.parts[row0 + i], w->t.dtype, size);
+    if (!w->t.parts)
+        limn_dtype_to_f32(out, (const char *)w->t.data + offset, w->t.dtype, count * size);
     return w->delta ? w->delta(w->delta_user, out, row0, count, size, err) : LIMN_OK;
 }

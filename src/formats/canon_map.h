@@ -18,6 +18,7 @@ typedef struct limn_canon_rule {
 typedef enum limn_canon_verdict {
     LIMN_CANON_KEEP,   /* `name` holds the canonical name */
     LIMN_CANON_SKIP,   /* known, not needed (position_ids, logit_scale, ...) */
+    LIMN_CANON_JOIN,   /* `name` holds the name of a part; see limn_canon_experts */
     LIMN_CANON_UNKNOWN /* has no place */
 } limn_canon_verdict;
 
@@ -59,6 +60,14 @@ int limn_canon_dim(const limn_tensor *t, int d);
 limn_tensor limn_canon_as_linear(const limn_tensor *t);
 /* True when names ending so are linear maps that files may store as 1x1 convolutions. */
 bool limn_canon_is_linear_name(const char *name);
+
+/* ---- experts with tensors of their own (canon_experts.c) ---- */
+/* True for "layers.N.mlp.experts.E.gate_proj.weight" and its like: canonical names that stand for
+ * one part of a joined tensor. */
+bool limn_canon_is_expert(const char *name);
+/* Adds the joined tensors of `fn`'s names: "layers.N.mlp.experts.gate_proj.weight" [experts, out,
+ * in], whose parts lie where they are. E_MISSING, E_SHAPE naming the expert that does not fit. */
+limn_status limn_canon_experts(limn_canon *c, limn_canon_name_fn *fn, void *user);
 
 /* ---- scaled and packed weights (canon_quant.c) ---- */
 /* True for tensors that only describe another one (scales, marks). */

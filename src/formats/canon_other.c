@@ -185,9 +185,12 @@ static limn_canon_verdict hf_name(void *user, const char *rest, char *name) {
         return LIMN_CANON_SKIP; /* the vision tower: its own scope */
     for (size_t i = 0; i < COUNT(prefixes); i++) {
         size_t n = strlen(prefixes[i]);
-        if (strncmp(rest, prefixes[i], n) == 0) return limn_canon_put(name, "%s", rest + n);
+        if (strncmp(rest, prefixes[i], n) != 0) continue;
+        rest += n;
+        break;
     }
-    return limn_canon_put(name, "%s", rest);
+    limn_canon_verdict v = limn_canon_put(name, "%s", rest);
+    return v == LIMN_CANON_KEEP && limn_canon_is_expert(name) ? LIMN_CANON_JOIN : v;
 }
 
 limn_status limn_canon_llm(limn_weights **out, const limn_weights *w, limn_err *err) {
@@ -197,6 +200,7 @@ limn_status limn_canon_llm(limn_weights **out, const limn_weights *w, limn_err *
     LIMN_TRY(limn_canon_begin(&c, w, "", err));
     bool llama = limn_weights_find(w, "token_embd.weight") != NULL;
     LIMN_TRY(limn_canon_walk(&c, llama ? llama_name : hf_name, NULL));
+    if (!llama) LIMN_TRY(limn_canon_experts(&c, hf_name, NULL));
     LIMN_CHECK(err, limn_weights_find(c.out, "embed_tokens.weight"), LIMN_E_MISSING,
                "%s: holds no language model (no token embedding)", limn_weights_path(w));
 out:

@@ -15,8 +15,9 @@ static bool ends_with(const char *s, const char *end) {
 }
 
 bool limn_canon_is_scale(const char *name) {
-    static const char *const ends[] = {".scale_weight", ".weight_scale", ".scale_input",
-                                       ".input_scale",  ".comfy_quant",  "scaled_fp8"};
+    static const char *const ends[] = {".scale_weight",    ".weight_scale", ".scale_input",
+                                       ".input_scale",     ".comfy_quant",  "scaled_fp8",
+                                       ".weight_scale_inv"};
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
         if (ends_with(name, ends[i])) return true;
     return false;
@@ -43,27 +44,41 @@ const limn_tensor *limn_canon_scale_find(const limn_canon *c, const char *full,
     if ((t->dtype != LIMN_F8_E4M3 && t->dtype != LIMN_F8_E5M2) || !ends_with(full, ".weight"))
         return NULL;
     const limn_tensor *s = limn_weights_findf(c->src, "%s_scale", full);
+    if (!s) s = limn_weights_findf(c->src, "%s_scale_inv", full);
     return s ? s : limn_weights_findf(c->src, "%.*sscale_weight", (int)(n - 6), full);
+}
+
+enum { BLOCK = 128, PIECE = 1024 };
+
+/* A scale for each 128 x 128 block of a matrix: "weight_scale_inv" of fp8 models on the hub. */
+static bool is_by_blocks(const limn_tensor *t, const limn_tensor *scale) {
+    const limn_shape *a = &t->shape, *s = &scale->shape;
+    return a->ndim == 2 && s->ndim == 2 && s->dim[0] == (a->dim[0] + BLOCK - 1) / BLOCK &&
+           s->dim[1] == (a->dim[1] + BLOCK - 1) / BLOCK;
 }
 
 limn_status limn_canon_scaled_add(limn_canon *c, const char *name, const limn_tensor *t,
                                   const limn_tensor *scale) {
     int64_t n = limn_shape_count(&t->shape), k = limn_shape_count(&scale->shape);
     int64_t rows = t->shape.ndim ? t->shape.dim[0] : 1;
-    if ((k != 1 && k != rows) || limn_dtype_get(scale->dtype)->quantised)
-        return limn_fail(c->err, LIMN_E_UNSUPPORTED,
-                         "%s: the scale of '%s' has %lld numbers; 1 or one per row are read",
-                         limn_weights_path(c->src), name, (long long)k);
+    bool blocks = is_by_blocks(t, scale);
+    if ((k != 1 && k != rows && !blocks) || limn_dtype_get(scale->dtype)->quantised)
+        return limn_fail(
+            c->err, LIMN_E_UNSUPPORTED,
+            "%s: the scale of '%s' has %lld numbers; 1, one per row, or one per block of 128 "
+            "x 128 are read",
+            limn_weights_path(c->src), name, (long long)k);
     void *data = NULL;
     limn_status st = limn_weights_add_owned(c->out, name, LIMN_F16, &t->shape, &data, c->err);
     if (st != LIMN_OK || n <= 0) return st;
-    float piece[1024], by = 1;
+    float piece[PIECE], by = 1;
     const size_t scale_bytes = (size_t)limn_dtype_get(scale->dtype)->bytes;
     for (int64_t r = 0, cols = n / rows; r < rows; r++) {
-        const uint8_t *s = (const uint8_t *)scale->data + (k == 1 ? 0 : (size_t)r * scale_bytes);
-        limn_dtype_to_f32(&by, s, scale->dtype, 1);
-        for (int64_t at = 0; at < cols; at += 1024) {
-            int64_t len = cols - at < 1024 ? cols - at : 1024, first = r * cols + at;
+        for (int64_t at = 0, step = blocks ? BLOCK : PIECE; at < cols; at += step) {
+            int64_t len = cols - at < step ? cols - at : step, first = r * cols + at;
+            int64_t which = blocks ? r / BLOCK * scale->shape.dim[1] + at / BLOCK : k == 1 ? 0 : r;
+            const uint8_t *s = (const uint8_t *)scale->data + (size_t)which * scale_bytes;
+            limn_dtype_to_f32(&by, s, scale->dtype, 1);
             limn_dtype_to_f32(piece, (const uint8_t *)t->data + first, t->dtype, len);
             for (int64_t i = 0; i < len; i++) piece[i] *= by;
             limn_dtype_from_f32((uint16_t *)data + first, piece, LIMN_F16, len);

@@ -138,7 +138,8 @@ static limn_status tensor_add(loader *l, const limn_pickle_value *v) {
                          "short or damaged",
                          l->map->path, l->name, size);
     data += first;
-    limn_tensor made = {s->dtype, t->shape, (void *)(data + (size_t)t->offset * width)};
+    limn_tensor made = {
+        .dtype = s->dtype, .shape = t->shape, .data = (void *)(data + (size_t)t->offset * width)};
     if (n == 0) made.data = (void *)data;
     if (is_contiguous(t) || n == 0) return limn_weights_add(l->w, l->name, &made, l->err);
     if (bytes > l->copy_max - l->copied)

@@ -178,9 +178,11 @@ const limn_detect_row limn_detect_rows[] = {
 
     /* ---- language and vision models by their tensors (transformers names) ---- */
     {P(LLM), "qwen3vlmoe", "Qwen3-VL mixture of experts", "", true, {"model.language_model.layers.0.self_attn.q_norm.weight", "model.language_model.layers.0.mlp.experts.gate_up_proj"}, NULL, NO_DIM},
+    {P(LLM), "qwen3vlmoe", "Qwen3-VL mixture of experts", "", true, {"model.language_model.layers.0.self_attn.q_norm.weight", "model.language_model.layers.0.mlp.experts.0.gate_proj.weight"}, NULL, NO_DIM},
     {P(LLM), "qwen3vl", "Qwen3-VL", "", true, {"model.language_model.layers.0.self_attn.q_norm.weight", "model.visual.deepstack_merger_list.0.norm.weight"}, NULL, NO_DIM},
     {P(LLM), "qwen3vl", "Qwen3-VL", "", true, {"model.language_model.layers.0.self_attn.q_norm.weight"}, NULL, NO_DIM},
     {P(LLM), "qwen25vl", "Qwen2.5-VL", "", false, {"visual.blocks.0.attn.qkv.weight", "model.layers.0.self_attn.q_proj.bias"}, NULL, NO_DIM},
+    {P(LLM), "qwen3moe", "Qwen3 mixture of experts", "", true, {"model.layers.0.self_attn.q_norm.weight", "model.layers.0.mlp.experts.0.gate_proj.weight"}, NULL, NO_DIM},
     {P(LLM), "qwen3", "Qwen3 language model", "", true, {"model.layers.0.self_attn.q_norm.weight", "model.layers.0.mlp.gate_proj.weight"}, NULL, NO_DIM},
     {P(LLM), "gemma", "Gemma language model", "", false, {"model.layers.0.pre_feedforward_layernorm.weight"}, NULL, NO_DIM},
     {P(LLM), "qwen2", "Qwen2 language model", "", true, {"model.layers.0.self_attn.q_proj.bias", "model.layers.0.mlp.gate_proj.weight"}, NULL, NO_DIM},

@@ -105,9 +105,15 @@ static int64_t source_row(const limn_export_part *p, int64_t row) {
     return head * dim + (in % 2) * (dim / 2) + in / 2;
 }
 
+/* Numbers [at, at + n) of a tensor, of one part if it lies in parts. */
 static void read_at(float *dst, const limn_tensor *t, int64_t at, int64_t n) {
     const limn_dtype_info *info = limn_dtype_get(t->dtype);
     const char *data = t->data;
+    if (t->parts) {
+        int64_t each = limn_shape_count(&t->shape) / t->shape.dim[0];
+        data = t->parts[at / each];
+        at %= each;
+    }
     limn_dtype_to_f32(dst, data + (size_t)(at / info->block) * (size_t)info->bytes, t->dtype, n);
 }
 
@@ -207,7 +213,7 @@ static limn_status rope_freqs(limn_export *x, const limn_rope_config *r, limn_er
             data[i] = (float)(1 / ((1 - smooth) / r->factor + smooth));
     }
     limn_export_part p = {.name = "rope_freqs.weight",
-                          .from = {LIMN_F32, LIMN_SHAPE(half), data},
+                          .from = {.dtype = LIMN_F32, .shape = LIMN_SHAPE(half), .data = data},
                           .shape = LIMN_SHAPE(half)};
     return part_add(x, &p, err);
 }
@@ -331,6 +337,7 @@ static limn_status llm_parts(limn_export *x, const limn_vl_config *cfg, const li
                              "%s: the tensor '%s' has no place in a GGUF file",
                              limn_weights_path(x->keep), name);
         limn_export_part p = {.name = to, .from = *t, .shape = t->shape};
+        if (t->parts) p.order = LIMN_EXPORT_PART; /* row by row, wherever they lie */
         bool q = strstr(to, ".attn_q.") != NULL, k = strstr(to, ".attn_k.") != NULL;
         if (pairs && (q || k)) {
             p.order = LIMN_EXPORT_PAIRS;

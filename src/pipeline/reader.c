@@ -21,6 +21,7 @@ struct limn_reader {
     limn_kv_cache *cache;
     limn_reader_mark *marks;           /* [sequences]: where each text ends */
     int64_t sequences, len[LADDER];    /* chunk lengths, ascending */
+    limn_workspace work;               /* of all programs */
     limn_program *programs[LADDER][2]; /* made when first needed; [1] with pictures */
     int64_t bound[LADDER][2];          /* sequence + 1 that a program is bound to; 0: none */
     limn_program *batches[BATCHES];    /* one token for 2^k (or all) neighbouring sequences */
@@ -29,8 +30,13 @@ struct limn_reader {
     int64_t scorer_bound;
     limn_program *guesser; /* logits of every one of LIMN_READER_GUESSES rows */
     int64_t guesser_bound;
-    int64_t tried; /* tokens behind a text that limn_reader_accept may take */
+    int64_t tried;  /* tokens behind a text that limn_reader_accept may take */
+    int64_t looked; /* rows of the token embedding that were read since its pages were dropped */
 };
+
+/* Rows of the token embedding lie in their file. A look-up may bring FAULT_BYTES around its row
+ * into memory: after LOOKED_MAX of them the pages are given back. */
+enum { LOOKED_MAX = 512, FAULT_BYTES = 1 << 16 };
 
 limn_status limn_reader_new(limn_reader **out, limn_backend *b, limn_model_weights *w,
                             const limn_decoder_config *cfg, const limn_reader_options *opt,
@@ -70,6 +76,7 @@ void limn_reader_free(limn_reader **reader) {
     for (int k = 0; k < BATCHES; k++) limn_program_free(&r->batches[k]);
     limn_program_free(&r->scorer);
     limn_program_free(&r->guesser);
+    limn_workspace_free(&r->work);
     limn_kv_cache_free(&r->cache);
     limn_mem_free(r->marks);
     limn_mem_free(r);
@@ -116,7 +123,7 @@ static limn_status program_make(limn_program **out, limn_reader *r, int64_t batc
     if (st != LIMN_OK) return st;
     limn_nn nn = {g, limn_model_weights_find, r->weights};
     limn_decoder_build(&nn, &r->cfg, &req);
-    return limn_program_new(out, r->backend, &g, err);
+    return limn_program_new_in(out, r->backend, &g, &r->work, err);
 }
 
 /* The program of a step, made when first needed, bound to a text. */
@@ -134,9 +141,22 @@ out:
     return st;
 }
 
+static limn_status embed(float *embeds, limn_reader *r, const int32_t *ids, int64_t n,
+                         limn_err *err) {
+    limn_nn nn = {NULL, limn_model_weights_find, r->weights};
+    const limn_weights *set = limn_model_weights_set(r->weights);
+    r->looked += n;
+    if (r->looked > LOOKED_MAX) {
+        const limn_tensor *t = limn_weights_find(set, "embed_tokens.weight");
+        if (t) limn_weights_drop(set, t);
+        r->looked = n;
+    }
+    return limn_decoder_embed(embeds, &nn, &r->cfg, ids, n, err);
+}
+
 /* Tokens [from, from + n) of the text, as inputs of a chunk program. */
 typedef struct chunk {
-    const limn_reader *r;
+    limn_reader *r;
     const limn_reader_text *text;
     const int32_t *pos; /* [3, text->n] */
     int64_t from, n;
@@ -166,8 +186,7 @@ static limn_status chunk_fill(limn_program *p, const chunk *c, const limn_reader
     const limn_reader_text *t = c->text;
     float *embeds = limn_program_input(p, "embeds", NULL);
     int32_t *span = limn_program_input(p, "span", NULL);
-    limn_nn nn = {NULL, limn_model_weights_find, r->weights};
-    limn_status st = limn_decoder_embed(embeds, &nn, &r->cfg, t->ids + c->from, c->n, err);
+    limn_status st = embed(embeds, c->r, t->ids + c->from, c->n, err);
     if (st != LIMN_OK) return st;
     for (size_t i = 0; i < t->n_places; i++)
         rows_copy(embeds, t->pictures[i].merged, &t->places[i], c);
@@ -319,7 +338,6 @@ limn_status limn_reader_step(limn_reader *r, size_t n, const int64_t *sequences,
                              const float **logits, const atomic_bool *cancel, limn_err *err) {
     limn_status st = LIMN_OK;
     limn_program *p;
-    limn_nn nn = {NULL, limn_model_weights_find, r->weights};
     int64_t low = INT64_MAX, high = 0, batch = 1, width = r->cfg.width, half = r->cfg.rope.dim / 2;
     int k = 0;
     r->tried = 0;
@@ -347,7 +365,7 @@ limn_status limn_reader_step(limn_reader *r, size_t n, const int64_t *sequences,
         int64_t b = sequences[i] - low;
         int32_t at = r->marks[sequences[i]].position, pos[3] = {at, at, at};
         span[2 * b + 1] = 1;
-        LIMN_TRY(limn_decoder_embed(embeds + b * width, &nn, &r->cfg, ids + i, 1, err));
+        LIMN_TRY(embed(embeds + b * width, r, ids + i, 1, err));
         limn_rope_table(cosines + b * half, sines + b * half, &r->cfg.rope, pos, 1, 1);
     }
     LIMN_TRY(limn_program_run(p, cancel, err));
@@ -392,7 +410,6 @@ limn_status limn_reader_try(limn_reader *r, int64_t sequence, const int32_t *ids
                             const float **logits, const atomic_bool *cancel, limn_err *err) {
     limn_status st = LIMN_OK;
     limn_program *p;
-    limn_nn nn = {NULL, limn_model_weights_find, r->weights};
     const limn_reader_mark *mark = &r->marks[sequence];
     int32_t pos[3 * LIMN_READER_GUESSES];
     r->tried = 0;
@@ -401,7 +418,7 @@ limn_status limn_reader_try(limn_reader *r, int64_t sequence, const int32_t *ids
                (long long)n, LIMN_READER_GUESSES, (long long)limn_reader_room(r, sequence));
     LIMN_TRY(guesser_get(r, sequence, err));
     p = r->guesser;
-    LIMN_TRY(limn_decoder_embed(limn_program_input(p, "embeds", NULL), &nn, &r->cfg, ids, n, err));
+    LIMN_TRY(embed(limn_program_input(p, "embeds", NULL), r, ids, n, err));
     for (int64_t i = 0; i < 3 * n; i++) pos[i] = mark->position + (int32_t)(i % n);
     limn_rope_table(limn_program_input(p, "cos", NULL), limn_program_input(p, "sin", NULL),
                     &r->cfg.rope, pos, n, n);
@@ -454,7 +471,7 @@ static limn_status all_rows_make(limn_program **out, limn_reader *r, int64_t len
     if (st != LIMN_OK) return st;
     limn_nn nn = {g, limn_model_weights_find, r->weights};
     limn_decoder_build(&nn, &r->cfg, &req);
-    return limn_program_new(out, r->backend, &g, err);
+    return limn_program_new_in(out, r->backend, &g, &r->work, err);
 }
 
 static limn_status scorer_get(limn_reader *r, int64_t sequence, limn_err *err) {
@@ -475,7 +492,6 @@ static limn_status score_together(limn_reader *r, int64_t sequence, int32_t usab
     const limn_reader_mark *mark = &r->marks[sequence];
     int64_t used = 0, width = r->cfg.width, half = r->cfg.rope.dim / 2;
     r->tried = 0;
-    limn_nn nn = {NULL, limn_model_weights_find, r->weights};
     LIMN_TRY(scorer_get(r, sequence, err));
     float *embeds = limn_program_input(r->scorer, "embeds", NULL),
           *cosines = limn_program_input(r->scorer, "cos", NULL),
@@ -486,8 +502,7 @@ static limn_status score_together(limn_reader *r, int64_t sequence, int32_t usab
         int64_t begin = used;
         for (int64_t k = 0; k + 1 < branches[i].n; k++, used++) {
             int32_t at = mark->position + (int32_t)k, pos[3] = {at, at, at};
-            LIMN_TRY(limn_decoder_embed(embeds + used * width, &nn, &r->cfg, branches[i].ids + k, 1,
-                                        err));
+            LIMN_TRY(embed(embeds + used * width, r, branches[i].ids + k, 1, err));
             limn_rope_table(cosines + used * half, sines + used * half, &r->cfg.rope, pos, 1, 1);
             span[2 + used] = (int32_t)begin;
         }
@@ -548,8 +563,9 @@ out:
 
 /* ---- memory ---- */
 
-static limn_status plan_add(size_t *bytes, const limn_reader *r, limn_decoder_request req,
-                            limn_err *err) {
+/* *most: at least what the program's intermediate results take. */
+static limn_status plan_most(size_t *most, const limn_reader *r, limn_decoder_request req,
+                             limn_err *err) {
     limn_graph *g = NULL;
     limn_plan *plan = NULL;
     limn_plan_options o = r->backend->v->plan_options(r->backend);
@@ -560,49 +576,49 @@ static limn_status plan_add(size_t *bytes, const limn_reader *r, limn_decoder_re
     limn_nn nn = {g, limn_model_weights_find, r->weights};
     limn_decoder_build(&nn, &r->cfg, &req);
     st = limn_plan_build(&plan, &g, &o, err);
-    if (st == LIMN_OK) *bytes += plan->arena_bytes;
+    if (st == LIMN_OK && plan->arena_bytes > *most) *most = plan->arena_bytes;
     limn_plan_free(&plan);
     return st;
 }
 
+/* What look-ups of the token embedding may bring into memory. */
+static size_t embedding_pages(const limn_reader *r) {
+    const limn_weights *set = limn_model_weights_set(r->weights);
+    const limn_tensor *t = limn_weights_find(set, "embed_tokens.weight");
+    size_t bytes = 0, most = (size_t)(LOOKED_MAX + r->len[LADDER - 1]) * FAULT_BYTES;
+    if (t && !limn_tensor_bytes(&bytes, t->dtype, &t->shape)) bytes = 0;
+    return bytes < most ? bytes : most;
+}
+
 limn_status limn_reader_need(size_t *bytes, const limn_reader *r, limn_err *err) {
     limn_status st = LIMN_OK;
-    *bytes = limn_kv_cache_bytes(&r->cfg, limn_kv_cache_type(r->cache), r->sequences,
-                                 limn_kv_cache_rows(r->cache));
+    size_t work = 0;
     for (int i = 0; i < LADDER; i++)
         for (int k = 0; k < (r->cfg.deepstack > 0 ? 2 : 1); k++)
-            LIMN_TRY(plan_add(
-                bytes, r,
+            LIMN_TRY(plan_most(
+                &work, r,
                 (limn_decoder_request){
                     .batch = 1, .len = r->len[i], .deepstack = k > 0, .head = LIMN_HEAD_LAST},
                 err));
-    for (int64_t batch = 1;; batch *= 2) {
-        int64_t n = batch < r->sequences ? batch : r->sequences;
-        LIMN_TRY(plan_add(
-            bytes, r, (limn_decoder_request){.batch = n, .len = 1, .head = LIMN_HEAD_LAST}, err));
-        if (n == r->sequences) break;
-    }
-    LIMN_TRY(plan_add(bytes, r,
-                      (limn_decoder_request){
-                          .batch = 1, .len = SCORE_ROWS, .branches = true, .head = LIMN_HEAD_ALL},
-                      err));
-    LIMN_TRY(plan_add(
-        bytes, r,
+    LIMN_TRY(plan_most(
+        &work, r, (limn_decoder_request){.batch = r->sequences, .len = 1, .head = LIMN_HEAD_LAST},
+        err));
+    LIMN_TRY(plan_most(&work, r,
+                       (limn_decoder_request){
+                           .batch = 1, .len = SCORE_ROWS, .branches = true, .head = LIMN_HEAD_ALL},
+                       err));
+    LIMN_TRY(plan_most(
+        &work, r,
         (limn_decoder_request){.batch = 1, .len = LIMN_READER_GUESSES, .head = LIMN_HEAD_ALL},
         err));
+    *bytes = limn_kv_cache_bytes(&r->cfg, limn_kv_cache_type(r->cache), r->sequences,
+                                 limn_kv_cache_rows(r->cache)) +
+             embedding_pages(r) + work;
 out:
     return st;
 }
 
 size_t limn_reader_bytes(const limn_reader *r) {
-    size_t n = limn_kv_cache_bytes(&r->cfg, limn_kv_cache_type(r->cache), r->sequences,
-                                   limn_kv_cache_rows(r->cache));
-    for (int i = 0; i < LADDER; i++)
-        for (int k = 0; k < 2; k++)
-            if (r->programs[i][k]) n += r->programs[i][k]->plan->arena_bytes;
-    for (int k = 0; k < BATCHES; k++)
-        if (r->batches[k]) n += r->batches[k]->plan->arena_bytes;
-    if (r->scorer) n += r->scorer->plan->arena_bytes;
-    if (r->guesser) n += r->guesser->plan->arena_bytes;
-    return n;
+    return r->work.bytes + limn_kv_cache_bytes(&r->cfg, limn_kv_cache_type(r->cache), r->sequences,
+                                               limn_kv_cache_rows(r->cache));
 }

@@ -102,8 +102,8 @@ typedef struct limn_reader_branch {
 limn_status limn_reader_score(limn_reader *r, int64_t sequence, const float *logits, int32_t usable,
                               limn_reader_branch *branches, size_t n, const atomic_bool *cancel,
                               limn_err *err);
-/* Bytes that the cache and every program that may be made take together (planned, not made),
- * without the backend's scratch. */
+/* Bytes that the cache, every program that may be made (planned, not made) and look-ups of the
+ * token embedding take together, without the backend's scratch. */
 limn_status limn_reader_need(size_t *bytes, const limn_reader *r, limn_err *err);
 /* Bytes that cache and programs take so far. */
 size_t limn_reader_bytes(const limn_reader *r);

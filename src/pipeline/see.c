@@ -3,6 +3,7 @@
 #include "pipeline/see.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -51,20 +52,44 @@ static double memory_of(const limn_engine *e) {
     return pages > 0 && size > 0 ? (double)pages * (double)size : 8e9;
 }
 
-static size_t largest_tensor(const limn_weights *w) {
-    size_t most = 0, bytes;
-    for (size_t i = 0; w && i < limn_weights_count(w); i++) {
-        const limn_tensor *t = limn_weights_at(w, i);
-        if (limn_tensor_bytes(&bytes, t->dtype, &t->shape) && bytes > most) most = bytes;
-    }
-    return most;
+static int by_size(const void *a, const void *b) {
+    size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return x < y ? -1 : x > y;
 }
 
-/* What a question takes beside weights and cache, roughly, before its programs are planned. */
-static double work_of(const limn_seer *s) {
-    double memory = memory_of(s->engine) / 16, usual = 1 << 30;
-    size_t a = largest_tensor(s->model->text_set), b = largest_tensor(s->model->vision_set);
-    return (double)(a > b ? a : b) + (memory < usual ? memory : usual);
+/* Bytes beyond those of all tensors while they are packed, large ones first (backend/cpu): the one
+ * that is being packed is there twice, the smaller ones are not there yet. SIZE_MAX: no memory. */
+static size_t packing_extra(const limn_weights *w) {
+    size_t n = w ? limn_weights_count(w) : 0, extra = 0, smaller = 0;
+    size_t *sizes = limn_mem_calloc(n + 1, sizeof *sizes);
+    if (!sizes) return SIZE_MAX;
+    for (size_t i = 0; i < n; i++) {
+        const limn_tensor *t = limn_weights_at(w, i);
+        if (!limn_tensor_bytes(&sizes[i], t->dtype, &t->shape)) sizes[i] = 0;
+    }
+    qsort(sizes, n, sizeof *sizes, by_size);
+    for (size_t i = 0; i < n; smaller += sizes[i++])
+        if (sizes[i] > smaller && sizes[i] - smaller > extra) extra = sizes[i] - smaller;
+    limn_mem_free(sizes);
+    return extra;
+}
+
+/* Bytes of the weights that are multiplied with: of a token embedding of its own rows are looked
+ * up, where they lie (reader.h counts that). */
+static size_t product_bytes(const limn_vl_model *m) {
+    const limn_tensor *t = limn_weights_find(m->text_set, "embed_tokens.weight");
+    size_t bytes = 0;
+    bool own = !m->cfg.text.tied && limn_weights_find(m->text_set, "lm_head.weight");
+    if (!own || !t || !limn_tensor_bytes(&bytes, t->dtype, &t->shape)) return m->bytes;
+    return m->bytes - bytes;
+}
+
+/* What must be left beside weights and cache, roughly, before the programs are planned: work, and
+ * of the whole machine the system and other programs. */
+static double beside_of(const limn_seer *s) {
+    double memory = memory_of(s->engine), usual = 1 << 30;
+    if (s->engine->memory == 0) return memory / 8;
+    return memory / 16 < usual ? memory / 16 : usual;
 }
 
 static limn_status context_choose(limn_seer *s, const limn_seeing *o, limn_err *err) {
@@ -75,19 +100,20 @@ static limn_status context_choose(limn_seer *s, const limn_seeing *o, limn_err *
                          (long long)o->context, c->context);
     s->context = o->context > 0 ? o->context : c->context;
     if (o->context == 0 && s->context > CONTEXT_AUTO) s->context = CONTEXT_AUTO;
-    /* Unasked, the cache takes at most a quarter of the memory, and what weights and work leave. */
-    double memory = memory_of(s->engine), rest = memory - (double)s->model->bytes - work_of(s);
+    /* Unasked, the cache takes at most a quarter of the memory, and what the others leave. */
+    double memory = memory_of(s->engine);
+    double rest = memory - (double)product_bytes(s->model) - beside_of(s);
     double most = rest < memory / 4 ? rest : memory / 4;
     while (o->context == 0 && s->context > CONTEXT_LEAST &&
            (double)limn_kv_cache_bytes(c, type, o->sequences, s->context) > most)
         s->context /= 2;
     s->cache_bytes = limn_kv_cache_bytes(c, type, o->sequences, s->context);
-    double need = (double)s->model->bytes + (double)s->cache_bytes;
+    double need = (double)product_bytes(s->model) + (double)s->cache_bytes;
     if (s->engine->memory > 0 && need > (double)s->engine->memory)
         return limn_fail(err, LIMN_E_LIMIT,
                          "weights of %.0f MB and a cache of %.0f MB (%lld x %lld "
                          "tokens) do not fit %.0f MB of memory",
-                         (double)s->model->bytes / 1e6, (double)s->cache_bytes / 1e6,
+                         (double)product_bytes(s->model) / 1e6, (double)s->cache_bytes / 1e6,
                          (long long)o->sequences, (long long)s->context,
                          (double)s->engine->memory / 1e6);
     return LIMN_OK;
@@ -97,19 +123,23 @@ static limn_status context_choose(limn_seer *s, const limn_seeing *o, limn_err *
 
 enum { BASE_BYTES = 64 << 20, THREAD_BYTES = 16 << 20, CHUNK_ROWS = 256 };
 
-/* Weights as stored (packed forms are not larger; those of f8 are f16), the tensor that is being
- * packed once more, cache and programs, what kernels keep of a chunk, the program itself. */
+/* Weights as stored (packed forms are not larger; those of f8 are f16), what packing takes more,
+ * cache and programs, what kernels keep of a chunk, the program itself. */
 static limn_status need_sum(limn_seer *s, limn_err *err) {
     const limn_decoder_config *c = &s->model->cfg.text;
-    size_t a = largest_tensor(s->model->text_set), b = largest_tensor(s->model->vision_set);
+    size_t a = packing_extra(s->model->text_set), b = packing_extra(s->model->vision_set);
     size_t width = (size_t)(c->ff > c->width ? c->ff : c->width);
     size_t heads = (size_t)c->heads * (size_t)c->head_dim;
     size_t experts = 4 * (size_t)c->experts_used * (size_t)(c->expert_ff + c->width);
     long threads = s->engine->threads > 0 ? s->engine->threads : sysconf(_SC_NPROCESSORS_ONLN);
     if (heads > width) width = heads;
-    limn_status st = limn_reader_need(&s->need, s->reader, err);
-    s->need += s->model->bytes + (a > b ? a : b) + BASE_BYTES + (size_t)threads * THREAD_BYTES +
-               CHUNK_ROWS * (2 * width + experts) * sizeof(float);
+    limn_status st = LIMN_OK;
+    LIMN_CHECK(err, a != SIZE_MAX && b != SIZE_MAX, LIMN_E_NOMEM,
+               "no memory for a list of tensors");
+    LIMN_TRY(limn_reader_need(&s->need, s->reader, err));
+    s->need += product_bytes(s->model) + (a > b ? a : b) + BASE_BYTES +
+               (size_t)threads * THREAD_BYTES + CHUNK_ROWS * (2 * width + experts) * sizeof(float);
+out:
     return st;
 }
 
@@ -192,7 +222,7 @@ void limn_seer_get_info(limn_seer_info *out, const limn_seer *s) {
                   s->model->chat_template == LIMN_CHAT_QWEN3,
         .context = s->context,
         .sequences = s->n_slots,
-        .weight_bytes = (int64_t)s->model->bytes,
+        .weight_bytes = (int64_t)product_bytes(s->model),
         .cache_bytes = (int64_t)s->cache_bytes,
         .need_bytes = (int64_t)s->need,
         .note = s->note[0] ? s->note : NULL,

@@ -2,6 +2,7 @@
 /* Opening language models; see vl_model.h. */
 #include "pipeline/vl_model.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -58,25 +59,49 @@ static limn_status json_load(json_t **out, const char *dir, const char *name, li
 
 /* ---- weights ---- */
 
-/* A file beside a GGUF model that looks like its vision tower; false when there is none. */
-static bool mmproj_find(char out[PATH], const char *path) {
-    char dir[PATH] = ".";
-    const char *slash = strrchr(path, '/');
-    if (slash) snprintf(dir, sizeof dir, "%.*s", (int)(slash - path) + 1, path);
+/* Letters of the longest run that two names share. */
+static size_t run_shared(const char *a, const char *b) {
+    size_t best = 0;
+    for (; *a; a++)
+        for (const char *q = b; *q; q++) {
+            size_t n = 0;
+            while (a[n] && tolower((unsigned char)a[n]) == tolower((unsigned char)q[n])) n++;
+            if (n > best) best = n;
+        }
+    return best;
+}
+
+static bool mmproj_fits(const limn_vl_model *m, const char *path) {
+    limn_vl_config cfg = m->cfg;
+    limn_weights *w = NULL;
+    bool fits = limn_weights_open(&w, path, NULL) == LIMN_OK &&
+                limn_vl_config_read_mmproj(&cfg, w, NULL) == LIMN_OK;
+    limn_weights_unref(&w);
+    return fits;
+}
+
+/* The file beside a GGUF model that looks like its vision tower; false when there is none. Of
+ * several: one that fits the model, then the one that is named like it, then the first in the
+ * alphabet, whatever order the folder has. */
+static bool mmproj_find(char out[PATH], const limn_vl_model *m) {
+    char dir[PATH] = ".", path[PATH];
+    const char *slash = strrchr(m->path, '/'), *name = slash ? slash + 1 : m->path;
+    if (slash) snprintf(dir, sizeof dir, "%.*s", (int)(slash - m->path) + 1, m->path);
     DIR *d = opendir(dir);
-    bool found = false;
+    size_t best = 0;
+    out[0] = 0;
     for (struct dirent *e; d && (e = readdir(d));) {
         size_t n = strlen(e->d_name);
         if (!strcasestr(e->d_name, "mmproj") || n < 5 || strcasecmp(e->d_name + n - 5, ".gguf"))
             continue;
-        /* of several the first in the alphabet, whatever order the folder has */
-        const char *have = found ? out + strlen(dir) + 1 : NULL;
-        if (have && strcmp(e->d_name, have) > 0) continue;
-        snprintf(out, PATH, "%.3000s/%.1000s", dir, e->d_name);
-        found = true;
+        snprintf(path, PATH, "%.3000s/%.1000s", dir, e->d_name);
+        size_t rank = 1 + run_shared(e->d_name, name) + (mmproj_fits(m, path) ? PATH : 0);
+        if (rank < best || (rank == best && strcmp(path, out) > 0)) continue;
+        memcpy(out, path, PATH);
+        best = rank;
     }
     if (d) closedir(d);
-    return found;
+    return best > 0;
 }
 
 static size_t bytes_of(const limn_weights *w) {
@@ -92,8 +117,7 @@ static limn_status vision_open(limn_vl_model *m, const char *mmproj, limn_err *e
     limn_status st = LIMN_OK;
     char found[PATH];
     bool gguf = strncmp(limn_weights_format(m->file), "gguf", 4) == 0;
-    if (!mmproj && gguf && !is_folder(m->path) && mmproj_find(found, m->path) &&
-        m->cfg.image_token >= 0)
+    if (!mmproj && gguf && !is_folder(m->path) && m->cfg.image_token >= 0 && mmproj_find(found, m))
         mmproj = found;
     if (mmproj) {
         LIMN_TRY(limn_weights_open(&m->vision_file, mmproj, err));

@@ -3,6 +3,7 @@
 #include "tensor/tensor.h"
 
 #include <stdio.h>
+#include <string.h>
 
 int64_t limn_shape_count(const limn_shape *s) {
     int64_t n = 1;
@@ -36,6 +37,15 @@ bool limn_tensor_bytes(size_t *out, limn_dtype t, const limn_shape *s) {
     const limn_dtype_info *info = limn_dtype_get(t);
     if (info->block > 1 && (s->ndim == 0 || s->dim[s->ndim - 1] % info->block != 0)) return false;
     return limn_dtype_row_bytes(out, t, n);
+}
+
+const void *limn_tensor_part(const limn_tensor *t, int64_t i) {
+    size_t bytes = 0;
+    limn_shape one = {.ndim = t->shape.ndim - 1};
+    if (t->parts) return t->parts[i];
+    memcpy(one.dim, t->shape.dim + 1, (size_t)one.ndim * sizeof *one.dim);
+    return limn_tensor_bytes(&bytes, t->dtype, &one) ? (const char *)t->data + (size_t)i * bytes
+                                                     : NULL;
 }
 
 limn_status limn_tensor_new(limn_tensor *out, limn_dtype t, const limn_shape *s, limn_err *err) {

@@ -28,6 +28,9 @@ typedef struct limn_tensor {
     limn_dtype dtype;
     limn_shape shape;
     void *data; /* borrowed */
+    /* NULL, or [dim[0]]: where the outermost parts lie that are not in one run (the experts of
+     * some files); data is NULL then. Borrowed. */
+    const void *const *parts;
 } limn_tensor;
 
 /* LIMN_SHAPE(batch, len, dim): a shape from its dimensions, outermost first. */
@@ -41,6 +44,9 @@ const char *limn_shape_format(const limn_shape *s, char *buf, size_t size);
 
 /* Bytes of the dense data; false on overflow or a last dimension that is not whole blocks. */
 bool limn_tensor_bytes(size_t *out, limn_dtype t, const limn_shape *s);
+
+/* The i-th of the outermost dimension, wherever it lies. A part must be whole blocks. */
+const void *limn_tensor_part(const limn_tensor *t, int64_t i);
 
 /* Owning allocation: data is 64-byte aligned, not cleared. Free with limn_tensor_free. */
 limn_status limn_tensor_new(limn_tensor *out, limn_dtype t, const limn_shape *s, limn_err *err);

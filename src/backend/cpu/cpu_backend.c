@@ -4,6 +4,7 @@
  * shared by all its programs. See backend.h for the contract, cpu_ops.c for the ops.
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "backend/backend.h"
 #include "backend/cpu/cpu_ops.h"
@@ -58,6 +59,37 @@ out:
     return st;
 }
 
+typedef struct step_size {
+    size_t bytes; /* of the weight in its file */
+    size_t step;
+} step_size;
+
+static int larger_first(const void *x, const void *y) {
+    const step_size *a = x, *b = y;
+    if (a->bytes != b->bytes) return a->bytes < b->bytes ? 1 : -1;
+    return a->step < b->step ? -1 : 1;
+}
+
+/* Binds all steps, large weights first: a weight is in memory twice while it is packed, and what
+ * is packed last is small. */
+static limn_status steps_bind(cpu_backend *b, limn_program *p, cpu_step *steps, limn_err *err) {
+    limn_status st = LIMN_OK;
+    size_t n = (size_t)p->plan->n_steps;
+    step_size *order = limn_mem_calloc(n + 1, sizeof *order);
+    LIMN_CHECK(err, order, LIMN_E_NOMEM, "no memory for a program of %zu steps", n);
+    for (size_t i = 0; i < n; i++) {
+        const limn_weight *w = p->plan->steps[i]->w;
+        order[i].step = i;
+        if (w && !limn_tensor_bytes(&order[i].bytes, w->t.dtype, &w->t.shape)) order[i].bytes = 0;
+    }
+    qsort(order, n, sizeof *order, larger_first);
+    for (size_t i = 0; i < n; i++)
+        LIMN_TRY(step_bind(b, p, &steps[order[i].step], p->plan->steps[order[i].step], err));
+out:
+    limn_mem_free(order);
+    return st;
+}
+
 static limn_status cpu_prepare(limn_backend *backend, limn_program *p, limn_err *err) {
     cpu_backend *b = (cpu_backend *)backend;
     limn_status st = LIMN_OK;
@@ -65,8 +97,8 @@ static limn_status cpu_prepare(limn_backend *backend, limn_program *p, limn_err 
     int threads = limn_pool_threads(b->pool);
     cpu_step *steps = p->data = limn_mem_calloc(n + 1, sizeof *steps);
     LIMN_CHECK(err, steps, LIMN_E_NOMEM, "no memory for a program of %zu steps", n);
+    LIMN_TRY(steps_bind(b, p, steps, err));
     for (size_t i = 0; i < n; i++) {
-        LIMN_TRY(step_bind(b, p, &steps[i], p->plan->steps[i], err));
         const cpu_op *op = &limn_cpu_ops[steps[i].n->op];
         size_t bytes = op->scratch ? op->scratch(&steps[i], &b->kernels, threads) : 0;
         if (bytes > need) need = bytes;

@@ -159,7 +159,7 @@ static limn_status make_experts(limn_weight_cache *c, limn_weight_entry *e, limn
     e->experts = limn_mem_calloc((size_t)s->dim[0], sizeof *e->experts);
     LIMN_CHECK(err, e->experts, LIMN_E_NOMEM, "no memory for '%s'", w->name);
     for (int64_t i = 0; i < s->dim[0]; i++) {
-        limn_pack_args a = {.data = (const char *)w->t.data + (size_t)i * bytes,
+        limn_pack_args a = {.data = limn_tensor_part(&w->t, i),
                             .dtype = w->t.dtype,
                             .n = s->dim[in_major ? 2 : 1],
                             .k = s->dim[in_major ? 1 : 2],
