@@ -53,8 +53,13 @@ SOAK_HOURS ?= 2
 soak: all
 	LIMN=$(CURDIR)/$(B)/limn node bench/soak.mjs --hours $(SOAK_HOURS) --log $(B)/soak.log
 
+# Kernels at the shapes of the models; with BENCH_MODEL=FILE (a Stable Diffusion checkpoint; bench/random_model.py
+# makes some) also its networks with a line for each class of ops.
 bench: all
 	meson test -C $(B) --benchmark --verbose --num-processes 1
+	test -z "$(BENCH_MODEL)" || ninja -C $(B) bench/bench_network
+	test -z "$(BENCH_MODEL)" || for part in unet vae-decode; do for precision in fast int8; do \
+	    $(B)/bench/bench_network "$(BENCH_MODEL)" --part $$part --precision $$precision || exit 1; done; done
 
 # The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 asan:

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Times one network of a checkpoint in its real shape, with a profile per op class and the share of
- * the multiply-add rate that this machine reaches in the same run. With --against its outputs are
- * also compared with those of another precision.
+ * Times one network of a checkpoint in its real shape, with a profile per op class: time, rates,
+ * and the share of the class's own limit, which is what this machine reaches in the same run: for
+ * each op its multiplications at the peak rate or its bytes at the speed of a copy, whichever takes
+ * longer. With --against its outputs are also compared with those of another precision.
  *
  *     bench_network FILE [--part unet|vae-decode|vae-encode|taesd-decode] [--px 512] [--runs 3]
  * [--batch 1]
@@ -15,7 +16,9 @@
 #include <string.h>
 
 #include "backend/backend.h"
+#include "bench.h"
 #include "formats/canon.h"
+#include "graph/op_table.h"
 #include "kernels/cpu_features.h"
 #include "machine.h"
 #include "models/autoencoder.h"
@@ -155,6 +158,68 @@ static limn_status compare(limn_program *p, const options *o, const limn_weights
     return LIMN_OK;
 }
 
+/* ---- op classes ---- */
+static double tensor_bytes(const limn_tensor *t) {
+    size_t bytes;
+    return limn_tensor_bytes(&bytes, t->dtype, &t->shape) ? (double)bytes : 0;
+}
+
+static double node_bytes(const limn_node *nd) {
+    return tensor_bytes(&(limn_tensor){.dtype = nd->dtype, .shape = nd->shape});
+}
+
+/* What must be read and written: group norms read twice, their statistics come first. */
+static double step_bytes(const limn_node *nd) {
+    double bytes = node_bytes(nd);
+    for (int s = 0; s < nd->n_src; s++) bytes += node_bytes(nd->src[s]);
+    if (nd->op == LIMN_OP_GROUP_NORM) bytes += node_bytes(nd->src[0]);
+    if (nd->w) bytes += tensor_bytes(&nd->w->t);
+    return bytes;
+}
+
+static bool multiplies(limn_op op) {
+    return op == LIMN_OP_LINEAR || op == LIMN_OP_CONV2D || op == LIMN_OP_ATTENTION;
+}
+
+/* peak: G/s of the instruction that products live on; gbytes: GB/s of a copy. */
+static void print_classes(const limn_program *p, double peak, double gbytes) {
+    struct {
+        double time, work, bytes, limit;
+        int count;
+    } c[LIMN_OP_COUNT] = {0};
+    double total = 0;
+    for (int k = 0; k < p->plan->n_steps; k++) {
+        const limn_node *nd = p->plan->steps[k];
+        double work = multiplies(nd->op) ? limn_op_get(nd->op)->flops(nd) : 0;
+        double bytes = step_bytes(nd), t = p->seconds[k] / p->runs;
+        c[nd->op].time += t, total += t;
+        c[nd->op].work += work;
+        c[nd->op].bytes += bytes;
+        c[nd->op].limit += fmax(work / peak, bytes / gbytes) / 1e9;
+        c[nd->op].count++;
+    }
+    printf("%-12s %6s %10s %6s %10s %8s %9s\n", "op", "count", "ms", "share", "GFLOP/s", "GB/s",
+           "of limit");
+    for (int i = 0; i < LIMN_OP_COUNT; i++)
+        if (c[i].count)
+            printf("%-12s %6d %10.2f %5.1f%% %10.1f %8.1f %8.0f%%\n", limn_op_get((limn_op)i)->name,
+                   c[i].count, c[i].time * 1e3, 100 * c[i].time / total,
+                   c[i].work / c[i].time / 1e9, c[i].bytes / c[i].time / 1e9,
+                   100 * c[i].limit / c[i].time);
+}
+
+/* The unit that products live on at this precision. */
+static bench_unit unit_of(const limn_cpu_options *co) {
+    bench_unit unit = BENCH_FMA_SSE;
+    for (int u = BENCH_FMA_SSE; u <= BENCH_FMA_ZMM; u++)
+        if (bench_unit_has((bench_unit)u, co->cpu_flags)) unit = (bench_unit)u;
+    if (co->precision == LIMN_PRECISION_FAST && bench_unit_has(BENCH_BF16_ZMM, co->cpu_flags))
+        return BENCH_BF16_ZMM;
+    if (co->precision == LIMN_PRECISION_INT8 && bench_unit_has(BENCH_VNNI_ZMM, co->cpu_flags))
+        return BENCH_VNNI_ZMM;
+    return unit;
+}
+
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
@@ -200,24 +265,20 @@ int main(int argc, char **argv) {
     qsort(t, (size_t)o.runs, sizeof *t, by_value);
     limn_pool *pool = NULL;
     if (limn_pool_new(&pool, threads, &err) != LIMN_OK) return die(&err);
-    bench_unit unit = BENCH_FMA_SSE;
-    for (int u = BENCH_FMA_SSE; u <= BENCH_FMA_ZMM; u++)
-        if (bench_unit_has((bench_unit)u, co.cpu_flags)) unit = (bench_unit)u;
-    if (co.precision == LIMN_PRECISION_FAST && bench_unit_has(BENCH_BF16_ZMM, co.cpu_flags))
-        unit = BENCH_BF16_ZMM;
-    double peak = bench_peak(unit, pool, 0.5);
+    double memory = (double)limn_mem_peak_rss(); /* before the limits take theirs */
+    bench_unit unit = unit_of(&co);
+    double peak = bench_peak(unit, pool, 0.5), gbytes = bench_measure(pool, co.cpu_flags).gbytes;
     limn_pool_free(&pool);
-    limn_buf out;
-    limn_buf_init(&out, 1 << 20);
-    limn_program_print_profile(p, &out);
-    fputs(limn_buf_text(&out), stdout);
+    printf("limits: %.0f G/s (%s), %.1f GB/s read and written by a copy\n", peak,
+           bench_unit_name(unit), gbytes);
+    print_classes(p, peak, gbytes);
     printf("median %.3f s (least %.3f, most %.3f of %d): %.1f GFLOP/s, %.0f%% of %.0f (%s); arena "
            "%.0f MB, packed weights "
            "%.0f MB, peak memory %.0f MB\n",
            t[o.runs / 2], t[0], t[o.runs - 1], o.runs, p->plan->flops / t[o.runs / 2] / 1e9,
            100 * p->plan->flops / t[o.runs / 2] / 1e9 / peak, peak, bench_unit_name(unit),
            (double)p->plan->arena_bytes / 1e6, (double)limn_backend_packed_bytes(b) / 1e6,
-           (double)limn_mem_peak_rss() / 1e6);
+           memory / 1e6);
     if (o.against && compare(p, &o, w, co, &err) != LIMN_OK) return die(&err);
     return 0;
 }

@@ -123,8 +123,7 @@ const float *limn_program_output(limn_program *p, const char *name, limn_shape *
 limn_status limn_program_bind(limn_program *p, const char *name, void *data, limn_err *err);
 /* E_CANCELLED when *cancel became true (it is polled between ops and inside long ones). */
 limn_status limn_program_run(limn_program *p, const atomic_bool *cancel, limn_err *err);
-/* Turns per-step timing on; limn_program_print_profile sums it up per op. */
+/* Turns per-step timing on: p->seconds over p->runs. */
 limn_status limn_program_profile(limn_program *p, limn_err *err);
-void limn_program_print_profile(const limn_program *p, limn_buf *out);
 
 #endif

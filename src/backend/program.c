@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Programs: a plan with its arena on a backend; see backend.h. */
 #include "backend/backend.h"
-#include "graph/op_table.h"
 
 void limn_backend_free(limn_backend **b) {
     if (!b || !*b) return;
@@ -140,24 +139,4 @@ limn_status limn_program_profile(limn_program *p, limn_err *err) {
     if (!p->seconds) p->seconds = limn_mem_calloc((size_t)p->plan->n_steps + 1, sizeof(double));
     if (!p->seconds) return limn_fail(err, LIMN_E_NOMEM, "no memory for a profile");
     return LIMN_OK;
-}
-
-void limn_program_print_profile(const limn_program *p, limn_buf *out) {
-    if (!p->seconds || p->runs == 0) return;
-    double time[LIMN_OP_COUNT] = {0}, work[LIMN_OP_COUNT] = {0}, total = 0;
-    int count[LIMN_OP_COUNT] = {0};
-    for (int k = 0; k < p->plan->n_steps; k++) {
-        const limn_node *nd = p->plan->steps[k];
-        time[nd->op] += p->seconds[k] / p->runs;
-        total += p->seconds[k] / p->runs;
-        work[nd->op] += limn_op_get(nd->op)->flops(nd);
-        count[nd->op]++;
-    }
-    limn_buf_addf(out, "%-12s %6s %10s %6s %12s\n", "op", "count", "ms", "share", "GFLOP/s");
-    for (int i = 0; i < LIMN_OP_COUNT; i++)
-        if (count[i])
-            limn_buf_addf(out, "%-12s %6d %10.2f %5.1f%% %12.1f\n", limn_op_get((limn_op)i)->name,
-                          count[i], time[i] * 1e3, 100 * time[i] / total, work[i] / time[i] / 1e9);
-    limn_buf_addf(out, "%-12s %6s %10.2f        %12.1f\n", "all", "", total * 1e3,
-                  p->plan->flops / total / 1e9);
 }

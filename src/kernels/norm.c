@@ -215,19 +215,21 @@ static void group_stats_task(void *arg, size_t task, int worker) {
 /* Mean and variance of a group from its parts. */
 static void group_total(const group_job *j, int64_t image, int64_t g, double *mean, double *var) {
     const limn_group_norm_args *a = j->a;
-    int64_t per_group = a->channels / a->groups;
-    double total = (double)per_group * (double)a->pixels, m2 = 0;
     const group_part *p = j->parts + image * j->chunks * a->groups + g;
-    *mean = 0;
-    for (int64_t c = 0; c < j->chunks && per_group > 0; c++, p += a->groups) {
-        int64_t before = c * j->chunk_rows, rows = min_i64(j->chunk_rows, a->pixels - before);
-        if (c == 0)
-            *mean = p->mean, m2 = p->m2;
-        else
-            join_parts(mean, &m2, (double)(before * per_group), p->mean, p->m2,
-                       (double)(rows * per_group));
+    double pixels = (double)a->pixels, chunk = (double)j->chunk_rows, sum = 0, m2 = 0, spread = 0;
+    double last = pixels - (double)(j->chunks - 1) * chunk; /* rows of the last part */
+    int64_t per_group = a->channels / a->groups;
+    *mean = *var = 0;
+    if (pixels <= 0 || per_group <= 0) return;
+    for (int64_t c = 0; c < j->chunks; c++)
+        sum += p[c * a->groups].mean * (c + 1 < j->chunks ? chunk : last);
+    *mean = sum / pixels;
+    for (int64_t c = 0; c < j->chunks; c++) {
+        double d = p[c * a->groups].mean - *mean;
+        m2 += p[c * a->groups].m2;
+        spread += d * d * (c + 1 < j->chunks ? chunk : last);
     }
-    *var = total > 0 ? m2 / total : 0;
+    *var = (m2 / (double)per_group + spread) / pixels;
 }
 
 void limn_group_norm_stats(const limn_exec *ex, const limn_group_norm_args *a, float *mean,
@@ -274,8 +276,9 @@ static void group_apply_task(void *arg, size_t task, int worker) {
     _Alignas(64) float in[LIMN_ROW_PIECE], out[LIMN_ROW_PIECE];
     for (int64_t c0 = 0; c0 < a->channels; c0 += LIMN_ROW_PIECE) {
         int64_t m = min_i64(a->channels - c0, LIMN_ROW_PIECE);
-        for (int64_t c = 0; c < m; c++) {
-            int64_t g = image * a->groups + (c0 + c) / per_group;
+        int64_t g = image * a->groups + c0 / per_group, left = per_group - c0 % per_group;
+        for (int64_t c = 0; c < m; c++, left--) {
+            if (left == 0) g++, left = per_group;
             mean[c] = j->mean[g];
             scale[c] = j->rstd[g] * (a->weight ? a->weight[c0 + c] : 1.0f);
             bias[c] = a->bias ? a->bias[c0 + c] : 0.0f;

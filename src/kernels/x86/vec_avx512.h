@@ -90,12 +90,17 @@ static inline vf vf_keep(vmask m, vf v) {
     return _mm512_maskz_mov_ps(m, v);
 }
 
+/* p * 2^k rounded once; the emulation overflows on the way, so it goes in two steps. */
 static inline vf vf_ldexp(vf p, vf k) {
+#ifdef LIMN_SIMDE
     __m512i n = _mm512_cvtps_epi32(k), h = _mm512_srai_epi32(n, 1), g = _mm512_sub_epi32(n, h);
     __m512i bias = _mm512_set1_epi32(127);
     vf a = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(h, bias), 23));
     vf b = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(g, bias), 23));
     return vf_mul(vf_mul(p, a), b);
+#else
+    return _mm512_scalef_ps(p, k);
+#endif
 }
 static inline vf vf_scale_magic(vf p, vf magic) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p),
