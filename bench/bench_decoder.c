@@ -123,24 +123,40 @@ static limn_status measure(times *t, limn_reader *r, const options *o, int threa
     return st;
 }
 
+/* Shares of what the multipliers give that a product may live on: integers for quantised files,
+ * bf16 pairs for f16 and bf16 files, f32. */
+static void print_peaks(double done, limn_pool *pool, unsigned cpu) {
+    static const struct {
+        bench_unit unit, better; /* not printed where there is a better one */
+        const char *what;
+    } rows[] = {
+        {BENCH_FMA_SSE, BENCH_FMA_YMM, "f32"},
+        {BENCH_FMA_YMM, BENCH_FMA_ZMM, "f32"},
+        {BENCH_FMA_ZMM, BENCH_FMA_ZMM, "f32"},
+        {BENCH_BF16_ZMM, BENCH_BF16_ZMM, "bf16"},
+        {BENCH_MADD_YMM, BENCH_VNNI_ZMM, "int16 products"},
+        {BENCH_VNNI_ZMM, BENCH_VNNI_ZMM, "int8"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bench_unit u = rows[i].unit, better = rows[i].better;
+        if (!bench_unit_has(u, cpu) || (better != u && bench_unit_has(better, cpu))) continue;
+        double peak = bench_peak(u, pool, 0.3);
+        printf(", %.0f%% of %.0f (%s, %s)", 100 * done / peak, peak, rows[i].what,
+               bench_unit_name(u));
+    }
+}
+
 static void print_limits(const options *o, const times *t, double bytes, double flops, int threads,
                          unsigned cpu) {
     limn_pool *pool = NULL;
     if (limn_pool_new(&pool, threads, NULL) != LIMN_OK) return;
     double read = t->read[o->runs / 2], write = t->write[o->runs / 2] / o->write;
     double memory = bench_read_speed(pool, (size_t)128 << 20, 0.5);
-    bench_unit unit = BENCH_FMA_SSE;
-    for (int u = BENCH_FMA_SSE; u <= BENCH_FMA_ZMM; u++)
-        if (bench_unit_has((bench_unit)u, cpu)) unit = (bench_unit)u;
-    double peak = bench_peak(unit, pool, 0.5), madd = 0;
-    if (bench_unit_has(BENCH_MADD_YMM, cpu)) madd = bench_peak(BENCH_MADD_YMM, pool, 0.5);
-    limn_pool_free(&pool);
     double done = flops * o->prompt / read / 1e9;
-    printf("reading %d tokens: %.1f tokens/s (%.3f s, least %.3f): %.1f GFLOP/s, %.0f%% of %.0f "
-           "(%s)",
-           o->prompt, o->prompt / read, read, t->read[0], done, 100 * done / peak, peak,
-           bench_unit_name(unit));
-    if (madd > 0) printf(", %.0f%% of %.0f (int16 products)", 100 * done / madd, madd);
+    printf("reading %d tokens: %.1f tokens/s (%.3f s, least %.3f): %.1f GFLOP/s", o->prompt,
+           o->prompt / read, read, t->read[0], done);
+    print_peaks(done, pool, cpu);
+    limn_pool_free(&pool);
     printf("\nwriting %d tokens: %.2f tokens/s (%.1f ms each, least %.1f): %.2f GB/s of weights, "
            "%.0f%% of %.2f (reading memory)\n",
            o->write, 1 / write, write * 1e3, t->write[0] / o->write * 1e3, bytes / write / 1e9,

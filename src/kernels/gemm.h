@@ -83,9 +83,8 @@ typedef void limn_gemm_panel_fn(const limn_gemm_panel *p);
 
 /* Turns a finished tile of sums into output rows. */
 typedef struct limn_gemm_finish {
-    float *c;               /* [m][nr], changed in place; s32 when row_scale is set */
+    float *c;               /* [m][nr] of the table, changed in place; s32 with row_scale */
     int m, n;               /* n <= nr outputs are real */
-    int nr;                 /* distance of tile rows */
     const float *row_scale; /* [m] int8: activation scale, else NULL */
     const float *col_scale; /* [n] int8: weight scale */
     const int32_t *col_fix; /* [n] int8: subtracted from the sum before scaling, or NULL */
@@ -104,7 +103,7 @@ typedef struct limn_gemm_finish {
 /* Rows of activations in 8 bits, 32 elements b to a scale: x ~ d[b] * q, |q| <= 127. Row r of each
  * array lies r * stride bytes further; stride is a multiple of 64. */
 typedef struct limn_q8_rows {
-    const int8_t *q; /* [k] codes, 64-byte aligned */
+    const int8_t *q; /* [k] codes, 64-byte aligned; 128 more, without sign, for `biased` kernels */
     const int16_t
         *w;         /* [k] the same, each four in the order 0, 2, 1, 3; NULL where not asked for */
     const float *d; /* [k / 32] */
@@ -124,8 +123,9 @@ enum { LIMN_QUANT_NR = 16, LIMN_QUANT_FEW = 4 };
 typedef struct limn_quant_tile {
     const void *b;            /* the panel's blocks from group0 on, or expanded codes */
     const float *scale, *min; /* of expanded codes: [groups][LIMN_QUANT_NR]; min NULL: none */
+    size_t b_stride, c_panel; /* to the second panel: bytes of b, elements of c */
     limn_q8_rows x;
-    int m;
+    int m, panels;         /* panels: two only for `tile` of a kernel with `pair` */
     size_t group0, groups; /* group0: where the rows of x begin, in groups; whole blocks */
     float *c;              /* [m][c_stride], LIMN_QUANT_NR of each row used; 32-byte aligned */
     size_t c_stride;
@@ -135,9 +135,13 @@ typedef struct limn_quant_tile {
 typedef struct limn_quant_kernels {
     bool wide;                             /* reads limn_q8_rows.w */
     bool minima;                           /* expand fills `min` */
+    bool biased;                           /* tile reads codes + 128 */
+    bool pair;                             /* tile takes two expanded panels at once */
+    int few_rows;                          /* of `few`, at most */
     size_t group_bytes;                    /* what tile reads of a group of a panel, about */
-    void (*few)(const limn_quant_tile *t); /* m <= LIMN_QUANT_FEW; NULL: no kernels for the type */
-    /* Codes as tile reads them; NULL: it reads the panel's blocks. */
+    void (*few)(const limn_quant_tile *t); /* m <= few_rows; NULL: no kernels for the type */
+    /* Codes as tile reads them; NULL: it reads the panel's blocks. Scales and minima may lie among
+     * the codes instead. */
     void (*expand)(void *codes, float *scale, float *min, const void *blocks, size_t groups);
     void (*tile)(const limn_quant_tile *t); /* any m */
 } limn_quant_kernels;

@@ -9,10 +9,14 @@
 #include "kernels/quant_panel.h"
 
 enum {
-    QUANTISE_ROWS = 8,        /* per task */
-    TILE_ROWS = 128,          /* of a tile, at most: a stretch of x stays in the second cache */
-    TILE_PANELS = 8,          /* of a task, at most */
-    STRETCH_BYTES = 16 * 1024 /* of expanded codes */
+    QUANTISE_ROWS = 8,         /* per task */
+    TILE_ROWS = 128,           /* of a tile, at most: a stretch of x stays in the second cache */
+    TILE_PANELS = 8,           /* of a task, at most */
+    STRETCH_BYTES = 16 * 1024, /* of expanded codes */
+    PAIR_ROWS = 256,           /* the same three where a tile takes two panels */
+    PAIR_PANELS = 16,
+    PAIR_BYTES = 24 * 1024,
+    SEND_ROWS = 24 /* sent out at a time: whole blocks of rows of every kernel */
 };
 
 /* Where things lie in a row of x in 8 bits, and in all. */
@@ -34,32 +38,36 @@ static const limn_quant_kernels *kernels_of(const limn_kernels *k, const limn_pa
 }
 
 /* Tasks of about equal size, some per thread so that a disturbed core does not hold up the rest. */
-static void choose_tasks(quant_layout *l, const limn_packed *w, int64_t m, int threads) {
-    l->row_tiles = l->few ? 1 : ceil_div(m, TILE_ROWS);
+static void choose_tasks(quant_layout *l, const limn_packed *w, int64_t m, int threads, bool pair) {
+    l->row_tiles = l->few ? 1 : ceil_div(m, pair ? PAIR_ROWS : TILE_ROWS);
     l->tile_rows = ceil_div(ceil_div(m, l->row_tiles), LIMN_QUANT_FEW) * LIMN_QUANT_FEW;
-    int64_t per_thread = l->few ? 8 : 4;
+    int64_t per_thread = l->few ? 8 : 4, most = pair ? PAIR_PANELS : TILE_PANELS;
     l->panels = ceil_div(w->panels * l->row_tiles, per_thread * threads);
-    if (!l->few && l->panels > TILE_PANELS) l->panels = TILE_PANELS;
+    if (l->few) return;
+    if (pair) l->panels += l->panels & 1;
+    if (l->panels > most) l->panels = most;
 }
 
 static quant_layout make_layout(const limn_kernels *k, const limn_packed *w, int64_t m,
                                 int threads) {
     const limn_quant_kernels *q = kernels_of(k, w);
     size_t n = (size_t)w->k, row_floats = (size_t)k->gemm.nr;
-    quant_layout l = {.groups = n / 32, .few = m <= LIMN_QUANT_FEW};
+    quant_layout l = {.groups = n / 32, .few = m <= q->few_rows};
     l.w = limn_gemm_align(n);
     l.d = l.w + (q->wide ? limn_gemm_align(2 * n) : 0);
     l.s = l.d + limn_gemm_align(l.groups * sizeof(float));
     l.h = l.s + limn_gemm_align(l.groups * sizeof(float));
     l.row_bytes = l.h + limn_gemm_align(l.groups * 2 * sizeof(int16_t));
-    choose_tasks(&l, w, m, threads);
-    l.stretch = STRETCH_BYTES / q->group_bytes / 8 * 8; /* whole blocks of every type */
+    choose_tasks(&l, w, m, threads, q->pair);
+    size_t each = q->group_bytes * (q->pair ? 2 : 1);
+    l.stretch =
+        (q->pair ? PAIR_BYTES : STRETCH_BYTES) / each / 8 * 8; /* whole blocks of any type */
     if (l.stretch > l.groups) l.stretch = l.groups;
     if (!l.few && q->expand) {
-        l.codes = limn_gemm_align(l.stretch * q->group_bytes);
+        l.codes = limn_gemm_align(l.stretch * each);
         l.scales = limn_gemm_align(l.stretch * LIMN_QUANT_NR * sizeof(float));
     }
-    int64_t rows = l.few ? m : l.tile_rows, tiles = l.few ? 1 : l.panels;
+    int64_t rows = l.few ? m : l.tile_rows, tiles = l.few ? 1 : ceil_div(l.panels, q->pair ? 2 : 1);
     l.tile = limn_gemm_align((size_t)(rows * tiles) * row_floats * sizeof(float));
     l.worker = l.codes + 2 * l.scales + l.tile;
     l.total = l.worker * (size_t)threads + (size_t)m * l.row_bytes;
@@ -90,6 +98,10 @@ static limn_q8_rows rows_from(const quant_job *q, int64_t row) {
                           .stride = q->l.row_bytes};
 }
 
+static void add_128(uint8_t *codes, size_t n) {
+    for (size_t i = 0; i < n; i++) codes[i] ^= 0x80;
+}
+
 static void quantise_task(void *arg, size_t task, int worker) {
     const quant_job *q = arg;
     const limn_packed *w = q->job->w;
@@ -100,6 +112,7 @@ static void quantise_task(void *arg, size_t task, int worker) {
         limn_q8_rows x = rows_from(q, i);
         k->gemm.quantise_q8((int8_t *)x.q, (int16_t *)x.w, (float *)x.d, (float *)x.s,
                             (int16_t *)x.h, q->x + i * q->x_stride, (size_t)w->k);
+        if (!q->l.few && kernels_of(k, w)->biased) add_128((uint8_t *)x.q, (size_t)w->k);
     }
 }
 
@@ -112,51 +125,121 @@ static void few_task(void *arg, size_t task, int worker) {
     t.c = (float *)(void *)((char *)job->scratch + (size_t)worker * q->l.worker);
     t.c_stride = (size_t)job->ex->k->gemm.nr;
     int64_t panel = (int64_t)task * q->l.panels, end = panel + q->l.panels;
-    for (; panel < end && panel < w->panels; panel++) {
-        t.b = (const char *)w->data + (size_t)panel * w->panel_bytes;
-        kernels_of(job->ex->k, w)->few(&t);
-        limn_gemm_finish_panel(job, 0, t.m, panel, t.c);
+    if (end > w->panels) end = w->panels;
+    int fit = job->ex->k->gemm.nr / LIMN_QUANT_NR; /* panels that are sent out together */
+    float *c = t.c;
+    for (int n; panel < end; panel += n) {
+        n = end - panel < fit ? (int)(end - panel) : fit;
+        for (int i = 0; i < n; i++) {
+            t.b = (const char *)w->data + (size_t)(panel + i) * w->panel_bytes;
+            t.c = c + i * LIMN_QUANT_NR;
+            kernels_of(job->ex->k, w)->few(&t);
+        }
+        limn_gemm_finish_panels(job, 0, t.m, panel, n, c);
+    }
+}
+
+/* Where a task is: its rows and panels, its scratch, and what its tiles have in common. */
+typedef struct quant_place {
+    const quant_job *q;
+    int64_t row0, rows, panel0, panels;
+    char *codes;
+    float *scale, *min, *c; /* c [panels / step][rows][nr] */
+    int step;               /* panels of a tile, side by side in c */
+    limn_quant_tile tile;
+} quant_place;
+
+static quant_place place_of(const quant_job *q, size_t task, int worker) {
+    const limn_gemm_job *job = q->job;
+    const quant_layout *l = &q->l;
+    char *mine = (char *)job->scratch + (size_t)worker * l->worker;
+    quant_place p = {.q = q,
+                     .row0 = (int64_t)task % l->row_tiles * l->tile_rows,
+                     .panel0 = (int64_t)task / l->row_tiles * l->panels,
+                     .codes = mine,
+                     .scale = (float *)(void *)(mine + l->codes),
+                     .min = (float *)(void *)(mine + l->codes + l->scales),
+                     .c = (float *)(void *)(mine + l->codes + 2 * l->scales),
+                     .step = kernels_of(job->ex->k, job->w)->pair ? 2 : 1};
+    p.panels = job->w->panels - p.panel0 < l->panels ? job->w->panels - p.panel0 : l->panels;
+    p.rows = job->m - p.row0 < l->tile_rows ? job->m - p.row0 : l->tile_rows;
+    p.tile.scale = p.scale;
+    p.tile.min = kernels_of(job->ex->k, job->w)->minima ? p.min : NULL;
+    p.tile.c_stride = (size_t)job->ex->k->gemm.nr;
+    p.tile.c_panel = LIMN_QUANT_NR;
+    return p;
+}
+
+/* The next stretch of tile.panels panels from `panel` on, as tile reads it. */
+static void expand_panels(quant_place *p, int64_t panel) {
+    const limn_packed *w = p->q->job->w;
+    const limn_quant_kernels *kern = kernels_of(p->q->job->ex->k, w);
+    limn_quant_tile *t = &p->tile;
+    t->b = (const char *)w->data + (size_t)panel * w->panel_bytes +
+           limn_quant_panel_bytes(w->row_dtype, t->group0);
+    if (!kern->expand) return;
+    t->b_stride = t->groups * kern->group_bytes;
+    for (int i = 0; i < t->panels; i++)
+        kern->expand(p->codes + (size_t)i * t->b_stride, p->scale, p->min,
+                     (const char *)t->b + (size_t)i * w->panel_bytes, t->groups);
+    t->b = p->codes;
+}
+
+/* Asks for part `i` of `parts` of a stretch of panels: what is expanded next comes from far away.
+ */
+static void fetch_part(const quant_place *p, int64_t panel, size_t group, int64_t i,
+                       int64_t parts) {
+    const limn_packed *w = p->q->job->w;
+    if (panel >= w->panels || group >= p->q->l.groups) return;
+    size_t left = p->q->l.groups - group;
+    size_t groups = left < p->q->l.stretch ? left : p->q->l.stretch;
+    size_t bytes = limn_quant_panel_bytes(w->row_dtype, groups);
+    size_t part = limn_gemm_align(bytes / (size_t)parts + 1), at = part * (size_t)i;
+    const char *from = (const char *)w->data + (size_t)panel * w->panel_bytes +
+                       limn_quant_panel_bytes(w->row_dtype, group);
+    for (size_t end = at + part < bytes ? at + part : bytes; at < end; at += 64)
+        __builtin_prefetch(from + at, 0, 2);
+}
+
+/* The products of all rows with a stretch of panels, some rows at a time; `next` and `group` say
+ * what comes after it. The last stretch is sent out while it is in the first cache. */
+static void multiply_panels(quant_place *p, int64_t panel, bool last, int64_t next, size_t group) {
+    const limn_gemm_job *job = p->q->job;
+    limn_quant_tile t = p->tile;
+    float *c = p->c + (size_t)((panel - p->panel0) / p->step * p->rows) * t.c_stride;
+    int64_t parts = ceil_div(p->rows, SEND_ROWS);
+    for (int64_t i = 0; i < parts; i++) {
+        int64_t r = i * SEND_ROWS;
+        t.m = (int)(p->rows - r < SEND_ROWS ? p->rows - r : SEND_ROWS);
+        t.x = rows_from(p->q, p->row0 + r);
+        t.c = c + (size_t)r * t.c_stride;
+        for (int j = 0; j < t.panels; j++) {
+            if (last) limn_gemm_fetch_outputs(job, p->row0 + r, t.m, panel + j);
+            fetch_part(p, next + j, group, i, parts);
+        }
+        kernels_of(job->ex->k, job->w)->tile(&t);
+        if (last) limn_gemm_finish_panels(job, p->row0 + r, t.m, panel, t.panels, t.c);
     }
 }
 
 static void tile_task(void *arg, size_t task, int worker) {
     const quant_job *q = arg;
     const limn_gemm_job *job = q->job;
-    const limn_packed *w = job->w;
-    const limn_quant_kernels *kern = kernels_of(job->ex->k, w);
-    const quant_layout *l = &q->l;
     if (limn_exec_cancelled(job->ex)) return;
-    int64_t row0 = (int64_t)task % l->row_tiles * l->tile_rows;
-    int64_t panel0 = (int64_t)task / l->row_tiles * l->panels;
-    int64_t panels = w->panels - panel0 < l->panels ? w->panels - panel0 : l->panels;
-    int64_t rows = job->m - row0 < l->tile_rows ? job->m - row0 : l->tile_rows;
-    char *mine = (char *)job->scratch + (size_t)worker * l->worker;
-    float *scale = (float *)(void *)(mine + l->codes);
-    float *min = (float *)(void *)(mine + l->codes + l->scales);
-    float *c = (float *)(void *)(mine + l->codes + 2 * l->scales);
-    size_t nr = (size_t)job->ex->k->gemm.nr, each = (size_t)rows * nr;
-    limn_quant_tile t = {.scale = scale,
-                         .min = kern->minima ? min : NULL,
-                         .x = rows_from(q, row0),
-                         .m = (int)rows,
-                         .c_stride = nr};
-    for (size_t g = 0; g < l->groups; g += l->stretch) {
-        t.group0 = g;
-        t.groups = l->groups - g < l->stretch ? l->groups - g : l->stretch;
-        t.accumulate = g > 0;
-        for (int64_t p = 0; p < panels; p++) {
-            const char *panel = (const char *)w->data + (size_t)(panel0 + p) * w->panel_bytes;
-            t.b = panel + limn_quant_panel_bytes(w->row_dtype, g);
-            if (kern->expand) {
-                kern->expand(mine, scale, min, t.b, t.groups);
-                t.b = mine;
-            }
-            t.c = c + (size_t)p * each;
-            kern->tile(&t);
+    quant_place p = place_of(q, task, worker);
+    for (size_t g = 0; g < q->l.groups; g += q->l.stretch) {
+        size_t left = q->l.groups - g;
+        p.tile.group0 = g;
+        p.tile.groups = left < q->l.stretch ? left : q->l.stretch;
+        p.tile.accumulate = g > 0;
+        for (int64_t i = 0; i < p.panels; i += p.tile.panels) {
+            p.tile.panels = i + p.step <= p.panels ? p.step : 1;
+            bool more = i + p.tile.panels < p.panels;
+            expand_panels(&p, p.panel0 + i);
+            multiply_panels(&p, p.panel0 + i, left <= q->l.stretch,
+                            p.panel0 + (more ? i + p.tile.panels : 0), more ? g : g + q->l.stretch);
         }
     }
-    for (int64_t p = 0; p < panels; p++)
-        limn_gemm_finish_panel(job, row0, (int)rows, panel0 + p, c + (size_t)p * each);
 }
 
 limn_status limn_gemm_quant(const limn_gemm_job *job, const float *x, int64_t x_stride,

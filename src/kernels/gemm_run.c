@@ -124,18 +124,17 @@ typedef struct tile_pos {
     int rows, panels;
 } tile_pos;
 
-void limn_gemm_finish_panel(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel,
-                            float *c) {
+void limn_gemm_finish_panels(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel,
+                             int panels, float *c) {
     const limn_packed *w = job->w;
     const limn_epilogue *e = job->epi;
-    int64_t col = panel * w->nr;
+    int64_t col = panel * w->nr, cols = (int64_t)panels * w->nr;
     size_t y_size = job->y_bf16 ? 2 : 4;
     bool res_bf16 = e->residual_dtype == LIMN_BF16;
     limn_gemm_finish f = {
         .c = c,
         .m = rows,
-        .n = (int)(w->n - col < w->nr ? w->n - col : w->nr),
-        .nr = w->nr,
+        .n = (int)(w->n - col < cols ? w->n - col : cols),
         .bias = e->bias ? e->bias + col : NULL,
         .add = e->add ? e->add + col : NULL,
         .add_stride = w->n,
@@ -159,6 +158,11 @@ void limn_gemm_finish_panel(const limn_gemm_job *job, int64_t row0, int rows, in
         f.col_fix = job->ex->k->gemm.int8_words == LIMN_WORDS_U8X4 ? w->col_sum + col : NULL;
     }
     job->ex->k->gemm.finish(&f);
+}
+
+void limn_gemm_finish_panel(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel,
+                            float *c) {
+    limn_gemm_finish_panels(job, row0, rows, panel, 1, c);
 }
 
 /* The same from rows of outputs, which are in panel order as they lie in the file. */
@@ -204,8 +208,7 @@ static void expand_block(const run_state *s, float *out, float *tmp, int64_t pan
     g->transpose(out, tmp, stride, (size_t)(n / s->plan.word_elems));
 }
 
-/* The lines that a chunk of outputs will be written to, and its residual, brought in meanwhile. */
-static void fetch_outputs(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel) {
+void limn_gemm_fetch_outputs(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel) {
     const limn_epilogue *e = job->epi;
     size_t col = (size_t)(panel * job->w->nr), size = job->y_bf16 ? 2 : 4;
     size_t res_size = e->residual_dtype == LIMN_BF16 ? 2 : 4;
@@ -236,7 +239,7 @@ static void run_step(const run_state *s, const tile_pos *t, limn_gemm_panel *arg
         args->c = c + (keep ? r * job->w->nr : 0);
         args->fetch[0] = next + next_bytes / (size_t)chunks * (size_t)i;
         args->fetch_bytes[0] = next_bytes / (size_t)chunks;
-        if (last) fetch_outputs(job, t->row0 + r, args->m, panel);
+        if (last) limn_gemm_fetch_outputs(job, t->row0 + r, args->m, panel);
         job->ex->k->gemm.panel[store](args);
         for (int q = 0; q < args->panels && last; q++)
             limn_gemm_finish_panel(job, t->row0 + r, args->m, panel + q,

@@ -28,9 +28,16 @@ struct limn_gemm_job {
 size_t limn_gemm_scratch_bytes(const limn_kernels *k, const limn_packed *w, int64_t m, int threads);
 limn_status limn_gemm_run(const limn_gemm_job *job, limn_err *err);
 
-/* Sends the sums c [rows][nr] of one panel through the epilogue into rows [row0, row0 + rows). */
+/* Sends the sums c [rows][gemm.nr] of one panel, or of neighbours that are not wider than gemm.nr
+ * together, through the epilogue into rows [row0, row0 + rows). */
+void limn_gemm_finish_panels(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel,
+                             int panels, float *c);
 void limn_gemm_finish_panel(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel,
                             float *c);
+
+/* Brings the first line of each of these outputs into the cache, and of their residuals: asked for
+ * before the products that they wait for. */
+void limn_gemm_fetch_outputs(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel);
 
 /* Products of few rows with weights that stay in their file (LIMN_STORE_ROWS): each weight row is
  * expanded piece by piece in L1 and multiplied at once. With 8-bit activations (LIMN_COMPUTE_HALF,

@@ -160,6 +160,7 @@ static void few(const limn_quant_tile *t, limn_dtype type, const limn_quant_kern
     }
 #define SET(ID, name, has_min)                                                                     \
     k->quant[LIMN_##ID] = (limn_quant_kernels){.minima = has_min,                                  \
+                                               .few_rows = LIMN_QUANT_FEW,                         \
                                                .group_bytes = CODES * sizeof(int16_t),             \
                                                .few = few_##name,                                  \
                                                .expand = expand_##name,                            \

@@ -551,14 +551,17 @@ static void quantise_q8(int8_t *q, int16_t *w, float *d, float *s, int16_t *h, c
     }
 }
 
+#define SET(ID, has_wide, has_min, bytes, few_name, fn, tile_name)                                 \
+    k->quant[LIMN_##ID] = (limn_quant_kernels) {                                                   \
+        .wide = has_wide, .minima = has_min, .few_rows = MR, .group_bytes = bytes * NR,            \
+        .few = rows_##few_name, .expand = fn, .tile = many_##tile_name                             \
+    }
+
 void limn_gemm_fill_quant_avx2(limn_gemm_kernels *k) {
-    k->quant[LIMN_Q8_0] = (limn_quant_kernels){true, false, 34 * NR, rows_q8_0, NULL, many_q8_0};
-    k->quant[LIMN_Q4_0] =
-        (limn_quant_kernels){false, true, 32 * NR, rows_q4_0, expand_q4_0, many_four};
-    k->quant[LIMN_Q4_K] =
-        (limn_quant_kernels){false, true, 32 * NR, rows_q4_k, expand_q4_k, many_four};
-    k->quant[LIMN_Q5_K] =
-        (limn_quant_kernels){false, true, 32 * NR, rows_q5_k, expand_q5_k, many_five};
-    k->quant[LIMN_Q6_K] = (limn_quant_kernels){false, false, 27 * NR, rows_q6_k, NULL, many_q6_k};
+    SET(Q8_0, true, false, 34, q8_0, NULL, q8_0);
+    SET(Q4_0, false, true, 32, q4_0, expand_q4_0, four);
+    SET(Q4_K, false, true, 32, q4_k, expand_q4_k, four);
+    SET(Q5_K, false, true, 32, q5_k, expand_q5_k, five);
+    SET(Q6_K, false, false, 27, q6_k, NULL, q6_k);
     k->quantise_q8 = quantise_q8;
 }

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Tiles of many rows with AVX-512 VNNI: six rows of x times two quantised panels.
+ *
+ * A stretch of both panels is expanded into the first cache as signed codes, and x comes as codes
+ * without sign, 128 more, so that what the 128 adds does not depend on x: it goes in once for each
+ * output as the sum that a group begins with. A step of the inner loop is then two loads of codes,
+ * six broadcasts and twelve vpdpbusd; what a group costs besides (conversion, scales, minima) is
+ * shared by its eight steps.
+ */
+#include "kernels/x86/quant_zmm.h"
+
+enum { MR = 6, NP = 2 };
+
+/* A group of expanded codes. */
+typedef struct group {
+    uint8_t codes[8][NR * 4];
+    int32_t begin[NR]; /* -128 times the sum of codes; q6_K: of codes times `part` */
+    float scale[NR];
+    float min[NR];
+} group;
+
+/* The same for q6_K, whose halves have scales of their own. */
+typedef struct group_6 {
+    uint8_t codes[8][NR * 4];
+    int32_t begin[NR];
+    float scale[NR];
+    int32_t part[2][NR];
+} group_6;
+
+LIMN_INLINE void put(void *to, __m512i v) {
+    _mm512_storeu_si512(to, v);
+}
+
+/* Stores codes and gives 128 times their sum. */
+LIMN_INLINE __m512i put_codes(uint8_t (*to)[NR * 4], const __m512i *w, const int words) {
+    const __m512i all = _mm512_set1_epi32((int32_t)0x80808080);
+    __m512i sum = _mm512_setzero_si512();
+    LIMN_UNROLL
+    for (int s = 0; s < words; s++) {
+        put(to[s], w[s]);
+        sum = _mm512_dpbusd_epi32(sum, all, w[s]);
+    }
+    return sum;
+}
+
+LIMN_INLINE void put_group(group *to, const __m512i w[8], __m512 scale, __m512 min) {
+    put(to->begin, _mm512_sub_epi32(_mm512_setzero_si512(), put_codes(to->codes, w, 8)));
+    _mm512_storeu_ps(to->scale, scale);
+    _mm512_storeu_ps(to->min, min);
+}
+
+static void expand_q8_0(void *codes, float *scale, float *min, const void *blocks, size_t groups) {
+    const uint8_t *b = blocks;
+    group *to = codes;
+    (void)scale;
+    (void)min;
+    for (size_t g = 0; g < groups; g++, b += NR * 34, to++) {
+        __m512i w[8];
+        LIMN_UNROLL
+        for (int s = 0; s < 8; s++) w[s] = zmm_codes(b + s * 64);
+        put_group(to, w, zmm_halves(b + NR * 32), _mm512_setzero_ps());
+    }
+}
+
+static void expand_q4_0(void *codes, float *scale, float *min, const void *blocks, size_t groups) {
+    const uint8_t *b = blocks;
+    group *to = codes;
+    (void)scale;
+    (void)min;
+    for (size_t g = 0; g < groups; g++, b += NR * 18, to++) {
+        __m512i w[8];
+        __m512 d = zmm_halves(b + LIMN_QUANT_NIBBLES);
+        zmm_fours(w, b);
+        put_group(to, w, d, _mm512_mul_ps(d, _mm512_set1_ps(8)));
+    }
+}
+
+LIMN_INLINE void expand_k45(group *to, const uint8_t *b, size_t groups, const bool fifth) {
+    for (size_t g0 = 0; g0 < groups; g0 += 8) {
+        const uint8_t *head = b;
+        __m512 d = zmm_halves(head), dmin = zmm_halves(head + 2 * NR);
+        b += LIMN_QUANT_K_HEAD;
+        for (int i = 0; i < 8; i++, to++, b += LIMN_QUANT_NIBBLES + (fifth ? 4 * NR : 0)) {
+            __m512i w[8];
+            __m128i sc, m;
+            scales_k45(&sc, &m, head, i);
+            if (fifth)
+                zmm_fives(w, b);
+            else
+                zmm_fours(w, b);
+            put_group(to, w, _mm512_mul_ps(d, zmm_bytes_f32(sc)),
+                      _mm512_mul_ps(dmin, zmm_bytes_f32(m)));
+        }
+    }
+}
+
+static void expand_q4_k(void *codes, float *scale, float *min, const void *blocks, size_t groups) {
+    (void)scale;
+    (void)min;
+    expand_k45(codes, blocks, groups, false);
+}
+
+static void expand_q5_k(void *codes, float *scale, float *min, const void *blocks, size_t groups) {
+    (void)scale;
+    (void)min;
+    expand_k45(codes, blocks, groups, true);
+}
+
+static void expand_q6_k(void *codes, float *scale, float *min, const void *blocks, size_t groups) {
+    const uint8_t *b = blocks;
+    group_6 *to = codes;
+    (void)scale;
+    (void)min;
+    for (size_t g0 = 0; g0 < groups; g0 += 8) {
+        const uint8_t *head = b, *parts = head + LIMN_QUANT_6_SCALES;
+        __m512 d = zmm_halves(head);
+        b += LIMN_QUANT_6_HEAD;
+        for (int i = 0; i < 8; i++, to++, parts += 2 * NR, b += LIMN_QUANT_NIBBLES + 8 * NR) {
+            __m512i w[8], all = _mm512_setzero_si512();
+            zmm_sixes(w, b);
+            LIMN_UNROLL
+            for (int s = 0; s < 8; s++) w[s] = _mm512_sub_epi8(w[s], _mm512_set1_epi8(32));
+            LIMN_UNROLL
+            for (int h = 0; h < 2; h++) {
+                __m512i part = zmm_bytes(_mm_load_si128((const __m128i *)(parts + h * NR)));
+                __m512i sum = put_codes(to->codes + 4 * h, w + 4 * h, 4);
+                all = _mm512_sub_epi32(all, _mm512_mullo_epi32(sum, part));
+                put(to->part[h], part);
+            }
+            put(to->begin, all);
+            _mm512_storeu_ps(to->scale, d);
+        }
+    }
+}
+
+/* ---- products ---- */
+
+/* Rows of x and where their scales lie, all from one pointer per row. */
+typedef struct rows {
+    const char *at[MR];
+    size_t d, s; /* from a row's codes to its scales and sums */
+} rows;
+
+LIMN_INLINE rows rows_of(const limn_quant_tile *t, const int mr) {
+    rows x = {.d = (size_t)((const char *)t->x.d - (const char *)t->x.q),
+              .s = (size_t)((const char *)t->x.s - (const char *)t->x.q)};
+    EACH_ROW x.at[r] = (const char *)t->x.q + (size_t)r * t->x.stride;
+    return x;
+}
+
+LIMN_INLINE __m512i codes_of(const char *p) {
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return _mm512_set1_epi32(v);
+}
+
+LIMN_INLINE __m512 one_of(const char *p) {
+    float v;
+    memcpy(&v, p, sizeof v);
+    return _mm512_set1_ps(v);
+}
+
+/* Adds the products of `words` words from word `first` on. */
+LIMN_INLINE void add_words(__m512i a[NP][MR], const uint8_t *const b[NP], const rows *x, size_t at,
+                           const int first, const int words, const int mr, const int np) {
+    LIMN_UNROLL
+    for (int s = first; s < first + words; s++) {
+        __m512i w[NP];
+        EACH_PANEL w[p] = zmm_codes(b[p] + s * 64);
+        EACH_ROW {
+            __m512i v = codes_of(x->at[r] + at + 4 * s);
+            EACH_PANEL a[p][r] = _mm512_dpbusd_epi32(a[p][r], v, w[p]);
+        }
+    }
+}
+
+LIMN_INLINE void totals_load(__m512 c[NP][MR], const limn_quant_tile *t, const int mr,
+                             const int np) {
+    EACH_PANEL EACH_ROW c[p][r] =
+        t->accumulate ? _mm512_loadu_ps(t->c + (size_t)p * t->c_panel + (size_t)r * t->c_stride)
+                      : _mm512_setzero_ps();
+}
+
+LIMN_INLINE void totals_store(const __m512 c[NP][MR], const limn_quant_tile *t, const int mr,
+                              const int np) {
+    EACH_PANEL EACH_ROW _mm512_storeu_ps(t->c + (size_t)p * t->c_panel + (size_t)r * t->c_stride,
+                                         c[p][r]);
+}
+
+/* c = fma(sum, scale * d, c) */
+LIMN_INLINE void add_sums(__m512 c[NP][MR], const __m512i a[NP][MR], const float *const scale[NP],
+                          const rows *x, size_t g, const int mr, const int np) {
+    EACH_ROW {
+        __m512 d = one_of(x->at[r] + x->d + g * sizeof(float));
+        EACH_PANEL c[p][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[p][r]),
+                                             _mm512_mul_ps(_mm512_loadu_ps(scale[p]), d), c[p][r]);
+    }
+}
+
+/* c = fma(-min, s, c) */
+LIMN_INLINE void sub_minima(__m512 c[NP][MR], const group *const b[NP], const rows *x, size_t g,
+                            const int mr, const int np) {
+    EACH_ROW {
+        __m512 s = one_of(x->at[r] + x->s + g * sizeof(float));
+        EACH_PANEL c[p][r] = _mm512_fnmadd_ps(_mm512_loadu_ps(b[p]->min), s, c[p][r]);
+    }
+}
+
+LIMN_INLINE void tile_plain(const limn_quant_tile *t, const int mr, const int np,
+                            const bool minima) {
+    const rows x = rows_of(t, mr);
+    const group *b[NP];
+    __m512 c[NP][MR];
+    EACH_PANEL b[p] = (const group *)(const void *)((const char *)t->b + (size_t)p * t->b_stride);
+    totals_load(c, t, mr, np);
+    for (size_t g = t->group0; g < t->group0 + t->groups; g++) {
+        __m512i a[NP][MR];
+        const uint8_t *codes[NP];
+        const float *scale[NP];
+        EACH_PANEL {
+            __m512i begin = _mm512_loadu_si512(b[p]->begin);
+            EACH_ROW a[p][r] = begin;
+            codes[p] = b[p]->codes[0];
+            scale[p] = b[p]->scale;
+        }
+        add_words(a, codes, &x, g * 32, 0, 8, mr, np);
+        add_sums(c, a, scale, &x, g, mr, np);
+        if (minima) sub_minima(c, b, &x, g, mr, np);
+        EACH_PANEL b[p]++;
+    }
+    totals_store(c, t, mr, np);
+}
+
+QUANT_TILE void tile_signed(const limn_quant_tile *t, const int mr, const int np) {
+    tile_plain(t, mr, np, false);
+}
+
+QUANT_TILE void tile_minima(const limn_quant_tile *t, const int mr, const int np) {
+    tile_plain(t, mr, np, true);
+}
+
+QUANT_TILE void tile_sixes(const limn_quant_tile *t, const int mr, const int np) {
+    const rows x = rows_of(t, mr);
+    const group_6 *b[NP];
+    __m512 c[NP][MR];
+    EACH_PANEL b[p] = (const group_6 *)(const void *)((const char *)t->b + (size_t)p * t->b_stride);
+    totals_load(c, t, mr, np);
+    for (size_t g = t->group0; g < t->group0 + t->groups; g++) {
+        __m512i a[NP][MR];
+        const uint8_t *codes[NP];
+        const float *scale[NP];
+        EACH_PANEL {
+            EACH_ROW a[p][r] = _mm512_setzero_si512();
+            codes[p] = b[p]->codes[0];
+            scale[p] = b[p]->scale;
+        }
+        add_words(a, codes, &x, g * 32, 0, 4, mr, np);
+        __m512i all[NP][MR];
+        EACH_PANEL EACH_ROW {
+            all[p][r] =
+                _mm512_add_epi32(_mm512_mullo_epi32(a[p][r], _mm512_loadu_si512(b[p]->part[0])),
+                                 _mm512_loadu_si512(b[p]->begin));
+            a[p][r] = _mm512_setzero_si512();
+        }
+        add_words(a, codes, &x, g * 32, 4, 4, mr, np);
+        EACH_PANEL EACH_ROW a[p][r] = _mm512_add_epi32(
+            _mm512_mullo_epi32(a[p][r], _mm512_loadu_si512(b[p]->part[1])), all[p][r]);
+        add_sums(c, a, scale, &x, g, mr, np);
+        EACH_PANEL b[p]++;
+    }
+    totals_store(c, t, mr, np);
+}
+
+LIMN_INLINE void next_rows(limn_quant_tile *t, int count) {
+    size_t bytes = (size_t)count * t->x.stride;
+    t->x.q += bytes;
+    t->x.d += bytes / sizeof *t->x.d;
+    t->x.s += bytes / sizeof *t->x.s;
+    t->c += (size_t)count * t->c_stride;
+    t->m -= count;
+}
+
+#ifdef LIMN_SIMDE
+#define HEIGHTS(name, np) tile_##name(&t, mr, np)
+#else
+#define HEIGHTS(name, np)                                                                          \
+    switch (mr) {                                                                                  \
+    case 6: tile_##name(&t, 6, np); break;                                                         \
+    case 5: tile_##name(&t, 5, np); break;                                                         \
+    case 4: tile_##name(&t, 4, np); break;                                                         \
+    case 3: tile_##name(&t, 3, np); break;                                                         \
+    case 2: tile_##name(&t, 2, np); break;                                                         \
+    default: tile_##name(&t, 1, np); break;                                                        \
+    }
+#endif
+/* Blocks of nearly equal height, so that no thin one is left at the end. */
+#define TILE(name, np, suffix)                                                                     \
+    static void name##suffix(const limn_quant_tile *all) {                                         \
+        limn_quant_tile t = *all;                                                                  \
+        for (int blocks = (t.m + MR - 1) / MR; blocks > 0; blocks--) {                             \
+            int mr = (t.m + blocks - 1) / blocks;                                                  \
+            HEIGHTS(name, np);                                                                     \
+            next_rows(&t, mr);                                                                     \
+        }                                                                                          \
+    }
+#define TILES(name)                                                                                \
+    TILE(name, 1, _one)                                                                            \
+    TILE(name, 2, _pair)                                                                           \
+    static void many_##name(const limn_quant_tile *t) {                                            \
+        (t->panels > 1 ? name##_pair : name##_one)(t);                                             \
+    }
+TILES(signed)
+TILES(minima)
+TILES(sixes)
+
+static void set(limn_quant_kernels *k, size_t group_bytes,
+                void (*expand)(void *, float *, float *, const void *, size_t),
+                void (*tile)(const limn_quant_tile *)) {
+    k->wide = false;
+    k->minima = false;
+    k->biased = k->pair = true;
+    k->group_bytes = group_bytes;
+    k->expand = expand;
+    k->tile = tile;
+}
+
+void LIMN_ISA_FN(limn_gemm_fill_quant_vnni_tile)(limn_gemm_kernels *k) {
+    set(&k->quant[LIMN_Q8_0], sizeof(group), expand_q8_0, many_signed);
+    set(&k->quant[LIMN_Q4_0], sizeof(group), expand_q4_0, many_minima);
+    set(&k->quant[LIMN_Q4_K], sizeof(group), expand_q4_k, many_minima);
+    set(&k->quant[LIMN_Q5_K], sizeof(group), expand_q5_k, many_minima);
+    set(&k->quant[LIMN_Q6_K], sizeof(group_6), expand_q6_k, many_sixes);
+}
