@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * 3x3 convolutions with stride 1 in a quarter of the multiplications: Winograd's F(4x4, 3x3).
+ * 3x3 convolutions with stride 1 in a quarter of the multiplications: Winograd's F(4x4, 3x3), in
+ * f32 also where the direct form multiplies bf16: a quarter of them at half the rate is still less.
  *
  * A tile of 4 x 4 outputs sees 6 x 6 inputs. Tiles, weights and sums are taken to 36 *positions*,
  * where the convolution is one product [tiles, ic] x [ic, oc] per position:
@@ -32,12 +33,14 @@ struct limn_conv_args;
 enum { LIMN_WG_OUT = 4, LIMN_WG_IN = 6, LIMN_WG_POS = 36 };
 
 typedef struct limn_winograd_kernels {
-    /* dst[p * plane + c] = (B^T x B)[p] for n channels; px[6 * y + x] are the tile's pixels. */
-    void (*input)(float *dst, size_t plane, const float *const *px, size_t n);
+    /* dst[p * plane + c] = (B^T x B)[p] for n channels; px[6 * y + x] are the tile's pixels, f32 or
+     * bf16. */
+    void (*input)(float *dst, size_t plane, const void *const *px, bool bf16, size_t n);
     /* dst[p * plane + i] = (G w G^T)[p] for n numbers of each tap, which lie tap_bytes apart, as
-     * F32, F16 or BF16 panels hold them. */
+     * F32, F16 or BF16 panels of nr outputs hold them; BF16X2 panels are taken apart: dst is in the
+     * order of the others. */
     void (*weights)(float *dst, size_t plane, const void *w, limn_store store, size_t tap_bytes,
-                    size_t n);
+                    size_t nr, size_t n);
     /* dst[r * row + s * nr + j] = (A^T m A)[4 * r + s] of the nr sums m = c[p * plane + j]; nr is a
      * panel's. Tiles lie nr apart in c and 4 * nr apart in dst. */
     void (*output)(float *dst, size_t row, const float *c, size_t plane, size_t nr, size_t tiles);

@@ -58,9 +58,18 @@ WG_INLINE void wg_output4(vf y[4], const vf m[6]) {
     y[3] = vf_fma(b3, dif_b, vf_fma(a3, dif_a, m[5]));
 }
 
+/* VF channels of a pixel from c on; n > 0: only n are there. */
+WG_INLINE vf wg_load_pixel(const void *px, size_t c, const bool bf16, const int64_t n) {
+    if (!bf16) return n > 0 ? vf_load_n((const float *)px + c, n) : vf_load((const float *)px + c);
+    const uint16_t *p = (const uint16_t *)px + c;
+    uint16_t part[VF] = {0};
+    for (int64_t i = 0; i < n; i++) part[i] = p[i];
+    return vf_load_bf16(n > 0 ? part : p);
+}
+
 /* `nv` vectors of channels from c on; the last has `n` channels when n > 0. */
-WG_INLINE void wg_input_at(float *dst, size_t plane, const float *const *px, size_t c, const int nv,
-                           const int64_t n) {
+WG_INLINE void wg_input_at(float *dst, size_t plane, const void *const *px, const bool bf16,
+                           size_t c, const int nv, const int64_t n) {
     vf cols[2][36];
     LIMN_WG_UNROLL
     for (int x = 0; x < 6; x++) LIMN_WG_UNROLL
@@ -68,8 +77,7 @@ WG_INLINE void wg_input_at(float *dst, size_t plane, const float *const *px, siz
         vf d[6], t[6];
         LIMN_WG_UNROLL
         for (int y = 0; y < 6; y++) {
-            const float *p = px[6 * y + x] + c + v * VF;
-            d[y] = n > 0 ? vf_load_n(p, n) : vf_load(p);
+            d[y] = wg_load_pixel(px[6 * y + x], c + (size_t)(v * VF), bf16, n);
         }
         wg_input6(t, d);
         LIMN_WG_UNROLL
@@ -90,24 +98,36 @@ WG_INLINE void wg_input_at(float *dst, size_t plane, const float *const *px, siz
     }
 }
 
-static void wg_input(float *dst, size_t plane, const float *const *px, size_t n) {
+WG_INLINE void wg_input_of(float *dst, size_t plane, const void *const *px, const bool bf16,
+                           size_t n) {
     size_t c = 0;
-    for (; c + 2 * VF <= n; c += 2 * VF) wg_input_at(dst, plane, px, c, 2, 0);
-    for (; c + VF <= n; c += VF) wg_input_at(dst, plane, px, c, 1, 0);
-    if (c < n) wg_input_at(dst, plane, px, c, 1, (int64_t)(n - c));
+    for (; c + 2 * VF <= n; c += 2 * VF) wg_input_at(dst, plane, px, bf16, c, 2, 0);
+    for (; c + VF <= n; c += VF) wg_input_at(dst, plane, px, bf16, c, 1, 0);
+    if (c < n) wg_input_at(dst, plane, px, bf16, c, 1, (int64_t)(n - c));
+}
+
+static void wg_input(float *dst, size_t plane, const void *const *px, bool bf16, size_t n) {
+    if (bf16)
+        wg_input_of(dst, plane, px, true, n);
+    else
+        wg_input_of(dst, plane, px, false, n);
 }
 
 WG_INLINE vf wg_load_weight(const char *w, size_t i, const limn_store store) {
     if (store == LIMN_STORE_F16) return vf_load_f16((const uint16_t *)(const void *)w + i);
     if (store == LIMN_STORE_BF16) return vf_load_bf16((const uint16_t *)(const void *)w + i);
+    if (store == LIMN_STORE_BF16X2) /* i: of the first or the second numbers of pairs */
+        return vf_load_pairs((const uint16_t *)(const void *)w + i / 2 * 2, i % 2);
     return vf_load((const float *)(const void *)w + i);
 }
 
-/* n is a multiple of a panel's width, which is one of VF. */
-WG_INLINE void wg_weights_of(float *dst, size_t plane, const char *w, size_t tap_bytes, size_t n,
-                             const limn_store store) {
-    for (size_t i = 0; i < n; i += VF) {
+/* n is a multiple of a panel's width, which is one of VF, and with pairs of twice that. */
+WG_INLINE void wg_weights_of(float *dst, size_t plane, const char *w, size_t tap_bytes, size_t nr,
+                             size_t n, const limn_store store) {
+    for (size_t at = 0; at < n; at += VF) {
         vf cols[18];
+        size_t i = at, odd = at / nr % 2;
+        if (store == LIMN_STORE_BF16X2) i = (at / (2 * nr) * nr + at % nr) * 2 + odd;
         LIMN_WG_UNROLL
         for (int x = 0; x < 3; x++) {
             vf t[6];
@@ -123,17 +143,20 @@ WG_INLINE void wg_weights_of(float *dst, size_t plane, const char *w, size_t tap
             vf t[6];
             wg_weights6(t, cols[3 * y], cols[3 * y + 1], cols[3 * y + 2]);
             LIMN_WG_UNROLL
-            for (int x = 0; x < 6; x++) vf_store(dst + (size_t)(6 * y + x) * plane + i, t[x]);
+            for (int x = 0; x < 6; x++) vf_store(dst + (size_t)(6 * y + x) * plane + at, t[x]);
         }
     }
 }
 
 static void wg_weights(float *dst, size_t plane, const void *w, limn_store store, size_t tap_bytes,
-                       size_t n) {
+                       size_t nr, size_t n) {
     switch (store) {
-    case LIMN_STORE_F16: wg_weights_of(dst, plane, w, tap_bytes, n, LIMN_STORE_F16); break;
-    case LIMN_STORE_BF16: wg_weights_of(dst, plane, w, tap_bytes, n, LIMN_STORE_BF16); break;
-    default: wg_weights_of(dst, plane, w, tap_bytes, n, LIMN_STORE_F32); break;
+    case LIMN_STORE_F16: wg_weights_of(dst, plane, w, tap_bytes, nr, n, LIMN_STORE_F16); break;
+    case LIMN_STORE_BF16: wg_weights_of(dst, plane, w, tap_bytes, nr, n, LIMN_STORE_BF16); break;
+    case LIMN_STORE_BF16X2:
+        wg_weights_of(dst, plane, w, tap_bytes, nr, n, LIMN_STORE_BF16X2);
+        break;
+    default: wg_weights_of(dst, plane, w, tap_bytes, nr, n, LIMN_STORE_F32); break;
     }
 }
 

@@ -30,6 +30,9 @@ static inline vf vf_load_f16(const uint16_t *p) {
 static inline vf vf_load_bf16(const uint16_t *p) {
     return limn_bf16_to_f32(*p);
 }
+static inline vf vf_load_pairs(const uint16_t *p, size_t odd) {
+    return limn_bf16_to_f32(p[odd]);
+}
 static inline vf vf_add(vf a, vf b) {
     return a + b;
 }

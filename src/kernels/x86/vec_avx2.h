@@ -127,6 +127,12 @@ static inline vf vf_load_bf16(const uint16_t *p) {
     __m256i w = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(w, 16));
 }
+/* The first or the second (odd) numbers of VF pairs. */
+static inline vf vf_load_pairs(const uint16_t *p, size_t odd) {
+    __m256i w = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return _mm256_castsi256_ps(odd ? _mm256_and_si256(w, _mm256_set1_epi32((int)0xffff0000u))
+                                   : _mm256_slli_epi32(w, 16));
+}
 static inline vf vf_load_f16(const uint16_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }

@@ -130,6 +130,12 @@ static inline vf vf_load_bf16(const uint16_t *p) {
     __m512i w = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
 }
+/* The first or the second (odd) numbers of VF pairs. */
+static inline vf vf_load_pairs(const uint16_t *p, size_t odd) {
+    __m512i w = _mm512_loadu_si512((const void *)p);
+    return _mm512_castsi512_ps(odd ? _mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000u))
+                                   : _mm512_slli_epi32(w, 16));
+}
 static inline vf vf_load_f16(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
