@@ -23,7 +23,7 @@
 
 static void rows(limn_findings *f, const char *text) {
     limn_err err = {0};
-    limn_task_frame frame = {2, 200, 100};
+    limn_task_frame frame = {.picture = 2, .width = 200, .height = 100};
     limn_findings_init(f);
     OK(limn_task_rows_parse(f, text, strlen(text), &frame, &err));
 }
@@ -82,6 +82,24 @@ static void test_other_rows(void **state) {
     rows(&f, "[{\"category\": \"none\"}]");
     assert_true(f.n == 1 && !f.list[0].has_box);
     limn_findings_deinit(&f);
+}
+
+/* Nothing is found behind the end of a clip. */
+static void test_times_are_in_the_clip(void **state) {
+    (void)state;
+    static const char *const forms[] = {"[{\"start\": 1, \"end\": 65020, \"description\": \"a\"},"
+                                        " {\"start\": 12.6, \"end\": 13, \"description\": \"b\"}]",
+                                        "{\"0:01 - 9:00\": \"a\", \"0:13 - 0:14\": \"b\"}"};
+    limn_task_frame frame = {.width = 8, .height = 8, .end = 12.5};
+    limn_err err = {0};
+    for (int i = 0; i < 2; i++) {
+        limn_findings f;
+        limn_findings_init(&f);
+        OK(limn_task_rows_parse(&f, forms[i], strlen(forms[i]), &frame, &err));
+        assert_int_equal(f.n, 1);
+        assert_true(f.list[0].start == 1 && f.list[0].end == 12.5);
+        limn_findings_deinit(&f);
+    }
 }
 
 /* Anything at all: no crash, no finding out of its picture. */
@@ -419,10 +437,15 @@ static void test_drawing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_boxes_are_read),  cmocka_unit_test(test_other_rows),
-        cmocka_unit_test(test_hostile_answers), cmocka_unit_test(test_tags_and_times),
-        cmocka_unit_test(test_clip_files),      cmocka_unit_test(test_every_task),
-        cmocka_unit_test(test_scores),          cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_boxes_are_read),
+        cmocka_unit_test(test_other_rows),
+        cmocka_unit_test(test_times_are_in_the_clip),
+        cmocka_unit_test(test_hostile_answers),
+        cmocka_unit_test(test_tags_and_times),
+        cmocka_unit_test(test_clip_files),
+        cmocka_unit_test(test_every_task),
+        cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_drawing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -89,13 +89,15 @@ limn_status limn_findings_add(limn_findings *f, const limn_finding *row, limn_er
  */
 json_t *limn_task_json(const char *text, size_t len, bool *cut);
 
-/* Where coordinates of 0..1000 are. */
+/* Where coordinates of 0..1000 are, and where the clip ends (seconds; 0: unknown, or no clip). */
 typedef struct limn_task_frame {
     int picture, width, height;
+    double end;
 } limn_task_frame;
 
 /* Rows of boxes, points, texts, events or categories, under the names that Qwen models use for
- * them, into findings. What is not a row is counted. E_NOMEM. */
+ * them, into findings. What is not a row is counted, also one that begins behind the end of the
+ * clip; one that ends there ends with it. E_NOMEM. */
 limn_status limn_task_rows_parse(limn_findings *f, const char *text, size_t len,
                                  const limn_task_frame *frame, limn_err *err);
 /* A list of tags: JSON, or words between commas, lines, bullets. */

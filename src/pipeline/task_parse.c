@@ -200,6 +200,13 @@ static bool time_get(double *out, const json_t *v) {
     return true;
 }
 
+/* A time in the clip, from start to end. */
+static bool time_fits(limn_finding *f, const limn_task_frame *frame) {
+    if (f->end < f->start || (frame->end > 0 && f->start > frame->end)) return false;
+    if (frame->end > 0 && f->end > frame->end) f->end = frame->end;
+    return true;
+}
+
 static bool row_read(limn_finding *f, const json_t *row, const limn_task_frame *frame) {
     json_t *box = get(row, box_names), *point = get(row, point_names), *v;
     *f = (limn_finding){.score = -1, .picture = frame->picture};
@@ -213,7 +220,7 @@ static bool row_read(limn_finding *f, const json_t *row, const limn_task_frame *
     }
     if ((v = get(row, start_names)) != NULL) {
         f->has_time = time_get(&f->start, v) && time_get(&f->end, get(row, end_names));
-        if (!f->has_time || f->end < f->start) return false;
+        if (!f->has_time || !time_fits(f, frame)) return false;
     }
     v = json_object_get(row, "score");
     if (json_is_number(v) && json_number_value(v) >= 0 && json_number_value(v) <= 1)
@@ -222,15 +229,16 @@ static bool row_read(limn_finding *f, const json_t *row, const limn_task_frame *
 }
 
 /* {"00:23.00 - 00:48.00": "what happens", ...} */
-static bool span_read(limn_finding *f, const char *key, const json_t *value, int picture) {
+static bool span_read(limn_finding *f, const char *key, const json_t *value,
+                      const limn_task_frame *frame) {
     char from[32];
     const char *dash = strstr(key, " - ");
     if (!dash || dash - key >= (long)sizeof from || !json_is_string(value)) return false;
     snprintf(from, sizeof from, "%.*s", (int)(dash - key), key);
     *f = (limn_finding){
-        .score = -1, .picture = picture, .text = json_string_value(value), .has_time = true};
+        .score = -1, .picture = frame->picture, .text = json_string_value(value), .has_time = true};
     return limn_task_time_parse(&f->start, from) && limn_task_time_parse(&f->end, dash + 3) &&
-           f->end >= f->start;
+           time_fits(f, frame);
 }
 
 static limn_status object_parse(limn_findings *out, json_t *root, const limn_task_frame *frame,
@@ -242,7 +250,7 @@ static limn_status object_parse(limn_findings *out, json_t *root, const limn_tas
     if (row_read(&f, root, frame)) return limn_findings_add(out, &f, err);
     size_t before = out->n;
     json_object_foreach(root, key, v) {
-        if (span_read(&f, key, v, frame->picture)) st = limn_findings_add(out, &f, err);
+        if (span_read(&f, key, v, frame)) st = limn_findings_add(out, &f, err);
         if (st != LIMN_OK) return st;
     }
     if (out->n == before) out->dropped++;

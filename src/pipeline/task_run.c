@@ -174,7 +174,7 @@ static limn_status picture_note(limn_task_frame *frame, limn_task_job *r, const 
     if (!name) return limn_fail(err, LIMN_E_NOMEM, "no memory for pictures");
     b->pictures[n] = (limn_sight_picture){name, page, width, height};
     b->sight.n_pictures = n + 1;
-    *frame = (limn_task_frame){(int)n, width, height};
+    *frame = (limn_task_frame){.picture = (int)n, .width = width, .height = height};
     return LIMN_OK;
 }
 
@@ -269,6 +269,7 @@ static limn_status ask_clip(limn_task_job *r, const limn_message_part *files, si
         const limn_image *first = files[0].n_frames > 0 ? files[0].frames[0] : NULL;
         LIMN_CHECK(err, first, LIMN_E_VALUE, "a video without frames");
         LIMN_TRY(picture_note(&frame, r, files[0].path, 1, first->width, first->height, err));
+        frame.end = (double)files[0].n_frames / (files[0].fps > 0 ? files[0].fps : 2);
         LIMN_TRY(ask(r, files, 1, &frame, err));
         goto out;
     }
@@ -278,6 +279,7 @@ static limn_status ask_clip(limn_task_job *r, const limn_message_part *files, si
         limn_media_close(&media);
         if (info.kind == LIMN_MEDIA_VIDEO) {
             LIMN_TRY(picture_note(&frame, r, files[0].path, 1, info.width, info.height, err));
+            frame.end = info.duration;
             LIMN_TRY(ask(r, files, 1, &frame, err));
             goto out;
         }
@@ -288,6 +290,7 @@ static limn_status ask_clip(limn_task_job *r, const limn_message_part *files, si
                               .n_frames = f.n,
                               .fps = r->o->fps};
     LIMN_TRY(picture_note(&frame, r, files[0].path, 1, f.list[0]->width, f.list[0]->height, err));
+    if (clip.fps > 0) frame.end = (double)f.n / clip.fps;
     LIMN_TRY(ask(r, &clip, 1, &frame, err));
 out:
     limn_media_close(&media);
@@ -355,7 +358,7 @@ limn_status limn_task_run(limn_sight **out, limn_seer *seer, const limn_message_
     else if (r.task->scope == LIMN_TASK_CLIP)
         LIMN_TRY(ask_clip(&r, files, n_files, err));
     else
-        LIMN_TRY(ask(&r, files, n_files, &(limn_task_frame){0, 0, 0}, err));
+        LIMN_TRY(ask(&r, files, n_files, &(limn_task_frame){0}, err));
     LIMN_TRY(finish(&r, err));
     r.out->sight.seconds = limn_clock_now() - began;
     *out = &r.out->sight;

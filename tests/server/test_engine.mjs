@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The server with the real engine and tiny models of random weights (tests/golden): a drawing, the
 // same again, a picture from a picture, all of it through every interface, and an answer.
-import { Server, check, equal, follow, run, sleep } from './harness.mjs';
+import { Server, check, equal, follow, png, run, sleep } from './harness.mjs';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -205,6 +205,50 @@ async function forms(s, first) {
   equal('more than the context holds', [long.status, long.json.error?.code], [400, 'context_length_exceeded']);
 }
 
+// A picture that a tool gives back is seen where it stands: it costs its tokens there, is known the next
+// time, and is not taken for another of the same size.
+async function toolPictures(s) {
+  const image = (file) => ({ type: 'image_url', image_url: { url: `data:image/png;base64,${file.toString('base64')}` } });
+  const [page, crop, other] = [png(64, 64), png(96, 64, { noise: true }), png(96, 64)];
+  const tools = [{ type: 'function', function: { name: 'zoom', parameters: { type: 'object', properties: { box: { type: 'array' } } } } }];
+  const ask = async (result) => {
+    const r = await s.post('/v1/chat/completions', { model: 'tiny-see', tools, max_tokens: 6, temperature: 0, seed: 1, messages: [
+      { role: 'user', content: [image(page), { type: 'text', text: 'What does it say?' }] },
+      { role: 'assistant', content: null, tool_calls: [{ id: 'c1', type: 'function', function: { name: 'zoom', arguments: '{"box": [0, 0, 500, 500]}' } }] },
+      { role: 'tool', tool_call_id: 'c1', content: result }] });
+    equal('a tool result', r.status, 200, r.text);
+    const { prompt_tokens: all, prompt_tokens_details: d } = r.json.usage;
+    return { all, images: d.image_tokens, cached: d.cached_tokens, text: JSON.stringify(r.json.choices[0].message) };
+  };
+  const words = [{ type: 'text', text: 'the crop' }];
+  const without = await ask(words), first = await ask([image(crop), ...words]);
+  equal('64 x 64 and 96 x 64 pixels', [without.images, first.images], [4, 10]);
+  equal('a picture stands between two marks', first.all - without.all, 6 + 2);
+  const again = await ask([image(crop), ...words]), others = await ask([image(other), ...words]);
+  equal('it is known the next time', [again.cached, again.text], [first.all - 1, first.text]);
+  check('another is not taken for it', others.all === first.all && others.cached < first.all - 6 - 2, [others.cached, first.all]);
+}
+
+// Jobs on documents: what the pages say one by one, and values in their form.
+async function tasks(s) {
+  const file = `data:application/pdf;base64,${readFileSync(new URL('../../fuzz/corpus/media/s.pdf', import.meta.url)).toString('base64')}`;
+  const see = async (body) => {
+    const job = (await s.post('/v1/see?wait=60', { files: [file], dpi: 20, model: 'tiny-see', max_tokens: 8, seed: 1, ...body })).json.job;
+    equal(`${body.task} ${body.format ?? ''}`, [job?.state, job?.error], ['succeeded', null]);
+    return job.result;
+  };
+  for (const [format, mark] of [['markdown', '\n\n---\n\n'], ['html', '\n<hr>\n'], ['csv', '\n\n']]) {
+    const whole = await see({ task: 'document', format }), pages = [];
+    for (const page of ['1', '2', '3']) pages.push((await see({ task: 'document', format, pages: page })).text);
+    equal(`pages as ${format}`, whole.text, pages.join(mark));
+    equal('each is named', whole.pictures.map((p) => p.page), [1, 2, 3]);
+  }
+  const keys = await see({ task: 'extract', format: 'json', pages: '1', keys: ['total', 'date of birth'], max_tokens: 160 });
+  equal('values by key', Object.keys(keys.data), ['total', 'date of birth']);
+  const schema = { type: 'object', properties: { kind: { const: 'invoice' }, n: { type: 'integer', minimum: 3, maximum: 3 } }, required: ['kind', 'n'], additionalProperties: false };
+  equal('values by schema', (await see({ task: 'extract', format: 'json', pages: '1', schema: JSON.stringify(schema), max_tokens: 60 })).data, { kind: 'invoice', n: 3 });
+}
+
 async function tokens(s) {
   const words = 'What is it? Grüße 🦊';
   const ids = (await s.post('/tokenize', { content: words, model: 'tiny-see' })).json.tokens;
@@ -227,6 +271,8 @@ run(async () => {
   await seeing(s, first);
   await moderation(s, first);
   await forms(s, first);
+  await toolPictures(s);
+  await tasks(s);
   await tokens(s);
   await lanes(s, first);
   equal('clean end', (await s.stop()).code, 0);
