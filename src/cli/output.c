@@ -2,6 +2,7 @@
 /* Where pictures go: name patterns, checks before any work, saving; see cli.h. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -65,9 +66,21 @@ limn_status cli_output_name(char out[CLI_PATH_MAX], const cli *c, int index, int
     return fits ? LIMN_OK : cli_fail(err, LIMN_E_LIMIT, "the output name is too long");
 }
 
+/* Whether a file can be made in a folder that ends in a slash: its rights do not say it of every
+ * file system, /proc for one. */
+static bool takes_files(const char *folder) {
+    char name[CLI_PATH_MAX + 16];
+    snprintf(name, sizeof name, "%s.limn-XXXXXX", folder);
+    int fd = mkstemp(name);
+    if (fd < 0) return false;
+    close(fd);
+    unlink(name);
+    return true;
+}
+
 limn_status cli_output_check(const cli *c, const char *path, limn_err *err) {
     struct stat sb;
-    char folder[CLI_PATH_MAX] = ".";
+    char folder[CLI_PATH_MAX] = "./";
     const char *kind, *slash = strrchr(path, '/');
     limn_file_options o = cli_file_options(c);
     if (strcmp(path, "-") == 0) {
@@ -83,7 +96,8 @@ limn_status cli_output_check(const cli *c, const char *path, limn_err *err) {
     if (exists && S_ISDIR(sb.st_mode)) return cli_fail(err, LIMN_E_IO, "%s: is a folder", path);
     if (exists && S_ISREG(sb.st_mode) && o.keep_existing)
         return cli_fail(err, LIMN_E_IO, "%s: exists already; --overwrite replaces it", path);
-    if (access(exists && !S_ISREG(sb.st_mode) ? path : folder, W_OK) != 0)
+    bool device = exists && !S_ISREG(sb.st_mode);
+    if (device ? access(path, W_OK) != 0 : !takes_files(folder))
         return cli_fail(err, LIMN_E_IO, "%s: cannot be written: %s", path, strerror(errno));
     return LIMN_OK;
 }
