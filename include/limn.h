@@ -459,6 +459,7 @@ typedef struct limn_answer {
     int64_t image_tokens;      /* of prompt_tokens: pictures and frames */
     int64_t cached_tokens;     /* of prompt_tokens: were in the KV cache already, not read again */
     int64_t completion_tokens; /* a final stop token included */
+    int64_t reasoning_tokens;  /* of completion_tokens: its thinking, with the mark that ends it */
     int64_t guessed_tokens, right_guesses; /* see the option draft_tokens */
     int images, cached_images; /* pictures and frame pairs; of these: found in the picture cache */
     double image_seconds;      /* encoding pictures */

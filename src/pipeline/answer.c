@@ -70,6 +70,7 @@ limn_status limn_answer_make(limn_answer **out, limn_look *l, limn_err *err) {
         .image_tokens = l->prompt.image_tokens,
         .cached_tokens = l->cached,
         .completion_tokens = (int64_t)l->result.ids.len,
+        .reasoning_tokens = l->reasoning_tokens,
         .guessed_tokens = l->draft.guessed,
         .right_guesses = l->draft.hits,
         .images = (int)l->prompt.n_pictures,
@@ -147,13 +148,13 @@ static json_t *calls_json(const limn_answer *a) {
 
 limn_status limn_answer_format_json(char **out, const limn_answer *a, limn_err *err) {
     json_t *root = json_pack(
-        "{s:s%, s:s, s:{s:I, s:I, s:I, s:I}, s:{s:i, s:i}, s:{s:f, s:f, s:f, s:f}, s:I}", "text",
-        a->text, a->len, "finish", finish_words[a->finish], "usage", "prompt_tokens",
+        "{s:s%, s:s, s:{s:I, s:I, s:I, s:I, s:I}, s:{s:i, s:i}, s:{s:f, s:f, s:f, s:f}, s:I}",
+        "text", a->text, a->len, "finish", finish_words[a->finish], "usage", "prompt_tokens",
         (json_int_t)a->prompt_tokens, "image_tokens", (json_int_t)a->image_tokens, "cached_tokens",
         (json_int_t)a->cached_tokens, "completion_tokens", (json_int_t)a->completion_tokens,
-        "pictures", "count", a->images, "cached", a->cached_images, "seconds", "images",
-        a->image_seconds, "read", a->read_seconds, "first", a->first_seconds, "write",
-        a->write_seconds, "seed", (json_int_t)a->seed);
+        "reasoning_tokens", (json_int_t)a->reasoning_tokens, "pictures", "count", a->images,
+        "cached", a->cached_images, "seconds", "images", a->image_seconds, "read", a->read_seconds,
+        "first", a->first_seconds, "write", a->write_seconds, "seed", (json_int_t)a->seed);
     char *dump = NULL;
     if (root && a->reasoning) json_object_set_new(root, "reasoning", json_string(a->reasoning));
     if (root && a->stop) json_object_set_new(root, "stop", json_string(a->stop));

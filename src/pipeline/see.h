@@ -102,6 +102,7 @@ struct limn_look {
     limn_picture_rows **rows; /* [prompt.n_pictures] references; NULL: not needed or not yet */
     size_t encoded;           /* pictures that are looked after */
     int64_t cached, patches;
+    int64_t reasoning_tokens;
     size_t memory; /* bytes that it takes at most, reckoned before the work */
     int cached_images;
     limn_seer_slot *slot;

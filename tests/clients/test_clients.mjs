@@ -55,8 +55,15 @@ async function openai(s, model) {
   check('a typed error', real ? e404 instanceof OpenAI.NotFoundError : e404 instanceof OpenAI.BadRequestError, e404?.constructor?.name);
   const e400 = await failure(client.chat.completions.create({ model, messages: [] }));
   check('a typed error of a wrong value', e400 instanceof OpenAI.BadRequestError && e400.param === 'messages', String(e400));
-  // Neither the stub nor the small bundled model can judge: the SDK must hear that, and not try again.
+  // Neither the stub nor the small bundled model can judge a text: the SDK must hear that, and not try again.
   const e501 = await failure(client.moderations.create({ input: 'x', model: real ? model : undefined }));
+  if (real) {
+    // A picture of a die by the bundled model, judged by the other one: gambling, and nothing about what it was not taught.
+    const die = (await client.images.generate({ prompt: 'a die', size, seed: 3 })).data[0].b64_json;
+    const judged = (await client.moderations.create({ model, input: [{ type: 'image_url', image_url: { url: `data:image/png;base64,${die}` } }] })).results[0];
+    check('a picture is judged', judged.flagged && judged.categories.gambling && judged.category_scores.gambling > 0.5 && judged.categories.medical === false, judged);
+    check('... and what was not', !('violence' in judged.categories) && judged.not_judged.includes('violence'), judged);
+  }
   check('no moderation, typed', e501 instanceof OpenAI.APIError && e501.status === 501 && e501.code === 'not_implemented', String(e501));
   return client;
 }
@@ -73,6 +80,13 @@ async function chatFeatures(client, model) {
   check('stop', stopped.choices[0].finish_reason === 'stop' && (!real || !stopped.choices[0].message.content.endsWith(whole.trim().split(' ').at(-1))), stopped.choices[0]);
   const odds = (await chat({ logprobs: true, top_logprobs: 3 })).choices[0].logprobs;
   check('logprobs', odds.refusal === null && Array.isArray(odds.content) && (!real || (odds.content.length > 0 && odds.content.every((t) => t.logprob <= 0 && t.top_logprobs.length === 3 && t.bytes.length > 0))), odds);
+  // the same in pieces, and of several choices at once
+  const livePieces = client.chat.completions.stream({ ...base, n: 2, logprobs: true, top_logprobs: 3, stream_options: { include_usage: true } });
+  const both = await livePieces.finalChatCompletion(), alike = (list) => list.map((t) => [t.token, t.bytes]);
+  equal('n in a stream', both.choices.map((c) => [c.index, c.message.role, typeof c.message.content, typeof c.finish_reason]), [[0, 'assistant', 'string', 'string'], [1, 'assistant', 'string', 'string']]);
+  equal('... text as in a whole answer', both.choices.map((c) => c.message.content), [whole, whole]);
+  check('... usage of all', both.usage.completion_tokens > 0 && both.usage.completion_tokens_details.reasoning_tokens >= 0, both.usage);
+  equal('logprobs in a stream', both.choices.map((c) => alike(c.logprobs?.content ?? [])), [alike(odds.content), alike(odds.content)]);
   const form = { type: 'object', properties: { colour: { type: 'string', enum: ['red', 'green'] }, count: { type: 'integer', minimum: 1, maximum: 9 } }, required: ['colour', 'count'], additionalProperties: false };
   const tools = [{ type: 'function', function: { name: 'paint', description: 'paints it', parameters: form } }];
   for (const tool_choice of ['required', { type: 'function', function: { name: 'paint' } }]) {
@@ -110,6 +124,13 @@ async function responseEvents(client, model) {
   const middle = kinds.filter((k) => k !== 'response.output_text.delta');
   equal('events of a response', [middle.slice(0, 4), middle.slice(-4)], [['response.created', 'response.in_progress', 'response.output_item.added', 'response.content_part.added'],
     ['response.output_text.done', 'response.content_part.done', 'response.output_item.done', middle.at(-1)]]);
+  if (real) {
+    const ask = { model, input: 'hello', max_output_tokens: 8, temperature: 0, include: ['message.output_text.logprobs'], top_logprobs: 2 };
+    const whole = (await client.responses.create(ask)).output[0].content[0].logprobs, pieces = [];
+    for await (const e of await client.responses.create({ ...ask, stream: true })) if (e.type === 'response.output_text.delta') pieces.push(...e.logprobs);
+    check('probabilities of a response', whole.length > 0 && whole.every((t) => t.logprob <= 0 && t.top_logprobs.length === 2), whole);
+    equal('... in pieces', pieces.map((t) => t.token), whole.map((t) => t.token));
+  }
   check('its end', ['response.completed', 'response.incomplete'].includes(middle.at(-1)), middle);
   const called = await client.responses.create({ model, input: 'x', max_output_tokens: 64, tool_choice: 'required', tools: [{ type: 'function', name: 'go', strict: true, parameters: { type: 'object', properties: {}, required: [], additionalProperties: false } }] });
   equal('tools of a response', [called.output[0].type, called.output[0].name], ['function_call', 'go']);
@@ -160,6 +181,9 @@ async function pictures(client) {
   const varied = await client.images.createVariation({ image: await toFile(png(128, 128), 'a.png', { type: 'image/png' }), n: 1, size });
   check('a variation', isPng(varied.data[0].b64_json));
   const wrong = await failure(client.images.edit({ image: await toFile(Buffer.from('hello'), 'a.png', { type: 'image/png' }), prompt: 'x' }));
+  const pair = await Promise.all(['a.png', 'b.png'].map((name) => toFile(png(64, 64), name, { type: 'image/png' })));
+  const two = await failure(client.images.edit({ image: pair, prompt: 'x' }));
+  check('error: two pictures', two instanceof OpenAI.BadRequestError && two.param === 'image', String(two));
   check('error: no picture', wrong instanceof OpenAI.BadRequestError && wrong.param === 'image', String(wrong));
 }
 

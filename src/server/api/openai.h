@@ -106,6 +106,22 @@ typedef struct openai_progress {
 /* The part of a piece that is new; *len 0: nothing. */
 const char *openai_fresh(openai_progress *p, const char *piece, size_t size, size_t *len);
 
+/* Probabilities of tokens on their way into a stream. They come before the text that they belong
+ * to, which may be held back, and go with the next text that is sent. */
+typedef struct openai_odds {
+    json_t *rows;    /* those that wait; NULL: none */
+    size_t at, sent; /* tokens: of the present run, seen; altogether, sent */
+    bool wanted;
+} openai_odds;
+void openai_odds_add(openai_odds *o, const limn_job_event *e);
+/* The run begins again from its first token. */
+void openai_odds_restart(openai_odds *o);
+/* As in openai_logprobs, of those that wait; NULL: none. */
+json_t *openai_odds_take(openai_odds *o);
+/* The same of those of a finished job's result that were not sent. */
+json_t *openai_odds_rest(openai_odds *o, const json_t *result);
+void openai_odds_deinit(openai_odds *o);
+
 /* ---- openai_moderate.c ---- */
 enum { OPENAI_CATEGORIES = 13 };
 /* The scores that the result of a text's job gives, where higher than what is there. false: the

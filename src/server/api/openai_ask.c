@@ -67,6 +67,15 @@ static limn_status read_bias(json_t *values, json_t *bias, limn_err *err) {
     return LIMN_OK;
 }
 
+/* "include" of responses. */
+static bool includes_logprobs(const json_t *list) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *word = json_string_value(json_array_get(list, i));
+        if (word && strcmp(word, "message.output_text.logprobs") == 0) return true;
+    }
+    return false;
+}
+
 static limn_status read_logprobs(openai_ask *ask, json_t *values, const json_t *body,
                                  limn_err *err) {
     const json_t *want = json_object_get(body, "logprobs");
@@ -74,13 +83,15 @@ static limn_status read_logprobs(openai_ask *ask, json_t *values, const json_t *
     bool has_top = top && !json_is_null(top);
     if (want && !json_is_null(want) && !json_is_boolean(want))
         return limn_fail(err, LIMN_E_VALUE, "/logprobs: must be true or false");
-    ask->logprobs = json_is_true(want);
+    ask->logprobs = json_is_true(want) || includes_logprobs(json_object_get(body, "include"));
     if (has_top && (!json_is_integer(top) || json_integer_value(top) < 0 ||
                     json_integer_value(top) > LIMN_LOGPROBS_MAX))
         return limn_fail(err, LIMN_E_VALUE, "/top_logprobs: is a whole number, 0 to %d",
                          LIMN_LOGPROBS_MAX);
     if (has_top && !ask->logprobs && json_integer_value(top) > 0)
-        return limn_fail(err, LIMN_E_VALUE, "/top_logprobs: needs \"logprobs\": true");
+        return limn_fail(err, LIMN_E_VALUE,
+                         "/top_logprobs: needs \"logprobs\": true (responses: "
+                         "\"include\": [\"message.output_text.logprobs\"])");
     if (ask->logprobs)
         json_object_set_new(values, "logprobs", json_integer(json_integer_value(top)));
     return LIMN_OK;
@@ -429,4 +440,47 @@ const char *openai_fresh(openai_progress *p, const char *piece, size_t size, siz
     *len = size - skip;
     p->sent = p->at;
     return piece + skip;
+}
+
+/* ---- probabilities in streams ---- */
+
+static void odds_add_row(openai_odds *o, json_t *row) {
+    if (o->at++ < o->sent) return; /* of a run before */
+    if (!o->rows) o->rows = json_array();
+    json_array_append(o->rows, row);
+}
+
+void openai_odds_add(openai_odds *o, const limn_job_event *e) {
+    json_t *rows, *row;
+    size_t i;
+    if (!o->wanted || !e->data) return;
+    rows = json_loadb(e->data, strnlen(e->data, e->size), 0, NULL);
+    if (json_is_object(rows)) odds_add_row(o, rows);
+    json_array_foreach(rows, i, row) odds_add_row(o, row);
+    json_decref(rows);
+}
+
+void openai_odds_restart(openai_odds *o) {
+    openai_odds_deinit(o);
+    o->at = 0;
+}
+
+json_t *openai_odds_take(openai_odds *o) {
+    json_t *list = o->rows ? openai_logprobs(o->rows) : NULL;
+    o->sent += json_array_size(o->rows);
+    openai_odds_deinit(o);
+    return list;
+}
+
+json_t *openai_odds_rest(openai_odds *o, const json_t *result) {
+    const json_t *all = json_object_get(result, "logprobs");
+    if (!o->wanted) return NULL;
+    openai_odds_restart(o);
+    for (size_t i = 0; i < json_array_size(all); i++) odds_add_row(o, json_array_get(all, i));
+    return openai_odds_take(o);
+}
+
+void openai_odds_deinit(openai_odds *o) {
+    json_decref(o->rows);
+    o->rows = NULL;
 }

@@ -8,14 +8,16 @@
 
 /* ---- shapes ---- */
 
-/* The prompt counts once, as the first choice read it; `written` of all choices together. */
-static json_t *usage_json(const json_t *first, int64_t written) {
+/* The prompt counts once, as the first choice read it; written and thought (a part of that) of all
+ * choices together. */
+static json_t *usage_json(const json_t *first, int64_t written, int64_t thought) {
     int64_t prompt = openai_usage(first, "prompt_tokens");
-    return json_pack("{s:I, s:I, s:I, s:{s:I, s:I}}", "prompt_tokens", (json_int_t)prompt,
+    return json_pack("{s:I, s:I, s:I, s:{s:I, s:I}, s:{s:I}}", "prompt_tokens", (json_int_t)prompt,
                      "completion_tokens", (json_int_t)written, "total_tokens",
                      (json_int_t)(prompt + written), "prompt_tokens_details", "cached_tokens",
                      (json_int_t)openai_usage(first, "cached_tokens"), "image_tokens",
-                     (json_int_t)openai_usage(first, "image_tokens"));
+                     (json_int_t)openai_usage(first, "image_tokens"), "completion_tokens_details",
+                     "reasoning_tokens", (json_int_t)thought);
 }
 
 static json_t *choice_json(const json_t *result, const char *job, int index, bool logprobs) {
@@ -39,8 +41,8 @@ typedef struct chat {
     limn_queue *queue;
     int done; /* choices that are complete; the next one is waited for */
     json_t *choices;
-    json_t *first; /* result of the first choice: its prompt counts once */
-    int64_t written;
+    json_t *first; /* result of the first choice */
+    int64_t written, thought;
 } chat;
 
 /* Those that nobody has waited for yet. */
@@ -62,7 +64,7 @@ static void reply_chat(limn_http_req *rq, chat *c) {
                                    "chat.completion", "created", (json_int_t)c->ask.created,
                                    "model", c->ask.model, "system_fingerprint",
                                    openai_fingerprint(), "choices", c->choices, "usage",
-                                   usage_json(c->first, c->written)));
+                                   usage_json(c->first, c->written, c->thought)));
 }
 
 static void chat_done(limn_http_req *rq, limn_job *job, bool ended) {
@@ -74,6 +76,7 @@ static void chat_done(limn_http_req *rq, limn_job *job, bool ended) {
     json_t *result = json_loads(job->result ? job->result : "{}", 0, NULL);
     json_array_append_new(c->choices, choice_json(result, job->id, c->done, c->ask.logprobs));
     c->written += openai_usage(result, "completion_tokens");
+    c->thought += openai_usage(result, "reasoning_tokens");
     if (!c->first) c->first = json_incref(result);
     json_decref(result);
     if (++c->done < c->ask.n)
@@ -88,6 +91,7 @@ static void chat_done(limn_http_req *rq, limn_job *job, bool ended) {
 typedef struct stream_choice {
     char job[LIMN_JOB_ID_LEN + 1];
     openai_progress text, why;
+    openai_odds odds;
     bool ended;
 } stream_choice;
 
@@ -96,11 +100,11 @@ typedef struct chat_stream {
     char id[64];
     char *model;
     int64_t created;
-    bool usage, logprobs, failed;
+    bool usage, failed;
     int n, ended; /* choices: how many, and how many of them are complete */
     stream_choice *choices;
     json_t *first; /* as of a whole answer */
-    int64_t written;
+    int64_t written, thought;
 } chat_stream;
 
 /* One chunk; usage NULL: null. Takes both. */
@@ -133,17 +137,12 @@ static void send_text(const chat_stream *s, limn_buf *out, stream_choice *c,
                       const limn_job_event *e) {
     bool why = e->said == LIMN_SAID_REASONING;
     size_t n;
+    openai_odds_add(&c->odds, e);
     if (e->said == LIMN_SAID_CALL) return; /* whole calls follow at the end */
     const char *text = openai_fresh(why ? &c->why : &c->text, e->text, e->text_len, &n);
-    json_t *row = NULL, *list = NULL;
-    if (s->logprobs && !why && e->data && n) {
-        row = json_loadb(e->data, strnlen(e->data, e->size), 0, NULL);
-        list = openai_logprobs(json_is_object(row) ? json_pack("[O]", row) : row);
-        json_decref(row);
-    }
     if (n)
         send_delta(s, out, c, json_pack("{s:s%}", why ? "reasoning_content" : "content", text, n),
-                   list, NULL);
+                   openai_odds_take(&c->odds), NULL);
 }
 
 /* A choice is complete; after the last one, how much was read and written in all. */
@@ -152,18 +151,23 @@ static void send_end(chat_stream *s, limn_buf *out, stream_choice *c, const limn
     json_t *result = json_loads(job->result ? job->result : "{}", 0, NULL);
     const json_t *text = json_object_get(result, "text");
     json_t *calls = openai_tool_calls(result, job->id, true);
-    if (json_string_length(text) > c->text.sent)
-        send_delta(s, out, c, json_pack("{s:s}", "content", json_string_value(text) + c->text.sent),
-                   NULL, NULL);
+    json_t *odds = openai_odds_rest(&c->odds, result);
+    if (odds || json_string_length(text) > c->text.sent)
+        send_delta(
+            s, out, c,
+            json_pack("{s:s}", "content", text ? json_string_value(text) + c->text.sent : ""), odds,
+            NULL);
     if (calls) send_delta(s, out, c, json_pack("{s:o}", "tool_calls", calls), NULL, NULL);
     send_delta(s, out, c, json_object(), NULL, openai_finish(result));
     s->written += openai_usage(result, "completion_tokens");
+    s->thought += openai_usage(result, "reasoning_tokens");
     if (c == s->choices) s->first = json_incref(result);
     json_decref(result);
     c->ended = true;
     *end = ++s->ended == s->n;
     if (!*end) return;
-    if (s->usage) openai_sse(out, NULL, chunk(s, json_array(), usage_json(s->first, s->written)));
+    if (s->usage)
+        openai_sse(out, NULL, chunk(s, json_array(), usage_json(s->first, s->written, s->thought)));
     limn_buf_adds(out, "data: [DONE]\n\n");
 }
 
@@ -186,6 +190,7 @@ static void chat_event(void *user, limn_buf *out, const limn_job_event *e, bool 
     if (e->kind != LIMN_JOB_EVENT_STATE) return;
     if (!limn_job_state_is_final(e->state)) {
         c->text.at = c->why.at = 0; /* it is written (again) from its beginning */
+        openai_odds_restart(&c->odds);
         return;
     }
     limn_queue_get(s->queue, NULL, c->job, &job, NULL);
@@ -210,6 +215,7 @@ static void chat_free(void *user, bool ended) {
     limn_job_state was;
     for (int i = 0; (!ended || s->failed) && i < s->n; i++)
         if (!s->choices[i].ended) limn_queue_cancel(s->queue, NULL, s->choices[i].job, &was, NULL);
+    for (int i = 0; i < s->n; i++) openai_odds_deinit(&s->choices[i].odds);
     json_decref(s->first);
     limn_mem_free(s->choices);
     limn_mem_free(s->model);
@@ -222,13 +228,14 @@ static chat_stream *stream_new(limn_http_req *rq, const openai_ask *ask) {
     s->queue = rq->server->queue;
     s->created = ask->created;
     s->usage = ask->usage;
-    s->logprobs = ask->logprobs;
     s->model = limn_mem_strdup(ask->model);
     s->choices = limn_mem_calloc((size_t)ask->n, sizeof *s->choices);
     snprintf(s->id, sizeof s->id, "chatcmpl-%s", ask->job);
-    for (s->n = 0; s->choices && s->n < ask->n; s->n++)
+    for (s->n = 0; s->choices && s->n < ask->n; s->n++) {
+        s->choices[s->n].odds.wanted = ask->logprobs;
         snprintf(s->choices[s->n].job, sizeof s->choices->job, "%s",
                  s->n ? ask->more[s->n - 1] : ask->job);
+    }
     if (s->model && s->choices) return s;
     chat_free(s, true);
     return NULL;

@@ -13,8 +13,23 @@ enum { TURNS_MAX = 4096 };
 
 /* ---- shapes ---- */
 
-static json_t *text_part(const char *text, size_t len) {
-    return json_pack("{s:s, s:s%, s:[]}", "type", "output_text", "text", text, len, "annotations");
+/* Responses have their probabilities as a bare list. Takes `odds`; NULL: none. */
+static json_t *odds_list(json_t *odds) {
+    json_t *list = json_incref(json_object_get(odds, "content"));
+    json_decref(odds);
+    return list ? list : json_array();
+}
+
+/* Takes `odds`. */
+static json_t *text_part(const char *text, size_t len, json_t *odds) {
+    return json_pack("{s:s, s:s%, s:[], s:o}", "type", "output_text", "text", text, len,
+                     "annotations", "logprobs", odds);
+}
+
+/* Of a finished job; empty unless they were asked for. */
+static json_t *all_odds(const json_t *result) {
+    const json_t *list = json_object_get(result, "logprobs");
+    return list ? odds_list(openai_logprobs(list)) : json_array();
 }
 
 static json_t *message_item(const char *job, const char *status, json_t *content) {
@@ -38,9 +53,10 @@ static json_t *output_items(const json_t *result, const char *job) {
     json_t *items = json_array(), *calls = openai_tool_calls(result, job, false);
     if (json_string_length(text) || !calls)
         json_array_append_new(
-            items, message_item(job, "completed",
-                                json_pack("[o]", text_part(text ? json_string_value(text) : "",
-                                                           json_string_length(text)))));
+            items,
+            message_item(job, "completed",
+                         json_pack("[o]", text_part(text ? json_string_value(text) : "",
+                                                    json_string_length(text), all_odds(result)))));
     for (size_t i = 0; i < json_array_size(calls); i++)
         json_array_append_new(items, call_item(json_array_get(calls, i)));
     json_decref(calls);
@@ -50,10 +66,13 @@ static json_t *output_items(const json_t *result, const char *job) {
 static json_t *usage_json(const json_t *result) {
     int64_t in = openai_usage(result, "prompt_tokens");
     int64_t out = openai_usage(result, "completion_tokens");
-    return json_pack("{s:I, s:{s:I}, s:I, s:I}", "input_tokens", (json_int_t)in,
+    return json_pack("{s:I, s:{s:I, s:I}, s:I, s:{s:I}, s:I}", "input_tokens", (json_int_t)in,
                      "input_tokens_details", "cached_tokens",
-                     (json_int_t)openai_usage(result, "cached_tokens"), "output_tokens",
-                     (json_int_t)out, "total_tokens", (json_int_t)(in + out));
+                     (json_int_t)openai_usage(result, "cached_tokens"), "image_tokens",
+                     (json_int_t)openai_usage(result, "image_tokens"), "output_tokens",
+                     (json_int_t)out, "output_tokens_details", "reasoning_tokens",
+                     (json_int_t)openai_usage(result, "reasoning_tokens"), "total_tokens",
+                     (json_int_t)(in + out));
 }
 
 static const char *status_word(const limn_job *job, const json_t *result) {
@@ -156,6 +175,7 @@ typedef struct stream {
     char *model;
     int64_t number; /* of events */
     openai_progress text;
+    openai_odds odds;
     bool begun; /* the message's item was opened */
 } stream;
 
@@ -187,23 +207,26 @@ static void open_message(stream *s, limn_buf *out) {
          json_pack("{s:i, s:o}", "output_index", 0, "item",
                    message_item(s->job, "in_progress", json_array())));
     send(s, out, "response.content_part.added",
-         place(s, json_pack("{s:o}", "part", text_part("", 0))));
+         place(s, json_pack("{s:o}", "part", text_part("", 0, json_array()))));
 }
 
-static void send_text(stream *s, limn_buf *out, const char *text, size_t n) {
+/* Takes `odds`. */
+static void send_text(stream *s, limn_buf *out, const char *text, size_t n, json_t *odds) {
     open_message(s, out);
     send(s, out, "response.output_text.delta",
-         place(s, json_pack("{s:s%, s:[]}", "delta", text, n, "logprobs")));
+         place(s, json_pack("{s:s%, s:o}", "delta", text, n, "logprobs", odds_list(odds))));
 }
 
-static void close_message(stream *s, limn_buf *out, const char *text, size_t n) {
+/* With the whole text and all probabilities, which are borrowed. */
+static void close_message(stream *s, limn_buf *out, const char *text, size_t n, json_t *odds) {
     send(s, out, "response.output_text.done",
-         place(s, json_pack("{s:s%, s:[]}", "text", text, n, "logprobs")));
+         place(s, json_pack("{s:s%, s:O}", "text", text, n, "logprobs", odds)));
     send(s, out, "response.content_part.done",
-         place(s, json_pack("{s:o}", "part", text_part(text, n))));
+         place(s, json_pack("{s:o}", "part", text_part(text, n, json_incref(odds)))));
     send(s, out, "response.output_item.done",
          json_pack("{s:i, s:o}", "output_index", 0, "item",
-                   message_item(s->job, "completed", json_pack("[o]", text_part(text, n)))));
+                   message_item(s->job, "completed",
+                                json_pack("[o]", text_part(text, n, json_incref(odds))))));
 }
 
 static void send_call(stream *s, limn_buf *out, int index, const json_t *call) {
@@ -228,9 +251,11 @@ static void send_end(stream *s, limn_buf *out, const limn_job *job) {
     const char *words = text ? json_string_value(text) : "";
     size_t n = json_string_length(text);
     json_t *calls = openai_tool_calls(result, job->id, false);
-    if (n > s->text.sent) send_text(s, out, words + s->text.sent, n - s->text.sent);
+    json_t *rest = openai_odds_rest(&s->odds, result), *odds = all_odds(result);
+    if (rest || n > s->text.sent) send_text(s, out, words + s->text.sent, n - s->text.sent, rest);
     if (!calls) open_message(s, out);
-    if (s->begun) close_message(s, out, words, n);
+    if (s->begun) close_message(s, out, words, n, odds);
+    json_decref(odds);
     for (size_t i = 0; i < json_array_size(calls); i++)
         send_call(s, out, (int)i + (s->begun ? 1 : 0), json_array_get(calls, i));
     bool cut = strcmp(openai_finish(result), "length") == 0;
@@ -251,11 +276,13 @@ static void on_event(void *user, limn_buf *out, const limn_job_event *e, bool lo
     if (lost) s->text.broken = true;
     if (e->kind == LIMN_JOB_EVENT_TEXT && e->said == LIMN_SAID_TEXT) {
         const char *text = openai_fresh(&s->text, e->text, e->text_len, &n);
-        if (n) send_text(s, out, text, n);
+        openai_odds_add(&s->odds, e);
+        if (n) send_text(s, out, text, n, openai_odds_take(&s->odds));
     }
     if (e->kind != LIMN_JOB_EVENT_STATE) return;
     if (!limn_job_state_is_final(e->state)) {
         s->text.at = 0;
+        openai_odds_restart(&s->odds);
         return;
     }
     *end = true;
@@ -277,6 +304,7 @@ static void on_free(void *user, bool ended) {
     stream *s = user;
     limn_job_state was;
     if (!ended) limn_queue_cancel(s->queue, NULL, s->job, &was, NULL);
+    openai_odds_deinit(&s->odds);
     limn_mem_free(s->model);
     limn_mem_free(s);
 }
@@ -294,6 +322,7 @@ static void stream_response(limn_http_req *rq, const openai_ask *ask) {
     }
     s->queue = rq->server->queue;
     s->model = model;
+    s->odds.wanted = ask->logprobs;
     snprintf(s->job, sizeof s->job, "%s", ask->job);
     limn_http_stream(rq, &opt, 1, &ops, s);
 }
