@@ -70,7 +70,7 @@ asan:
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    meson test -C build-asan --print-errorlogs --num-processes $(JOBS) --timeout-multiplier 5
 
-# The queue and its events under ThreadSanitizer.
+# The queue, its files and events, the models in memory, and the whole server under ThreadSanitizer.
 tsan:
 	sh tools/tsan.sh build-tsan
 

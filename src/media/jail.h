@@ -17,10 +17,10 @@
 #include "base/status.h"
 
 /* Under a sanitizer the room of the address space means nothing: its shadow is larger. */
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define LIMN_SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define LIMN_SANITIZED 1
 #endif
 #endif

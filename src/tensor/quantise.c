@@ -502,8 +502,9 @@ static void write_k_line(uint8_t *b, const float *x, const float *w, int bits) {
 
 /* ---- rows ---- */
 
-/* Twice the width where the machine has it; sums have eight lanes either way. */
-#if defined(__x86_64__) && !defined(__clang__) /* clang does not take both attributes */
+/* Twice the width where the machine has it; sums have eight lanes either way. clang does not take
+ * both attributes, and the thread sanitizer is not there yet when the clone is chosen. */
+#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 __attribute__((target_clones("avx2", "default"), flatten))
 #endif
 static void
