@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What the server costs, measured with the stub engine on this machine (loopback): time from exec to
 // the first byte, latency that a job adds, requests per second, and what many clients cost. Medians;
-// beside nginx serving a small static file when nginx is installed. Node 18 or newer, no packages.
+// beside nginx serving a small static file when nginx is installed, and stable-diffusion.cpp's server
+// (SD_SERVER, its program; SD_MODEL, a checkpoint for it). Node 18 or newer, no packages.
 //     LIMN=build/limn node bench/serve.mjs
 import { Server, sleep } from '../tests/server/harness.mjs';
 import { spawn, spawnSync } from 'node:child_process';
@@ -11,7 +12,7 @@ import { join } from 'node:path';
 import http from 'node:http';
 import net from 'node:net';
 
-const STARTS = 11, JOBS = 300, LOOKS = 4000, CONNECTIONS = 16, FOLLOWERS = 1000, IDLE = 2000;
+const STARTS = 11, JOBS = 300, LOOKS = 4000, CONNECTIONS = 16, FOLLOWERS = 1000, IDLE = 2000, PEER_JOBS = 20;
 
 const rank = (list, q) => [...list].sort((a, b) => a - b)[Math.min(list.length - 1, Math.floor(list.length * q))];
 const ms = (v) => `${v < 10 ? v.toFixed(2) : v.toFixed(0)} ms`;
@@ -117,6 +118,32 @@ async function nginx() {
   rmSync(dir, { recursive: true, force: true });
 }
 
+// Its answer without work, and a job taken into its memory; the next one when that has been drawn, so
+// that nothing else goes on.
+async function peer() {
+  const { SD_SERVER, SD_MODEL } = process.env;
+  if (!SD_SERVER) return row('stable-diffusion.cpp, look', 'not measured: SD_SERVER is not set');
+  const port = 20001 + process.pid % 20000, look = '/sdapi/v1/latent-upscale-modes', list = [];
+  const p = spawn(SD_SERVER, ['-m', SD_MODEL, '--listen-port', `${port}`, '-t', '2'], { stdio: 'ignore' });
+  const url = `http://127.0.0.1:${port}`;
+  while (!await fetch(url + look).then((r) => r.ok, () => false)) await sleep(100);
+  const agent = new http.Agent({ keepAlive: true });
+  const looks = await times(500, () => get(port, look, agent));
+  row('stable-diffusion.cpp, look', `${ms(rank(looks, .5))}; ${(await perSecond(port, look)).toFixed(0)} a second`);
+  for (let i = 0; i < PEER_JOBS; i++) {
+    const begin = now();
+    const r = await fetch(`${url}/sdcpp/v1/img_gen`, { method: 'POST', headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ prompt: 'a', width: 64, height: 64, seed: i, sample_params: { sample_steps: 1 } }) });
+    const job = await r.json();
+    list.push(now() - begin);
+    if (r.status !== 202) throw new Error(`stable-diffusion.cpp: ${r.status} ${JSON.stringify(job)}`);
+    while (['queued', 'running', 'generating'].includes((await (await fetch(url + job.poll_url)).json()).status)) await sleep(20);
+  }
+  row('stable-diffusion.cpp, job taken (in memory)', `${ms(rank(list, .5))}, 99% ${ms(rank(list, .99))}`);
+  agent.destroy();
+  p.kill('SIGKILL');
+}
+
 // What the disk takes for a promise: a job makes several.
 function disk() {
   const dir = mkdtempSync(join(tmpdir(), 'limn-disk-')), fd = openSync(join(dir, 'file'), 'w'), list = [];
@@ -138,6 +165,7 @@ const agent = new http.Agent({ keepAlive: true });
 const looks = await times(500, () => get(s.port, '/livez', agent));
 row('a look (/livez)', `${ms(rank(looks, .5))}; ${(await perSecond(s.port, '/livez')).toFixed(0)} a second`);
 await nginx();
+await peer();
 const body = (i) => JSON.stringify({ prompt: 'a', width: 64, height: 64, steps: 1, seed: i });
 const jobs = await times(JOBS, (i) => get(s.port, '/v1/draw?wait=60', agent, 'POST', body(i)));
 row('a job, from request to answer', `${ms(rank(jobs, .5))}, 99% ${ms(rank(jobs, .99))} (stub engine; on disk twice)`);
