@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 #include "cli/cli.h"
@@ -129,7 +130,19 @@ static char *word_read(const char *at, const char **end) {
     return word;
 }
 
-limn_status chat_talk_attach_dropped(chat_talk *t, char *line, limn_err *err) {
+/* A word that can only be meant as a file: it ends as pictures, clips and documents do. */
+static bool is_media_name(const char *word) {
+    static const char *const ends[] = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff",
+                                       ".bmp", ".pdf", ".mp4",  ".mkv",  ".mov", ".webm"};
+    size_t n = strlen(word);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        size_t m = strlen(ends[i]);
+        if (n > m && strcasecmp(word + n - m, ends[i]) == 0) return true;
+    }
+    return false;
+}
+
+limn_status chat_talk_attach_dropped(chat_talk *t, char *line, bool question, limn_err *err) {
     char *to = line;
     const char *at = line;
     limn_status st = LIMN_OK;
@@ -143,6 +156,8 @@ limn_status chat_talk_attach_dropped(chat_talk *t, char *line, limn_err *err) {
         if (like && is_file(path)) {
             st = chat_talk_attach(t, path, err);
         } else {
+            if (question && like && is_media_name(path))
+                fprintf(stderr, "note: %s is no file, so the model reads its name\n", path);
             if (!word || !word[0]) /* an open quote: the word ends at the next space */
                 for (end = at; *end && !isspace((unsigned char)*end);) end++;
             if (to == line) begin = at; /* no space in front */

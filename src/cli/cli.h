@@ -125,8 +125,9 @@ void chat_talk_clear(chat_talk *t);
 /* Attaches a file to the next question; its bytes are kept. */
 limn_status chat_talk_attach(chat_talk *t, const char *path, limn_err *err);
 /* Takes paths of files out of a line, as terminals paste them when a picture is dropped: quoted,
- * with backslashes, as file:// or plain. What is left is the text. */
-limn_status chat_talk_attach_dropped(chat_talk *t, char *line, limn_err *err);
+ * with backslashes, as file:// or plain. What is left is the text. Of a `question` it is noted on
+ * stderr when a word can only be meant as a file and is none. */
+limn_status chat_talk_attach_dropped(chat_talk *t, char *line, bool question, limn_err *err);
 /* Adds a turn; a question takes the attached files. */
 limn_status chat_talk_add(chat_talk *t, limn_role role, const char *text, limn_err *err);
 /* Forgets the last turn; its files stay attached to the next question. */

@@ -105,7 +105,7 @@ static void answer(chat *k) {
 
 static limn_status do_image(chat *k, char *rest, limn_err *err) {
     size_t before = k->talk.n_next;
-    limn_status st = chat_talk_attach_dropped(&k->talk, rest, err);
+    limn_status st = chat_talk_attach_dropped(&k->talk, rest, false, err);
     while (*rest == ' ') rest++;
     if (st == LIMN_OK && *rest) st = chat_talk_attach(&k->talk, rest, err); /* spaces, unquoted */
     if (st == LIMN_OK && k->talk.n_next == before)
@@ -225,7 +225,7 @@ static void line_take(chat *k, char *line) {
     limn_err err = {0};
     if (command_run(k, line)) return;
     size_t before = k->talk.n_next;
-    limn_status st = chat_talk_attach_dropped(&k->talk, line, &err);
+    limn_status st = chat_talk_attach_dropped(&k->talk, line, true, &err);
     if (st != LIMN_OK) {
         fprintf(stderr, "limn: %s\n", err.text);
         return;
