@@ -37,7 +37,7 @@ def limn_writes(limn, model, picture, question, forbidden):
 def painted(sprites, model, folder):
     """Five scenes, one of them of another shape, and two pictures of text."""
     maker = Maker(sprites, model, SEED)
-    stage = (0, {}, .2, 0.0, (1,), ("3d", "flat", "noto"), 0)
+    stage = (0, {}, .2, 0.0, (1,), ("3d", "flat", "noto"), 0, 0)
     paths = []
     for i, kind in enumerate(("scene",) * 5 + ("line",) * 2):
         paths.append(str(Path(folder) / ("%d.png" % i)))

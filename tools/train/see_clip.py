@@ -12,6 +12,7 @@ from see_scene import SHAPE_COLOURS, SHAPES, an, pick, sentence
 
 SIDE, RATE = 96, 2.0
 MOVES = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+MOTIONS = ("nothing", "stay", *MOVES, "appear", "vanish", "change")
 ACTION_ASKED = ("What happens in the video?", "Describe the video.", "What happens?", "Describe what happens in the clip.")
 MOVE_ASKED = ("In which direction does the {n} move?", "Where does the {n} move to?", "Which way does the {n} go?")
 WHEN_ASKED = ("When does the {n} {e}?", "At what time does the {n} {e}?", "At which second does the {n} {e}?")
@@ -21,7 +22,8 @@ SPAN_ASKED = ("When does it happen? Answer in JSON with start, end and descripti
 
 def clip_sample(rng, gallery):
     """-> frames uint8 [n, SIDE, SIDE, 3], times of the pairs in seconds, {task: [(question, answer)]}, and for see_look.py the
-    thing's name, its boxes per pair (None where it is not seen) and the pair of the event"""
+    thing's name, its boxes per pair (None where it is not seen) and the pair of the event; and its class, and what each pair
+    shows of it, numbers of MOTIONS"""
     count = 2 * int(rng.integers(2, 5))
     event = pick(rng, ("left", "right", "up", "down", "appear", "vanish", "change"))
     ground = pick(rng, list(COLOURS))
@@ -31,6 +33,7 @@ def clip_sample(rng, gallery):
     moment = int(rng.integers(1, count - 1))          # the first frame after the event
     if event == "change":
         shape = int(rng.integers(len(SHAPES)))
+        index = len(gallery.concepts) + shape
         tints = [str(t) for t in rng.choice([c for c in SHAPE_COLOURS if c != ground], 2, replace=False)]
         sprites = [gallery.shape_patch(rng, SHAPES[shape], t, round(side)) for t in tints]
         name = SHAPES[shape]
@@ -76,4 +79,5 @@ def clip_sample(rng, gallery):
     out["clip_what"] = [(pick(rng, ACTION_ASKED), sentence(said))]
     pairs = [tuple(np.mean(seen, 0)) if (seen := [b for b in boxes[i:i + 2] if b]) else None for i in range(0, count, 2)]
     when = moment // 2 if event != "vanish" or moment % 2 else moment // 2 - 1
-    return np.stack(frames), times, out, (name, pairs, when)
+    shown = [event if event in MOVES or j == moment / 2 - .5 else "stay" for j in range(count // 2)]
+    return np.stack(frames), times, out, (name, pairs, when), (index, [MOTIONS.index(s) for s in shown])

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Where in the picture an answer is to be found, told to a few attention heads of the decoder while it learns.
 
-Looking things up is what a small decoder learns last: that a question's noun should find its cell. So six heads are shown
+Looking things up is what a small decoder learns last: that a question's noun should find its cell. So nine heads are shown
 it: of block 1 one that leads from a name in the question to the cells of what it names, or to the first token when nothing
 of the kind is there; one that counts: every middle of such a thing gets the same share as the first token, so that
-1 / (n + 1) stays there; of block 3 the same two for the token that begins an answer, a name or a row of boxes; and two
-that see the first and the last pair of a clip. `looks` finds the names in the words, `look_loss` is the cross entropy.
+1 / (n + 1) stays there; of block 3 the same two for the token that begins an answer, a name or a row of boxes; two
+that see the first and the last pair of a clip; and for text three that see the cell of the character last written (block 2)
+and of the next one (blocks 3 and 5). `looks` finds the names in the words, `look_loss` is the cross entropy.
 """
 import json
 import re
@@ -18,8 +19,8 @@ import torch.nn.functional as F
 from see_scene import SHAPE_COLOURS, SHAPES, scaled
 
 # (block, head) by kind; heads 0-2 share the first keys, 3-5 the second.
-NAMED, NAMED_COUNT, TOLD, TOLD_COUNT, FIRST_PAIR, LAST_PAIR = range(6)
-HEADS = ((1, 0), (1, 3), (3, 0), (3, 3), (3, 1), (3, 4))
+NAMED, NAMED_COUNT, TOLD, TOLD_COUNT, FIRST_PAIR, LAST_PAIR, SIGN, NEXT_SIGN, NEXT_AGAIN = range(9)
+HEADS = ((1, 0), (1, 3), (3, 0), (3, 3), (3, 1), (3, 4), (2, 0), (3, 2), (5, 0))
 WATCHED = tuple(sorted({block for block, _ in HEADS}))
 
 
@@ -89,6 +90,19 @@ def clip_looks(task, question, answer, name):
     return heard, told
 
 
+def sign_looks(answer):
+    """Of text that is read character by character: its things are the characters but for ends of lines. What comes before one
+    looks at the cell of the last one, then at that of the next."""
+    told, mark = [], 0
+    for j, c in enumerate(answer):
+        if j and answer[j - 1] != "\n":
+            told.append((j, j + 1, (SIGN,), [mark - 1]))
+        if c != "\n":
+            told.append((j, j + 1, (NEXT_SIGN, NEXT_AGAIN), [mark]))
+            mark += 1
+    return [], told
+
+
 def clip_owners(pairs, when, side, cell):
     """bool [4, pairs * cells] for clip_looks: where the thing is all along, in the first pair, in the last, at the event."""
     cells = side // cell
@@ -100,6 +114,13 @@ def clip_owners(pairs, when, side, cell):
     out = np.zeros((4, len(pairs), cells * cells), bool)
     out[0], out[1, 0], out[2, -1], out[3, when] = each, each[0], each[-1], each[when]
     return out.reshape(4, -1)
+
+
+def clip_cells(mine, pairs, index, shown, nothing):
+    """Of every cell of every pair, mine bool [pairs * cells] being those of the thing: its class, its motion, its box."""
+    of = np.arange(len(mine)) * len(pairs) // len(mine)
+    boxes = np.array([box or (0, 0, 0, 0) for box in pairs], np.float32)[of]
+    return np.where(mine, index, nothing).astype(np.int16), np.where(mine, np.array(shown)[of], 0).astype(np.int16), boxes
 
 
 def middle(box):

@@ -14,23 +14,24 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 PATCH, MERGE = 16, 2
 CELL = PATCH * MERGE
+SPOTS = 51                               # numbers that an edge of a box may have: 0, 20 .. 1000
 STILL_PIXELS = (96 * 96, 128 * 96)       # of a picture after resizing: nine to twelve tokens
 CLIP_PIXELS = (4 * 96 * 96, 16 * 96 * 96)
 TEXT = dict(
-    vocab_size=4096, hidden_size=192, intermediate_size=640, num_hidden_layers=5, num_attention_heads=6,
+    vocab_size=4096, hidden_size=192, intermediate_size=640, num_hidden_layers=7, num_attention_heads=6,
     num_key_value_heads=2, head_dim=32, hidden_act="silu", rms_norm_eps=1e-6, max_position_embeddings=4096,
     attention_bias=False, attention_dropout=0.0, initializer_range=0.02, use_cache=True)
 ROPE = dict(rope_type="default", mrope_interleaved=True, mrope_section=[6, 5, 5])
 THETA = 10000.0
 VISION = dict(
-    depth=6, hidden_size=192, num_heads=3, intermediate_size=768, in_channels=3, patch_size=PATCH, temporal_patch_size=2,
+    depth=8, hidden_size=192, num_heads=3, intermediate_size=768, in_channels=3, patch_size=PATCH, temporal_patch_size=2,
     spatial_merge_size=MERGE, out_hidden_size=192, num_position_embeddings=36, deepstack_visual_indexes=[1, 3],
     hidden_act="gelu_pytorch_tanh", initializer_range=0.02)
 
@@ -85,6 +86,20 @@ def waves(side, width):
     return torch.cat([one[:, None].expand(side, side, -1), one[None].expand(side, side, -1)], 2).reshape(side * side, -1)
 
 
+def begin_from(net, folder):
+    """The weights of an exported folder. Blocks that it lacks come after its own and begin silent: they change nothing."""
+    have = load_file(str(Path(folder) / "model.safetensors"))
+    silent = ("o_proj.weight", "down_proj.weight", "attn.proj.weight", "mlp.linear_fc2.weight")
+    with torch.no_grad():
+        for name, p in net.state_dict().items():
+            if name in have:
+                p.copy_(have.pop(name))
+            elif name.endswith(silent):
+                p.zero_()
+    if have:
+        raise SystemExit("%s has tensors that this network lacks: %s" % (folder, ", ".join(sorted(have)[:4])))
+
+
 def begin_patches(net, pictures):
     """Patch embedding = whitened principal components of patches of the pictures (uint8 [h, w, 3] each)."""
     rows = torch.cat([patches(torch.from_numpy(p)[None])[0] for p in pictures])
@@ -101,11 +116,12 @@ def begin_patches(net, pictures):
 
 class Helpers(nn.Module):
     """What the tower is asked directly while it learns, thrown away at export. Of the merged tokens: the class and the
-    box of the thing in every cell, and in which of its four patches the middle of a thing lies. Of the last block's
+    box of the thing in every cell, its edges in the picture as the numbers that answers write, in which of its four patches the
+    middle of a thing lies, the characters as they are read, and of clips what moves how. Of the last block's
     patches: class, box, and the characters. Boxes are distances of the edges from the middle of the square, over 48
     pixels. And that a merged token points where the words for its thing do, so that a question finds what it names."""
 
-    def __init__(self, classes, chars, slots):
+    def __init__(self, classes, chars, slots, ordinals, motions):
         super().__init__()
         self.classes, self.chars, self.slots = classes, chars, slots
         head = lambda width, n: nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n))
@@ -113,7 +129,8 @@ class Helpers(nn.Module):
         self.thing, self.edges, self.middle = head(text, classes), head(text, 4), head(text, MERGE * MERGE)
         self.place, self.tint = head(text, 4), head(text, 12)
         self.patch_thing, self.patch_edges = head(tower, classes), head(tower, 4)
-        self.letter = head(tower, slots * chars)
+        self.letter, self.signs = head(tower, slots * chars), head(text, ordinals * chars)
+        self.spot, self.motion = head(text, 4 * SPOTS), head(text, motions)
         self.nothing, self.sharp = nn.Parameter(torch.randn(1, text) * .03), nn.Parameter(torch.tensor(2.5))
 
 
@@ -182,7 +199,8 @@ def blocks(net, first, second):
     levels = []
     for i, block in enumerate(tower.blocks):
         q, k, v = block.attn.qkv(block.norm1(x)).view(n, -1, 3, heads, x.shape[-1] // heads).permute(2, 0, 3, 1, 4).unbind(0)
-        a = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        scale = q.shape[-1] ** -.5
+        a = Attend.apply((rotate(q, cos, sin) * scale).to(v.dtype), rotate(k, cos, sin).to(v.dtype), v, None)
         x = x + block.attn.proj(a.transpose(1, 2).reshape(x.shape))
         x = x + block.mlp.linear_fc2(F.gelu(block.mlp.linear_fc1(block.norm2(x)), approximate="tanh"))
         if i in VISION["deepstack_visual_indexes"]:
@@ -190,48 +208,132 @@ def blocks(net, first, second):
     return levels, x
 
 
+class Rms(torch.autograd.Function):
+    """RMS norm in few passes; the answer is in bf16 under autocast."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        r = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_().div_(x.shape[-1]).add_(1e-6).rsqrt_()
+        r = r.to(x.dtype)
+        ctx.save_for_backward(x, weight, r)
+        return (x * r).to(fast(x)) * weight.to(fast(x))
+
+    @staticmethod
+    def backward(ctx, g):
+        x, weight, r = ctx.saved_tensors
+        g, y = g.to(x.dtype), x * r
+        gw = (g * y).reshape(-1, x.shape[-1]).sum(0, dtype=torch.float32)
+        g = g * weight.to(x.dtype)
+        return g.sub_(y * ((g * y).mean(-1, keepdim=True))).mul_(r), gw
+
+
 def rms(x, norm):
-    return F.rms_norm(x, (x.shape[-1],), norm.weight, 1e-6)
+    return Rms.apply(x, norm.weight)
 
 
-def read(net, ids, positions, mask, seen, merged, deep, asked=None, kept=None):
+class Attend(torch.autograd.Function):
+    """Softmax attention with its scores written out: at these lengths, and with masks, several times faster than torch's own
+    on the processor. q [b, h, m, d] is scaled already, k and v [b, h, n, d], bias [b, 1, m, n] or None."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, bias):
+        p = q @ k.transpose(-1, -2)
+        if bias is not None:
+            p = p.view(len(q), -1, *bias.shape[2:]).add_(bias).view(p.shape)
+        p = torch.softmax(p, -1)
+        ctx.save_for_backward(q, k, v, p)
+        return p @ v
+
+    @staticmethod
+    def backward(ctx, g):
+        q, k, v, p = ctx.saved_tensors
+        gv = p.transpose(-1, -2) @ g
+        gs = torch._softmax_backward_data(g @ v.transpose(-1, -2), p, -1, p.dtype)
+        return gs @ k, gs.transpose(-1, -2) @ q, gv, None
+
+
+def fast(x):
+    """What products are computed in."""
+    return torch.bfloat16 if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def joined(x, *linears):
+    """Several linear maps of the same rows as one product."""
+    return F.linear(x, torch.cat([part.weight for part in linears]))
+
+
+def read(net, ids, positions, mask, seen, merged, deep, asked=None, kept=None, past=None):
     """ids [b, n], positions [3, b, n], mask bool [b, 1, n, n], seen bool [b, n] marks picture tokens -> [b, n, width],
     or with asked, bool [b, n]: [asked, width], and the last block's second half is spared for all others.
-    kept: a dict whose keys are blocks; it is given their queries and keys."""
+    kept: a dict whose keys are blocks; it is given their queries and keys. past: a dict of the keys and values of every block's
+    earlier tokens, which it lengthens; mask is [b, 1, n, earlier + n] then."""
     language = net.model.language_model
     b, n = ids.shape
     x = language.embed_tokens(ids)
     at = seen.view(-1).nonzero().view(-1)
     flat = lambda t: t.reshape(-1, t.shape[-1])
-    x = flat(x).index_copy(0, at, flat(merged)).view(b, n, -1)
-    d = TEXT["head_dim"]
+    x = flat(x).index_copy(0, at, flat(merged).to(x.dtype)).view(b, n, -1)
+    d, held = TEXT["head_dim"], TEXT["num_key_value_heads"]
     rate = 1 / THETA ** (torch.arange(0, d, 2).float() / d)
     axis = torch.zeros(d // 2, dtype=torch.long)
     for a in (1, 2):
         axis[a:3 * ROPE["mrope_section"][a]:3] = a
     angle = positions.float()[axis].permute(1, 2, 0) * rate              # [b, n, d / 2]
-    cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+    cos, sin = angle.cos()[:, None].to(fast(x)), angle.sin()[:, None].to(fast(x))
+    bias = torch.zeros(mask.shape, dtype=fast(x)).masked_fill_(~mask, -1e9)
     for i, layer in enumerate(language.layers):
-        h = rms(x, layer.input_layernorm)
-        att = layer.self_attn
-        q = rms(att.q_proj(h).view(b, n, -1, d), att.q_norm).transpose(1, 2)
-        k = rms(att.k_proj(h).view(b, n, -1, d), att.k_norm).transpose(1, 2)
-        v = att.v_proj(h).view(b, n, -1, d).transpose(1, 2)
-        share = q.shape[1] // k.shape[1]
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        att, mlp = layer.self_attn, layer.mlp
+        h = joined(rms(x, layer.input_layernorm), att.q_proj, att.k_proj, att.v_proj).view(b, n, -1, d)
+        q, k, v = h.transpose(1, 2).split([h.shape[2] - 2 * held, held, held], 1)
+        q, k = rotate(rms(q, att.q_norm), cos, sin), rotate(rms(k, att.k_norm), cos, sin)
         if kept is not None and i in kept:
             kept[i] = q, k
-        k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
-        h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        h = h.transpose(1, 2).reshape(b, n, -1)
+        if past is not None:
+            past[i] = k, v = [torch.cat(pair, 2) for pair in zip(past[i], (k, v))] if i in past else (k, v)
+        h = Attend.apply((q * d ** -.5).reshape(b, held, -1, d), k, v, bias)         # heads that share keys lie one below the other
+        h = h.view(b, -1, n, d).transpose(1, 2).reshape(b, n, -1)
         if asked is not None and i + 1 == len(language.layers):
             x, h = x[asked], h[asked]
         x = x + att.o_proj(h)
-        h = rms(x, layer.post_attention_layernorm)
-        x = x + layer.mlp.down_proj(F.silu(layer.mlp.gate_proj(h)) * layer.mlp.up_proj(h))
+        gate, up = joined(rms(x, layer.post_attention_layernorm), mlp.gate_proj, mlp.up_proj).chunk(2, -1)
+        x = x + mlp.down_proj(F.silu(gate) * up)
         if i < len(deep):
-            x = flat(x).index_add(0, at, flat(deep[i])).view(b, n, -1)
+            x = flat(x).index_add(0, at, flat(deep[i]).to(x.dtype)).view(b, n, -1)
     return rms(x, language.norm)
+
+
+@torch.no_grad()
+def write(net, encoder, frames, clip, prompts, most):
+    """Greedy answers to several pictures or clips of one size at once, frames uint8 [n, frames, h, w, 3] and prompts [(ids,
+    positions [3, length])] -> lists of token ids without the end."""
+    flat = torch.from_numpy(np.concatenate(frames))
+    merged, deep, _ = see(net, flat[0::2], flat[1::2]) if clip else see(net, flat)
+    fold = lambda t: t.reshape(len(frames), -1, t.shape[-1])
+    merged, deep = fold(merged), [fold(d) for d in deep]
+    end, b, n = encoder.special["<|im_end|>"], len(prompts), max(len(ids) for ids, _ in prompts)
+    ids, positions, real = torch.full((b, n), end), torch.zeros(3, b, n, dtype=torch.long), torch.zeros(b, n, dtype=torch.bool)
+    for i, (of, places) in enumerate(prompts):
+        ids[i, :len(of)] = torch.from_numpy(of.astype(np.int64))
+        positions[:, i, :len(of)] = torch.from_numpy(places.astype(np.int64))
+        real[i, :len(of)] = True
+    seen = (ids == encoder.special["<|image_pad|>"]) | (ids == encoder.special["<|video_pad|>"])
+    mask = (torch.ones(n, n, dtype=torch.bool).tril() & real[:, None]) | torch.eye(n, dtype=torch.bool)
+    last = real.sum(1) - 1
+    past, out, ended = {}, [[] for _ in prompts], torch.zeros(b, dtype=torch.bool)
+    x = read(net, ids, positions, mask[:, None], seen, merged, deep, past=past)[torch.arange(b), last]
+    at = positions[0, torch.arange(b), last]
+    for _ in range(most):
+        token = (x @ net.model.language_model.embed_tokens.weight.T).argmax(-1)
+        ended |= token == end
+        if ended.all():
+            break
+        for i in (~ended).nonzero()[:, 0].tolist():
+            out[i].append(int(token[i]))
+        at = at + 1
+        real = torch.cat([real, torch.ones(b, 1, dtype=torch.bool)], 1)
+        x = read(net, token[:, None], at[None, :, None].expand(3, b, 1), real[:, None, None], torch.zeros(b, 1, dtype=torch.bool),
+                 merged[:, :0], [d[:, :0] for d in deep], past=past)[:, 0]
+    return out
 
 
 # ---- samples as tokens ----
@@ -252,7 +354,7 @@ class Encoder:
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
         self.special = {t: tokenizer.token_to_id(t) for t in (
-            "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")}
+            "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", *"0123456789")}
         self.letters = {chr(c): tokenizer.token_to_id(chr(c)) for c in range(33, 127)}
         self.letters.update({" ": tokenizer.token_to_id("\u0120"), "\n": tokenizer.token_to_id("\u010a")})
 
@@ -328,7 +430,8 @@ class Encoder:
                         look += [(begin + last, k, things) for k in kinds]
                 at = put(close + reply, at, number)
                 tokens = self.spell(answer) if spelled else self.words(answer)
-                spans = self.tokenizer.encode(answer, add_special_tokens=False).offsets if told else []
+                spans = [] if not told else [(j, j + 1) for j in range(len(tokens))] if spelled else \
+                    self.tokenizer.encode(answer, add_special_tokens=False).offsets
                 for start, end, kinds, things in told:
                     look += [(len(ids) + j - 1, k, things) for j, (a, b) in enumerate(spans) if a < end and b > start for k in kinds]
                 at = put(tokens + [s["<|im_end|>"]], at, number, True, kind)

@@ -22,24 +22,27 @@ import see_text
 from see_model import CELL, PATCH, Encoder, load_tokenizer
 
 # From which minute; shares of the kinds; share of single things; ease of the lines; concept tiers; styles (one that is
-# named twice comes twice as often); branches, 0 while the tower learns alone.
+# named twice comes twice as often); branches, 0 while the tower learns alone; share of the pictures without words, for the tower only.
 ALL = see_scene.STYLES
 STAGES = (
-    (0, {"scene": .88, "line": .12}, .7, .8, (1,), ("3d",), 0),
-    (24, {"scene": .93, "line": .05, "talk": .02}, .5, .8, (1,), ("3d",), 3),
-    (44, {"scene": .93, "line": .03, "clip": .03, "talk": .01}, .45, .7, (1,), ("3d",), 3),
-    (62, {"scene": .89, "line": .03, "clip": .06, "table": .01, "talk": .01}, .4, .7, (1,), ("3d", "3d", "flat", "noto"), 3),
-    (98, {"scene": .88, "line": .12}, .1, 1.0, (1,), ("3d", "3d", "flat", "noto"), 0),
-    (120, {"scene": .9, "clip": .1}, .25, 1.0, (1,), ("3d", "flat", "noto"), 7),
+    (0, {"scene": .88, "line": .12}, .7, .8, (1,), ("3d",), 0, 0),
+    (24, {"scene": .93, "line": .05, "talk": .02}, .5, .8, (1,), ("3d",), 3, 0),
+    (44, {"scene": .93, "line": .03, "clip": .03, "talk": .01}, .45, .7, (1,), ("3d",), 3, 0),
+    (62, {"scene": .89, "line": .03, "clip": .06, "table": .01, "talk": .01}, .4, .7, (1,), ("3d", "3d", "flat", "noto"), 3, 0),
+    (98, {"scene": .88, "line": .12}, .1, 1.0, (1,), ("3d", "3d", "flat", "noto"), 0, 0),
+    (120, {"scene": .9, "clip": .1}, .25, 1.0, (1,), ("3d", "flat", "noto"), 7, 0),
+    (301, {"scene": .62, "clip": .2, "line": .18}, .15, .6, (1,), ("3d", "flat", "noto"), 5, .9),
+    (317, {"scene": .74, "clip": .26}, .15, 1.0, (1,), ("3d", "flat", "noto"), 5, .3),
+    (327, {"scene": .88, "clip": .12}, .2, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
 )
 STEP = 20          # coordinates are taught in multiples of this: two digits to learn instead of three
 LATE = 44          # from this minute on the second weight holds
 # How often each question is chosen, early and late.
 WEIGHTS = {
-    "name": (4, 2), "list": (.5, .2), "caption": (3, 1), "ground": (2, .4), "tint": (1, 1.5), "count": (1.5, 3), "yesno": (2, 3),
-    "place": (1, 4), "size": (.5, .7), "box": (.5, 3), "point": (.1, .7), "classify": (.5, .4), "moderate": (.2, .6),
+    "name": (4, 2), "list": (.5, .2), "caption": (3, 1), "ground": (2, .4), "tint": (1, 1), "count": (1.5, 4), "yesno": (2, 2.5),
+    "place": (1, 5), "size": (.5, .7), "box": (.5, 6), "point": (.1, 1.5), "classify": (.5, .4), "moderate": (.2, .8),
     "unknown": (.2, .1), "ocr": (3, 3), "spot": (.2, 1), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
-    "table_json": (1, 1), "clip_move": (2, 2), "clip_when": (2, 2), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 2), "talk": (1, 1),
+    "table_json": (1, 1), "clip_move": (2, 5), "clip_when": (2, 2), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 3), "talk": (1, 1),
 }
 TASKS = tuple(WEIGHTS)
 # Talk without a picture.
@@ -72,15 +75,15 @@ class Maker:
     def sample(self, stage, late, kind=None, only=None, step=1):
         """`only`: a task; None when this picture cannot be asked it. Coordinates of answers are multiples of `step`."""
         rng = self.rng
-        _, kinds, simple, ease, tiers, styles, most = stage
+        _, kinds, simple, ease, tiers, styles, most, _ = stage
         kind = kind or str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
-        times = dense = chars = look = told = None
+        times = dense = chars = signs = motion = look = told = None
         if kind == "talk":
             pairs = [see_scene.pick(rng, TALK) for _ in range(4)]
             turns = [(TASKS.index("talk"), see_scene.pick(rng, asked), answer, False) for asked, answer in pairs]
             conversation = [[turns[0]], [turns[1]], turns[2:]]
             return {"frames": None, "clip": False, "encoded": self.encoder.encode(0, 0, None, conversation), "dense": None,
-                    "chars": None, "look": None, "conversation": conversation, "times": None, "first": "picture"}
+                    "chars": None, "signs": None, "motion": None, "look": None, "conversation": conversation, "times": None, "first": "picture"}
         if kind == "scene":
             gallery = self.gallery(tiers, styles)
             picture = gallery.picture(rng, simple)
@@ -91,24 +94,32 @@ class Maker:
             told = lambda task, question, answer: see_look.looks(
                 self.finder(gallery), task, picture.things, pixels.shape, step, question, answer)
         elif kind == "line":
-            pixels, chars, rows, turn = see_text.line_sample(rng, ease)
+            pixels, sheet, rows, turn = see_text.line_sample(rng, ease)
             asked = see_text.line_questions(rng, pixels, rows, turn)
             if not late:
                 asked.pop("spot", None)
         elif kind == "table":
-            pixels, chars, rows = see_text.table_sample(rng)
+            pixels, sheet, rows = see_text.table_sample(rng)
             asked = see_text.table_questions(rng, rows)
         else:
-            pixels, times, asked, (name, pairs, when) = see_clip.clip_sample(rng, self.gallery(tiers, styles))
+            pixels, times, asked, (name, pairs, when), shown = see_clip.clip_sample(rng, self.gallery(tiers, styles))
             look = see_look.clip_owners(pairs, when, see_clip.SIDE, CELL), np.zeros(4, int)
+            motion = see_look.clip_cells(look[0][0], pairs, *shown, self.gallery(tiers, styles).classes() - 1)
             told = lambda task, question, answer: see_look.clip_looks(task, question, answer, name)
+        if kind in ("line", "table"):
+            chars = sheet.chars()
+            signs, mine = sheet.signs(CELL)
+            if kind == "line":
+                look = mine, np.zeros(len(mine), int)
+                told = lambda task, question, answer: see_look.sign_looks(answer) if task == "ocr" else ([], [])
         if only:
             asked = {t: pairs for t, pairs in asked.items() if t == only and pairs}
             if not asked:
                 return None
         frames = pixels if kind == "clip" else pixels[None]
         if not most:
-            return {"frames": frames, "clip": False, "encoded": None, "dense": dense, "chars": chars, "look": None}
+            return {"frames": frames, "clip": kind == "clip", "encoded": None, "dense": dense, "chars": chars, "signs": signs,
+                    "motion": motion, "look": None}
         conversation = self.choose(asked, late, 1 if kind == "table" else most)
         size = (frames.shape[1] // CELL, frames.shape[2] // CELL)
         first = "text" if len(conversation) == 1 and len(conversation[0]) == 1 and kind != "table" and rng.random() < .1 else "picture"
@@ -116,13 +127,16 @@ class Maker:
         if told:
             conversation = [[turn + (told(TASKS[turn[0]], turn[1], turn[2]),) for turn in turns] for turns in conversation]
         encoded = self.encoder.encode(*size, times, conversation, first, system)
-        return {"frames": frames, "clip": kind == "clip", "encoded": encoded, "dense": dense, "chars": chars, "look": look,
-                "conversation": conversation, "times": times, "first": first}
+        return {"frames": frames, "clip": kind == "clip", "encoded": encoded, "dense": dense, "chars": chars,
+                "signs": signs, "motion": motion, "look": look, "conversation": conversation, "times": times, "first": first}
 
     def fresh(self, minutes):
         """A sample for training as it is asked after so many minutes."""
-        s = self.sample(stage_at(minutes), int(minutes >= LATE), step=STEP)
-        return {k: s[k] for k in ("frames", "clip", "encoded", "dense", "chars", "look")}
+        stage = stage_at(minutes)
+        if self.rng.random() < stage[7]:
+            stage = stage[:6] + (0, 1)
+        s = self.sample(stage, int(minutes >= LATE), step=STEP)
+        return {k: s[k] for k in ("frames", "clip", "encoded", "dense", "chars", "signs", "motion", "look")}
 
     def finder(self, gallery):
         self.found = self.found or see_look.Finder(gallery.concepts)

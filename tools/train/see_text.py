@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.,:;!?-+/%&()'\"#@=*$"
 CHAR_INDEX = {c: i + 1 for i, c in enumerate(CHARS)}     # 0: no character stands there
+ORDINALS = 8                                             # characters of a cell that are asked for, in reading order
 SLOTS = 4                                                # per patch of 16 pixels, left to right
 FONT_FOLDERS = ("dejavu", "liberation", "freefont", "lato", "open-sans")
 UNFIT = ("Math", "ExtraLight", "Thin", "Hairline", "Black", "Light")
@@ -110,7 +111,7 @@ class Sheet:
         self.image = Image.new("RGB", (width, height), paper)
         self.paper = paper
         self.draw = ImageDraw.Draw(self.image)
-        self.marks = []                   # (x, y, class)
+        self.marks = []                   # (x, y, class) in the order of writing, spaces too
 
     def write(self, x, y, text, font):
         """Draws with the left top of the line box at x, y; returns its rectangle."""
@@ -119,8 +120,7 @@ class Sheet:
         top, bottom = y + ascent * .25, y + ascent
         edges = [font.getlength(text[:i]) for i in range(len(text) + 1)]
         for i, c in enumerate(text):
-            if c in CHAR_INDEX:
-                self.marks.append((x + (edges[i] + edges[i + 1]) / 2, (top + bottom) / 2, CHAR_INDEX[c]))
+            self.marks.append((x + (edges[i] + edges[i + 1]) / 2, (top + bottom) / 2, CHAR_INDEX.get(c, 0)))
         return (x, y, x + edges[-1], y + ascent + descent)
 
     def finish(self, rng, turn=0.0, noise=0.0):
@@ -139,13 +139,26 @@ class Sheet:
         out = np.zeros((self.height // 16, self.width // 16, SLOTS), np.int16)
         step = 16 // SLOTS
         for x, y, k in self.marks:
-            if 0 <= x < self.width and 0 <= y < self.height:
+            if k and 0 <= x < self.width and 0 <= y < self.height:
                 out[int(y) // 16, int(x) // 16, int(x % 16) // step] = k
         return out
 
+    def signs(self, cell):
+        """(int16 [cells, ORDINALS] the characters of every cell as they are read, bool [marks, cells] whose centre lies where)"""
+        columns = self.width // cell
+        signs = np.zeros((self.height // cell * columns, ORDINALS), np.int16)
+        mine = np.zeros((len(self.marks), len(signs)), bool)
+        for i, (x, y, k) in enumerate(self.marks):
+            at = min(len(signs) // columns - 1, max(0, int(y) // cell)) * columns + min(columns - 1, max(0, int(x) // cell))
+            mine[i, at] = True
+            free = np.flatnonzero(signs[at] == 0)
+            if k and len(free):
+                signs[at, free[0]] = k
+        return signs, mine
+
 
 def line_sample(rng, ease=0.0):
-    """One line (sometimes two to four). ease 1: large and short; 0: all sizes. -> pixels, chars, [(box, text)]"""
+    """One line (sometimes two to four). ease 1: large and short; 0: all sizes. -> pixels, sheet, [(box, text)]"""
     width, height = pick(rng, ((96, 96), (192, 64), (192, 64), (128, 96), (288, 32), (384, 32)))
     lines = 1 if height <= 64 or rng.random() < .4 else int(rng.integers(2, 4))
     low, high = (18, 28) if rng.random() < ease else (12, 26)
@@ -170,7 +183,7 @@ def line_sample(rng, ease=0.0):
         y += pitch
     turn = float(rng.uniform(-2, 2)) if rng.random() < .25 * (1 - ease) and lines == 1 else 0.0
     pixels = sheet.finish(rng, turn, float(rng.uniform(0, 9)) if rng.random() < .3 else 0.0)
-    return pixels, sheet.chars(), boxes, turn
+    return pixels, sheet, boxes, turn
 
 
 def line_questions(rng, pixels, boxes, turn):
@@ -192,7 +205,7 @@ def cell_text(rng):
 
 
 def table_sample(rng):
-    """A ruled table of two or three columns and up to four rows. -> pixels, chars, rows"""
+    """A ruled table of two or three columns and up to four rows. -> pixels, sheet, rows"""
     columns, count = int(rng.integers(2, 4)), int(rng.integers(2, 5))
     width, height = (128, 96) if columns == 3 else (96, 96)
     size = int(rng.integers(11, 14))
@@ -214,7 +227,7 @@ def table_sample(rng):
             sheet.draw.line((x0, y0 + r * rh, x0 + columns * cw, y0 + r * rh), fill=sheet.ink)
         for c in range(columns + 1):
             sheet.draw.line((x0 + c * cw, y0, x0 + c * cw, y0 + count * rh), fill=sheet.ink)
-    return sheet.finish(rng), sheet.chars(), rows
+    return sheet.finish(rng), sheet, rows
 
 
 def table_text(rows, form):

@@ -3,7 +3,7 @@
 
 First the tower alone learns what it is asked directly (class and box of the thing in each cell, characters in each
 patch: a dense signal, several times cheaper than words), then everything learns together, the direct questions staying
-on as helpers. AdamW, gradient norm 1, EMA that begins short; the learning rate follows the clock: warm-up, constant,
+on as helpers. AdamW, gradient norm 1, EMA that begins short; the learning rate follows the clock (minutes of processor time): warm-up, constant,
 linear decay over the last --cool share of --minutes. Samples are fresh, so the shares of exact answers in the log are
 those of pictures never seen before. Ended by SIGTERM it saves first. Run again with a larger --minutes to go on from RUN/state.pt.
 
@@ -23,14 +23,18 @@ import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
+import see_clip
 import see_look
 import see_scene
 import see_text
-from see_model import CELL, PATCH, Encoder, Helpers, batch_of, begin_patches, build, check, export, load_tokenizer, read, see
+from see_model import CELL, PATCH, SPOTS, Encoder, Helpers, batch_of, begin_from, begin_patches, build, check, export, load_tokenizer, read, see
+from eval_see import MEASURED as MEASURED_TASKS
+from eval_see import Batches, measure
 from see_shards import STAGES, TASKS, Maker, stage_at
 
 CHARS = len(see_text.CHARS) + 1
 LOOK = .6                # weight of see_look.py's loss
+MEASURED = torch.tensor([TASKS.index(t) for t in ("box", "point", "moderate")])     # where digits count for more than brackets
 NOTHING = 347            # the class of a square without a thing
 
 
@@ -46,10 +50,16 @@ def parse():
     parser.add_argument("--tower-batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--ema", type=float, default=.998)
+    parser.add_argument("--start", type=Path, help="begin with the weights of an exported folder; the heads are new then")
+    parser.add_argument("--trained", type=float, default=0, help="with --start: the minutes these weights were trained for")
+    parser.add_argument("--refit", type=float, default=0, help="with --start: so many minutes for the new heads alone")
     parser.add_argument("--frozen", type=float, default=0, help="up to this minute the tower's blocks stay as they are")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cores", default="", help="core of each worker, for example 1,0; the second one yields to others")
     parser.add_argument("--classes", type=int, default=348)
+    parser.add_argument("--measure", type=int, default=0, help="at the end export the EMA to OUT/folder and ask so many questions of a kind")
+    parser.add_argument("--tasks", default=MEASURED_TASKS)
+    parser.add_argument("--bf16", type=int, default=1, help="0: products in f32")
     parser.add_argument("--export", type=Path)
     return parser.parse_args()
 
@@ -113,7 +123,8 @@ def batches(source, size, tower_size):
         key = (None if s["frames"] is None else s["frames"].shape, s["clip"], s["dense"] is None, s["encoded"] is None)
         bucket = buckets.setdefault(key, [])
         bucket.append(s)
-        limit = max(2, size // 3) if s["clip"] else size if s["encoded"] is not None else tower_size
+        limit = size if s["encoded"] is not None else tower_size
+        limit = max(2, limit // 3) if s["clip"] else limit
         if len(bucket) >= 4 * limit:
             bucket.sort(key=lambda s: 0 if s["encoded"] is None else len(s["encoded"].ids))
             for part in torch.randperm(4).tolist():
@@ -153,7 +164,7 @@ def square_loss(samples, part, thing, edges, step, name, bins):
     return loss
 
 
-def copy_loss(samples, place, tint, bins):
+def copy_loss(samples, place, tint, spot, bins):
     """What the decoder is to copy from a cell: where its thing lies in the whole picture, and in which colour."""
     tensor = lambda at: torch.from_numpy(np.stack([s["dense"][at] for s in samples]))
     cells, boxes, tints = tensor(0).flatten(), tensor(1).reshape(-1, 4), tensor(3).flatten().long()
@@ -166,7 +177,39 @@ def copy_loss(samples, place, tint, bins):
         said = place.flatten(0, 1)[there]
         loss = loss + 3 * F.smooth_l1_loss(said, want, beta=.05)
         bins.add("cell_place", ((said.detach() - want).abs() < .1).float().mean(1))
+        loss = loss + spot_loss(spot.flatten(0, 1)[there], want, bins)
     return loss
+
+
+def spot_loss(said, want, bins):
+    """The edges of boxes, want in -1..1, as the numbers that answers write."""
+    said, numbers = said.reshape(-1, SPOTS), ((want + 1) * (SPOTS - 1) / 2).round().long().flatten()
+    bins.add("spot", ((said.detach().argmax(-1) - numbers).abs() <= 1))
+    return F.cross_entropy(said, numbers, label_smoothing=.02)
+
+
+def motion_loss(helpers, samples, merged, bins):
+    """Of clips: the thing of every cell of every pair, where it is, and what it does there."""
+    tensor = lambda at: torch.from_numpy(np.stack([s["motion"][at] for s in samples]))
+    things, motions, boxes = tensor(0).flatten().long(), tensor(1).flatten().long(), tensor(2).reshape(-1, 4)
+    there = motions > 0
+    merged = merged.flatten(0, 1)[there]
+    said = helpers.motion(merged)
+    bins.add("motion", said.detach().argmax(-1) == motions[there])
+    want = boxes / see_clip.SIDE * 2 - 1
+    return (F.cross_entropy(said, motions[there]) + F.cross_entropy(helpers.thing(merged), things[there])
+            + 3 * F.smooth_l1_loss(helpers.place(merged), want[there], beta=.05) + spot_loss(helpers.spot(merged), want[there], bins))
+
+
+def sign_loss(helpers, samples, merged, bins):
+    """The characters of every cell in the order in which they are read."""
+    want = torch.from_numpy(np.stack([s["signs"] for s in samples])).long()
+    said = helpers.signs(merged).view(*want.shape, helpers.chars)
+    ask = (want > 0).any(-1)                               # cells with text, up to the end of theirs and one further
+    ask = ask[..., None] & ((want > 0) | (torch.arange(want.shape[2]) == (want > 0).sum(-1, keepdim=True)))
+    said, want = said[ask], want[ask]
+    bins.add("sign", said.detach().argmax(-1) == want)
+    return F.cross_entropy(said, want)
 
 
 def word_table(tokenizer, gallery, variants=4):
@@ -201,7 +244,7 @@ def helper_loss(helpers, samples, merged, last, bins, frozen):
         loss = F.binary_cross_entropy_with_logits(guess, middles.float(), pos_weight=torch.tensor(3.0))
         bins.add("middles", ((guess.detach() > 0).sum(1) == middles.sum(1)))
         loss = loss + square_loss(samples, 0, helpers.thing(merged), helpers.edges(merged), CELL, "cell", bins)
-        loss = loss + copy_loss(samples, helpers.place(merged), helpers.tint(merged), bins)
+        loss = loss + copy_loss(samples, helpers.place(merged), helpers.tint(merged), helpers.spot(merged), bins)
         return loss if frozen else loss + square_loss(samples, 4, helpers.patch_thing(last), helpers.patch_edges(last), PATCH, "patch", bins)
     if samples[0]["chars"] is not None and not frozen:
         chars = in_merge_order(torch.from_numpy(np.stack([s["chars"] for s in samples]).astype(np.int64)))
@@ -210,7 +253,9 @@ def helper_loss(helpers, samples, merged, last, bins, frozen):
         weight[0] = .03
         there = chars > 0
         bins.add("char", (logits.detach().argmax(-1) == chars)[there])
-        return F.cross_entropy(logits.flatten(0, 2), chars.flatten(), weight)
+        return F.cross_entropy(logits.flatten(0, 2), chars.flatten(), weight) + sign_loss(helpers, samples, merged, bins)
+    if samples[0]["motion"] is not None:
+        return motion_loss(helpers, samples, merged, bins)
     return 0.0
 
 
@@ -233,6 +278,7 @@ class Bins:
 
 
 def answer_loss(net, samples, special, merged, deep, bins, kept=None):
+    digits = torch.tensor([special[d] for d in "0123456789"])
     ids, positions, mask, labels, task = batch_of([s["encoded"] for s in samples], special["<|im_end|>"])
     seen = (ids == special["<|image_pad|>"]) | (ids == special["<|video_pad|>"])
     asked = labels >= 0
@@ -240,7 +286,7 @@ def answer_loss(net, samples, special, merged, deep, bins, kept=None):
     want = labels[asked]
     each = F.cross_entropy(logits, want, reduction="none")
     with torch.no_grad():
-        right = logits.argmax(-1) == want
+        right = logits.gather(1, want[:, None])[:, 0] >= logits.amax(-1)
         kinds = task[asked]
         starts = torch.cat([torch.tensor([True]), want[:-1] == special["<|im_end|>"]])
         answer = starts.cumsum(0) - 1
@@ -252,6 +298,7 @@ def answer_loss(net, samples, special, merged, deep, bins, kept=None):
         bins.add("ocr_letter", right[letters])
         bins.add("loss", each)
         weight = torch.bincount(answer).float().rsqrt()[answer]      # a yes counts for more than one bracket of many
+        weight = weight * torch.where(torch.isin(want, digits) & torch.isin(kinds, MEASURED), 3.0, 1.0)
     loss = (each * weight).sum() / weight.sum()
     if kept and seen.any():
         loss = loss + LOOK * see_look.look_loss(kept, mask, samples, seen, bins)
@@ -302,6 +349,29 @@ def settle(args, rank):
             print("no autogroup priority: %s" % e, flush=True)
 
 
+def total_loss(args, net, helpers, samples, words, special, bins, frozen=False, alone=False, refit=False):
+    """What one batch costs, or None where nothing is asked of it now."""
+    if samples[0]["frames"] is None:
+        if alone:
+            return None
+        merged, deep, seen = torch.zeros(0, net.config.text_config.hidden_size), [], None
+    elif samples[0]["clip"]:
+        frames = torch.from_numpy(np.stack([s["frames"] for s in samples]))
+        flat = frames.flatten(0, 1)
+        merged, deep, seen = see(net, flat[0::2], flat[1::2], frozen)
+        fold = lambda t: t.reshape(len(samples), -1, t.shape[-1])
+        merged, deep = fold(merged), [fold(d) for d in deep]
+    else:
+        merged, deep, seen = see(net, torch.from_numpy(np.stack([s["frames"][0] for s in samples])), frozen=frozen)
+    loss = helper_loss(helpers, samples, merged, seen, bins, frozen)
+    if samples[0]["dense"] is not None:
+        table = net.model.language_model.embed_tokens.weight
+        loss = loss + word_loss(table.detach() if alone else table, words, helpers, samples, merged, bins)
+    if not alone and not refit and samples[0]["encoded"] is not None:
+        return loss * .5 + answer_loss(net, samples, special, merged, deep, bins, dict.fromkeys(see_look.WATCHED))
+    return loss if isinstance(loss, torch.Tensor) else None
+
+
 def work(rank, args, net, helpers, ema, saved, clock):
     settle(args, rank)
     torch.manual_seed(time.time_ns() + rank)
@@ -315,9 +385,9 @@ def work(rank, args, net, helpers, ema, saved, clock):
     ended = []
     if rank == 0:
         signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
-    bins, told, kept, last, mine = Bins(), float(clock[0]), float(clock[0]), time.time(), 0
+    bins, told, kept, last, mine = Bins(), float(clock[0]), float(clock[0]), time.process_time(), 0
     log = open(args.out / "log.jsonl", "a") if rank == 0 else None
-    alone = lambda: stage_at(float(clock[0]) / 60)[-1] == 0
+    alone = lambda: stage_at(float(clock[0]) / 60)[6] == 0
     source = twice(shards(args.shards, maker, clock), lambda: 1)
     for samples in batches(source, args.batch, args.tower_batch):
         if ended or float(clock[0]) >= args.minutes * 60:
@@ -325,25 +395,11 @@ def work(rank, args, net, helpers, ema, saved, clock):
         part, step = float(clock[0]) / (args.minutes * 60), int(clock[1])
         rate = args.lr * min(1, (step + 1) / 200, .03 + .97 * (1 - part) / args.cool)
         b, frozen = len(samples), float(clock[0]) < args.frozen * 60
-        if samples[0]["frames"] is None:
-            if alone():
-                continue
-            merged, deep, seen = torch.zeros(0, net.config.text_config.hidden_size), [], None
-        elif samples[0]["clip"]:
-            frames = torch.from_numpy(np.stack([s["frames"] for s in samples]))
-            flat = frames.flatten(0, 1)
-            merged, deep, seen = see(net, flat[0::2], flat[1::2], frozen)
-            fold = lambda t: t.reshape(b, -1, t.shape[-1])
-            merged, deep = fold(merged), [fold(d) for d in deep]
-        else:
-            merged, deep, seen = see(net, torch.from_numpy(np.stack([s["frames"][0] for s in samples])), frozen=frozen)
-        loss = helper_loss(helpers, samples, merged, seen, bins, frozen)
-        if samples[0]["dense"] is not None:
-            table = net.model.language_model.embed_tokens.weight
-            loss = loss + word_loss(table.detach() if alone() else table, words, helpers, samples, merged, bins)
-        if not alone() and samples[0]["encoded"] is not None:
-            loss = loss * .5 + answer_loss(net, samples, special, merged, deep, bins, dict.fromkeys(see_look.WATCHED))
-        elif not isinstance(loss, torch.Tensor):
+        refit = float(clock[0]) < (args.trained + args.refit) * 60
+        net.requires_grad_(not refit)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bool(args.bf16)):
+            loss = total_loss(args, net, helpers, samples, words, special, bins, frozen, alone(), refit)
+        if loss is None:
             continue
         for p in params:
             p.grad = None
@@ -359,7 +415,7 @@ def work(rank, args, net, helpers, ema, saved, clock):
             keep = min(args.ema, (1 + step) / (10 + step)) ** 4
             with torch.no_grad():
                 torch._foreach_lerp_(ema, [p.detach() for p in params], 1 - keep)
-        now = time.time()
+        now = time.process_time()
         clock[0] += now - last
         last = now
         if mine == 10 or float(clock[0]) - told > 60:
@@ -370,7 +426,7 @@ def work(rank, args, net, helpers, ema, saved, clock):
             log.flush()
             (args.out / "clock.part").write_text("%.2f" % (told / 60))
             os.replace(args.out / "clock.part", args.out / "clock")
-        if float(clock[0]) - kept > 300:
+        if float(clock[0]) - kept > 120:
             kept = float(clock[0])
             save(args, net, helpers, ema, optimizer, clock)
     if rank == 0:
@@ -394,7 +450,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(args.tokenizer)
     net = build(tokenizer)
-    helpers = Helpers(args.classes, CHARS, see_text.SLOTS)
+    helpers = Helpers(args.classes, CHARS, see_text.SLOTS, see_text.ORDINALS, len(see_clip.MOTIONS))
     state = args.out / "state.pt"
     saved = torch.load(state) if state.exists() else None
     if saved:
@@ -402,6 +458,8 @@ def main():
         news = helpers.load_state_dict(saved["helpers"], strict=False)
         if news.missing_keys or news.unexpected_keys:
             print("heads begun afresh: %s; dropped: %s" % (news.missing_keys, news.unexpected_keys), flush=True)
+    elif args.start:
+        begin_from(net, args.start)
     elif not args.export:
         maker = Maker(args.sprites, args.tokenizer, 5)
         begin_patches(net, [maker.sample(STAGES[0], 0)["frames"][0] for _ in range(600)])
@@ -410,7 +468,7 @@ def main():
     if saved:
         n = len(list(net.parameters()))
         ema[:n] = saved["ema"][:n]              # the heads may be others by now
-    clock = saved["clock"] if saved else torch.zeros(3, dtype=torch.float64)      # seconds, steps, samples
+    clock = saved["clock"] if saved else torch.tensor([args.trained * 60, 0, 0], dtype=torch.float64)     # seconds, steps, samples
     if args.export:
         wear(net, ema)
         export(net, args.tokenizer, args.export)
@@ -427,6 +485,10 @@ def main():
         work(0, args, net, helpers, ema, saved, clock)
     else:
         mp.spawn(work, args=(args, net, helpers, ema, saved, clock), nprocs=args.workers)
+    if args.measure:
+        wear(net, torch.load(state)["ema"])
+        export(net, args.tokenizer, args.out / "folder")
+        measure(Batches(args.out / "folder"), args.sprites, args.measure, args.tasks)
 
 
 if __name__ == "__main__":
