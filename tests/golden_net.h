@@ -84,7 +84,7 @@ static const golden_backend golden_backends[] = {
     {"plain C", 1, "c", LIMN_PRECISION_EXACT, 1e-5},
     {"native exact", 2, "native", LIMN_PRECISION_EXACT, 1e-5},
     {"avx2 exact, 3 threads", 3, "avx2", LIMN_PRECISION_EXACT, 1e-5},
-    {"native fast", 2, "native", LIMN_PRECISION_FAST, 2.5e-2},
+    {"native fast", 2, "native", LIMN_PRECISION_FAST, 2e-2},
 };
 enum { GOLDEN_BACKENDS = sizeof golden_backends / sizeof golden_backends[0] };
 
