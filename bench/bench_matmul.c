@@ -89,6 +89,11 @@ static void bench_one(const bench_options *o, const int *s, limn_dtype dtype,
                       .m = m,
                       .w = p,
                       .epi = {.scale = 1}}};
+    /* bf16 products get their rows as they do inside a network, and as oneDNN's do */
+    if (limn_packed_words(p, &o->k) == LIMN_WORDS_BF16X2 && dtype == LIMN_F16) {
+        limn_dtype_from_f32(x, x, LIMN_BF16, (int64_t)m * k); /* narrower: in place */
+        r.a.x_dtype = LIMN_BF16;
+    }
     r.ex.scratch_bytes = limn_matmul_scratch_bytes(&o->k, &r.a, o->threads);
     r.ex.scratch = room(r.ex.scratch_bytes);
     bench_unit unit = bench_unit_of(&o->k, p);
