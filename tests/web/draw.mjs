@@ -233,14 +233,67 @@ export async function drawTests(e) {
         await page.locator('.films .film button').first().click();
     });
 
+    await suite.test('draw: going on by itself, the star, and the picture on the clipboard', page, async () => {
+        await begin();
+        await reset();
+        await prompt.fill('again and again');
+        await setNumber('steps', 2);
+        const mine = async () => (await jobs('&state=succeeded,queued,running')).filter((j) => j.title === 'again and again');
+        await page.click('[data-testid=endless]');
+        await until('three of them', async () => (await mine()).filter((j) => j.state === 'succeeded').length >= 3, 90000);
+        check(new Set((await mine()).map((j) => j.seed)).size === (await mine()).length, 'seeds are drawn twice');
+        await page.click('[data-testid=endless]');
+        await until('the last one', async () => (await jobs('&state=queued,running')).length === 0);
+        const count = (await mine()).length;
+        await setNumber('steps', 3); // the page has answered something since, and drew nothing more
+        same((await mine()).length, count, 'drawings after it was turned off');
+        await row('seed').locator('input').fill('5');
+        await row('seed').locator('input').blur();
+        check(await page.locator('[data-testid=endless]').isDisabled(), 'the same picture would be drawn for ever');
+        await reset();
+
+        await strip.first().click();
+        const id = (await strip.first().getAttribute('data-key')).split('/')[0];
+        const star = page.locator('.under [data-testid=keep]');
+        const tags = async () => (await api(`/v1/jobs/${id}`)).job.tags;
+        await star.click();
+        await until('the tag', async () => JSON.stringify(await tags()) === '["keep"]');
+        same(await star.getAttribute('aria-pressed'), 'true', 'star');
+        await to('gallery');
+        await page.click('[data-testid=gallery-kept]');
+        await until('the starred alone', async () => (await page.locator('.list').getAttribute('data-query')) === 'tag:keep' && (await page.locator('.cell').count()) >= 1);
+        for (const key of await page.locator('.cell .open').evaluateAll((all) => all.map((x) => x.getAttribute('aria-label')))) check(/again/.test(key), `${key} has no star`);
+        await page.click('[data-testid=gallery-kept]');
+        await begin();
+        await strip.first().click();
+        await star.click();
+        await until('no tag', async () => (await tags()).length === 0);
+
+        await e.context.grantPermissions(['clipboard-read', 'clipboard-write']);
+        await page.getByRole('button', { name: 'Copy the picture' }).click();
+        const size = await until('the picture on the clipboard', () => page.evaluate(async () => {
+            const [item] = await navigator.clipboard.read();
+            if (!item?.types.includes('image/png')) return null;
+            const made = await createImageBitmap(await item.getType('image/png'));
+            return [made.width, made.height];
+        }).catch(() => null), 10000);
+        const file = (await api(`/v1/jobs/${id}`)).job.artifacts[0];
+        same(size, [file.width, file.height], 'size of the copy');
+    });
+
     await suite.test('draw: the queue tells times and tries again', page, async () => {
         await begin();
         await made([{ prompt: 'a small lion', seed: 5 }]);
         const [lion] = await jobs('&state=succeeded');
         await api('/v1/draw', { prompt: 'a long one', steps: 500 });
-        const { job: up } = await api('/v1/upscale', { image: `artifact:${lion.artifacts[0].id}`, upscale: 2 });
         await page.click('[data-testid=queue-button]');
         const drawer = page.locator('[data-testid=queue]');
+        // How long a drawing behind it will wait is said too, once it is known.
+        const { job: behind } = await api('/v1/draw', { prompt: 'one behind', steps: 3 });
+        await until('how long it waits', async () => /left/.test(await drawer.locator('[data-testid=job-waiting]', { hasText: 'one behind' }).innerText()), 30000);
+        await api(`/v1/jobs/${behind.id}/cancel`, {});
+        await until('it to be gone', async () => (await drawer.locator('[data-testid=job-waiting]').count()) === 0);
+        const { job: up } = await api('/v1/upscale', { image: `artifact:${lion.artifacts[0].id}`, upscale: 2 });
         await until('how long it takes', async () => /\d+\/500\s*· .*left/.test((await drawer.locator('[data-testid=job-running]').innerText()).replace(/\u00a0/g, ' ')));
         await until('a place', async () => (await drawer.locator('[data-testid=job-waiting] .place').allInnerTexts()).join() === '1');
         check(/took [\d.]+ s/.test(await drawer.innerText()), 'how long things took is not told');

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What can be done with a picture, wherever it is shown.
-import { call, get, submit } from './api';
+import { blob, call, get, submit } from './api';
+import { bitmap, canvasOf, pngOf } from './canvas';
 import { draft } from './draft.svelte';
-import { maybe, t } from './i18n.svelte';
+import { duration, maybe, t } from './i18n.svelte';
 import { picturesOf, server } from './server.svelte';
 import type { Artifact, Job, Picture, Values } from './types';
 import { tell, ui } from './ui.svelte';
@@ -39,6 +40,28 @@ export function takeUp(recipe: Values): void {
     ui.say(said, { kind: missing.length > 0 ? 'info' : 'done', action: { label: t('undo'), run: () => (draft.values = before) } }, missing.length > 0 ? 9000 : 5000);
 }
 
+/* The tag of what stays when the history is cleared of what is old. */
+export const KEEP = 'keep';
+export async function setKept(id: string, on: boolean): Promise<Job> {
+    const { tags } = (await get<{ job: Job }>(`/v1/jobs/${id}`)).job;
+    const { job } = await call<{ job: Job }>('PATCH', `/v1/jobs/${id}`, { body: { tags: [...tags.filter((x) => x !== KEEP), ...(on ? [KEEP] : [])] } });
+    if (server.jobs.has(id)) server.restored(job);
+    return job;
+}
+
+/* Onto the clipboard, which takes PNG files. */
+export async function copyPicture(a: Artifact): Promise<void> {
+    const png = async (): Promise<Blob> => {
+        const file = await blob(a.url);
+        if (file.type === 'image/png') return file;
+        const picture = await bitmap(file);
+        const { canvas, context } = canvasOf(picture.width, picture.height);
+        context.drawImage(picture, 0, 0);
+        return pngOf(canvas);
+    };
+    await navigator.clipboard.write([new ClipboardItem({ 'image/png': png() })]);
+}
+
 /* The same request with another seed mixed in: near relatives of the picture. */
 export async function vary(a: Artifact): Promise<Job> {
     const recipe = await recipeOf(a);
@@ -68,6 +91,14 @@ export async function redo(job: Job): Promise<Job> {
 
 /* What tasks of the seeing half are called by the server, and on their buttons. */
 const taskKeys: Record<string, string> = { caption: 'describe', video: 'clip', events: 'events', follow: 'follow', ocr: 'text', document: 'document', boxes: 'find', points: 'count', tag: 'tag', classify: 'classify', extract: 'extract', moderate: 'moderate', compare: 'compare' };
+
+/* What a running job is at, as one text: in pieces, each would jump when the one before it grows. */
+export function progressOf(job: Job, long = false): string {
+    const p = job.progress;
+    const steps = p && p.steps > 0 ? (long ? t('steps.of', { step: p.step, steps: p.steps }) : `${p.step}/${p.steps}`) : '';
+    return [p ? maybe(`stage.${p.stage}`, p.stage) : t('stage.start'), steps, long && p && steps && p.images > 1 ? t('picture.of', { n: p.image + 1, all: p.images }) : '',
+        job.left_ms !== null ? t('left', { time: duration(job.left_ms) }) : ''].filter(Boolean).join('\u00a0· ');
+}
 
 /* A job in one line: its words, else what it is. */
 export function nameOf(job: Job): string {
