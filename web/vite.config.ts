@@ -40,6 +40,7 @@ export default defineConfig({
     test: {
         environment: 'node',
         include: ['test/**/*.test.ts'],
+        testTimeout: 120_000, // a busy machine is no failure
     },
     resolve: process.env.VITEST ? { conditions: ['browser'] } : undefined,
 });

@@ -261,7 +261,7 @@ export async function drawTests(e) {
         same(await star.getAttribute('aria-pressed'), 'true', 'star');
         await to('gallery');
         await page.click('[data-testid=gallery-kept]');
-        await until('the starred alone', async () => (await page.locator('.list').getAttribute('data-query')) === 'tag:keep' && (await page.locator('.cell').count()) >= 1);
+        await until('the starred alone', async () => (await page.locator('.list[data-query]').getAttribute('data-query')) === 'tag:keep' && (await page.locator('.cell').count()) >= 1);
         for (const key of await page.locator('.cell .open').evaluateAll((all) => all.map((x) => x.getAttribute('aria-label')))) check(/again/.test(key), `${key} has no star`);
         await page.click('[data-testid=gallery-kept]');
         await begin();

@@ -56,7 +56,11 @@ const kept = (shelf) => page.evaluate((name) => new Promise((done) => {
 }), shelf);
 
 const api = async (path, body) => {
-    const answer = await fetch(server.url + path, body === undefined ? {} : { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
+    // A connection that was kept may have been closed by the server while everything stood still: asking again is safe.
+    const answer = await fetch(server.url + path, body === undefined ? {} : { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) }).catch((e) => {
+        if (body !== undefined) throw e;
+        return fetch(server.url + path);
+    });
     check(answer.ok, `${path}: ${answer.status} ${await answer.clone().text()}`);
     return answer.json();
 };
@@ -242,7 +246,7 @@ await suite.test('gallery: browse, search, tag, delete with undo, export', page,
     await page.getByRole('searchbox', { name: 'Search pictures' }).fill('wooden canoe');
     await until('the canoe alone', async () => (await page.locator('.cell').count()) === 1, 10000);
     await page.getByRole('searchbox', { name: 'Search pictures' }).fill('seed:7');
-    await until('the one of seed 7', async () => (await page.locator('.list').getAttribute('data-query')) === 'seed:7' && (await page.locator('.cell').count()) >= 1);
+    await until('the one of seed 7', async () => (await page.locator('.list[data-query]').getAttribute('data-query')) === 'seed:7' && (await page.locator('.cell').count()) >= 1);
     await page.locator('.cell .open').first().click();
     await until('its settings', async () => /a red apple/.test(await page.locator('aside').innerText()));
     await page.getByLabel('Tags').fill('fruit, test');
@@ -287,13 +291,13 @@ await suite.test('gallery: search by words, model, seed, date and tags, alone an
     const model = all[0].model;
     const day = (by) => { const d = new Date(Date.now() + 86400000 * by); return `${d.getFullYear()}-${String(d.getMonth() + 1).padStart(2, '0')}-${String(d.getDate()).padStart(2, '0')}`; };
     await to('gallery');
-    const count = async () => Number(await page.locator('.list').getAttribute('data-count'));
+    const count = async () => Number(await page.locator('.list[data-query]').getAttribute('data-count'));
     const field = page.getByRole('searchbox', { name: 'Search pictures' });
     /* Jobs that the search gives, as the history itself has them. */
     const finds = async (text, want) => {
         await field.fill(text);
         const pictures = all.filter(want).reduce((n, j) => n + j.artifacts.filter((a) => a.role === 'result' || a.role === 'sheet').length, 0);
-        await until(`an answer to ${text}`, async () => (await page.locator('.list').getAttribute('data-query')) === text, 10000);
+        await until(`an answer to ${text}`, async () => (await page.locator('.list[data-query]').getAttribute('data-query')) === text, 10000);
         await until(`${pictures} pictures for ${text}`, async () => (await count()) === pictures, 10000).catch(async (e) => { throw new Error(`${e.message}: there are ${await count()}`); });
         return pictures;
     };
