@@ -127,9 +127,9 @@ async function peer() {
   const p = spawn(SD_SERVER, ['-m', SD_MODEL, '--listen-port', `${port}`, '-t', '2'], { stdio: 'ignore' });
   const url = `http://127.0.0.1:${port}`;
   while (!await fetch(url + look).then((r) => r.ok, () => false)) await sleep(100);
-  const agent = new http.Agent({ keepAlive: true });
-  const looks = await times(500, () => get(port, look, agent));
-  row('stable-diffusion.cpp, look', `${ms(rank(looks, .5))}; ${(await perSecond(port, look)).toFixed(0)} a second`);
+  const agents = [new http.Agent({ keepAlive: true }), new http.Agent({ keepAlive: false })];
+  const [kept, fresh] = [await times(100, () => get(port, look, agents[0])), await times(500, () => get(port, look, agents[1]))];
+  row('stable-diffusion.cpp, look', `${ms(rank(kept, .5))} over a kept connection, ${ms(rank(fresh, .5))} over a new one; ${(await perSecond(port, look)).toFixed(0)} a second`);
   for (let i = 0; i < PEER_JOBS; i++) {
     const begin = now();
     const r = await fetch(`${url}/sdcpp/v1/img_gen`, { method: 'POST', headers: { 'Content-Type': 'application/json' },
@@ -140,7 +140,7 @@ async function peer() {
     while (['queued', 'running', 'generating'].includes((await (await fetch(url + job.poll_url)).json()).status)) await sleep(20);
   }
   row('stable-diffusion.cpp, job taken (in memory)', `${ms(rank(list, .5))}, 99% ${ms(rank(list, .99))}`);
-  agent.destroy();
+  for (const agent of agents) agent.destroy();
   p.kill('SIGKILL');
 }
 
