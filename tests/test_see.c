@@ -530,18 +530,19 @@ static void test_marks_part_the_stream(void **state) {
     static const struct {
         bool thinking, tools;
         const char *in, *out;
-        int calls;
+        int calls, thoughts; /* thoughts: characters of the thinking and of the mark behind it */
     } rows[] = {
-        {false, false, "plain text", "T{plain text}", 0},
-        {false, false, "<think>\nhm\n</think>\n\nyes", "R{hm\n}T{yes}", 0},
-        {true, false, "hm, <b>\n</think>\n\nyes <think> no", "R{hm, <b>\n}T{yes <think> no}", 0},
-        {false, false, "see <tool_call> here", "T{see <tool_call> here}", 0},
+        {false, false, "plain text", "T{plain text}", 0, 0},
+        {false, false, "<think>\nhm\n</think>\n\nyes", "R{hm\n}T{yes}", 0, 12},
+        {true, false, "hm, <b>\n</think>\n\nyes <think> no", "R{hm, <b>\n}T{yes <think> no}", 0,
+         16},
+        {false, false, "see <tool_call> here", "T{see <tool_call> here}", 0, 0},
         {false, true,
          "a\n<tool_call>\n{\"name\": \"f\"}\n</tool_call>\n<tool_call>\n{}\n</tool_call>",
-         "T{a\n}C{{\"name\": \"f\"}\n{}\n}", 2},
-        {false, true, "<tool_call>{\"name\"", "C{{\"name\"}", 1},
-        {false, false, "1 < 2 <thin", "T{1 < 2 <thin}", 0},
-        {true, false, "never closed </thin", "R{never closed </thin}", 0},
+         "T{a\n}C{{\"name\": \"f\"}\n{}\n}", 2, 0},
+        {false, true, "<tool_call>{\"name\"", "C{{\"name\"}", 1, 0},
+        {false, false, "1 < 2 <thin", "T{1 < 2 <thin}", 0, 0},
+        {true, false, "never closed </thin", "R{never closed </thin}", 0, 19},
     };
     for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)
         for (size_t piece = 1; piece < 12; piece += 2) {
@@ -559,6 +560,7 @@ static void test_marks_part_the_stream(void **state) {
             int calls = 0;
             for (size_t i = 0; i < l.sink.calls.len; i++) calls += l.sink.calls.data[i] == 0;
             assert_int_equal(calls, rows[r].calls);
+            if (piece == 1) assert_int_equal(l.sink.thoughts, rows[r].thoughts);
             limn_look_sink_deinit(&l.sink);
         }
 }

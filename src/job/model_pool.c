@@ -35,6 +35,7 @@ typedef struct slot {
     uint64_t last;  /* the pool's clock */
     limn_engine *engine;
     limn_seer *seer;
+    int64_t context; /* of the seer; 0: not known yet */
 } slot;
 
 struct limn_model_pool {
@@ -284,10 +285,23 @@ limn_status limn_model_pool_see(limn_model_pool *p, limn_seer **out, const limn_
     if (open) {
         st = slot_settle(p, s, limn_seer_new(&s->seer, p->app, see, err));
         if (st != LIMN_OK) return st;
+        limn_seer_info info;
         limn_seer_share(s->seer, p->turns);
+        limn_seer_get_info(&info, s->seer);
+        pthread_mutex_lock(&p->lock);
+        s->context = info.context;
+        pthread_mutex_unlock(&p->lock);
     }
     *out = s->seer;
     return LIMN_OK;
+}
+
+int64_t limn_model_pool_context(limn_model_pool *p, const char *name) {
+    pthread_mutex_lock(&p->lock);
+    const slot *s = slot_find(p, LIMN_SHELF_SEE, name);
+    int64_t context = s ? s->context : 0;
+    pthread_mutex_unlock(&p->lock);
+    return context;
 }
 
 limn_status limn_model_pool_close_one(limn_model_pool *p, limn_shelf_kind kind, const char *name,

@@ -40,6 +40,8 @@ limn_status limn_model_pool_draw(limn_model_pool *p, limn_engine **out, const li
 /* The seer of a SEE model; `see` as for limn_seer_new. */
 limn_status limn_model_pool_see(limn_model_pool *p, limn_seer **out, const limn_shelf_item *item,
                                 const limn_params *see, const limn_model_user *who, limn_err *err);
+/* Tokens that a conversation with this seeing model may have; 0: it is not open. */
+int64_t limn_model_pool_context(limn_model_pool *p, const char *name);
 /* E_NOT_FOUND: is not open. Waits while it is in use. */
 limn_status limn_model_pool_close_one(limn_model_pool *p, limn_shelf_kind kind, const char *name,
                                       limn_err *err);

@@ -619,6 +619,11 @@ void limn_runner_engine_memory(limn_runner *runner, limn_model_memory *out) {
     if (r) limn_model_pool_memory(r->pool, &out->budget, &out->used, &out->loaded);
 }
 
+int64_t limn_runner_engine_context(limn_runner *runner, const char *model) {
+    engine_runner *r = self(runner);
+    return r ? limn_model_pool_context(r->pool, model) : 0;
+}
+
 int64_t limn_runner_engine_need(const limn_shelf_item *item) {
     return limn_model_pool_need(item);
 }

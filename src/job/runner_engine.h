@@ -30,6 +30,8 @@ typedef struct limn_model_memory {
     int loaded;
 } limn_model_memory;
 void limn_runner_engine_memory(limn_runner *r, limn_model_memory *out);
+/* Tokens that a conversation with this seeing model may have; 0: it is not open. */
+int64_t limn_runner_engine_context(limn_runner *r, const char *model);
 /* Bytes that a model of the list is expected to take when it is opened. */
 int64_t limn_runner_engine_need(const limn_shelf_item *item);
 typedef struct limn_draw_cost {

@@ -70,7 +70,7 @@ limn_status limn_answer_make(limn_answer **out, limn_look *l, limn_err *err) {
         .image_tokens = l->prompt.image_tokens,
         .cached_tokens = l->cached,
         .completion_tokens = (int64_t)l->result.ids.len,
-        .reasoning_tokens = l->reasoning_tokens,
+        .reasoning_tokens = l->sink.thoughts,
         .guessed_tokens = l->draft.guessed,
         .right_guesses = l->draft.hits,
         .images = (int)l->prompt.n_pictures,

@@ -208,7 +208,6 @@ static bool on_token(void *user, const limn_generated *g) {
         if (!said.logprobs) return false;
         if (l->watch.said && !l->watch.said(l->watch.user, &said)) l->stopped = true;
     }
-    l->reasoning_tokens += l->sink.kind == LIMN_SAID_REASONING;
     return !l->stopped && limn_look_sink_add(l, speak, g->text, g->len, false);
 }
 

@@ -103,6 +103,7 @@ bool limn_look_sink_add(limn_look *l, limn_look_say *speak, const char *text, si
     const mark *m;
     size_t at = 0;
     bool more = true;
+    s->thoughts += !last && s->kind == LIMN_SAID_REASONING;
     for (size_t i = 0; i < len;) { /* texts end with NUL: one inside becomes U+FFFD */
         size_t n = strnlen(text + i, len - i);
         limn_buf_add(&s->pending, text + i, n);

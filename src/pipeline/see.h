@@ -86,6 +86,7 @@ typedef struct limn_look_sink {
     limn_buf text, reasoning; /* what was said of each */
     limn_buf call;            /* the call that is being written */
     limn_buf calls;           /* finished ones: JSON texts, each with a NUL behind */
+    int64_t thoughts;         /* tokens of the thinking, with the mark that ends it */
     bool tools, begun;        /* calls are expected; text other than white space was said */
     bool fresh;               /* after a mark: line breaks are not part of what follows */
 } limn_look_sink;
@@ -102,7 +103,6 @@ struct limn_look {
     limn_picture_rows **rows; /* [prompt.n_pictures] references; NULL: not needed or not yet */
     size_t encoded;           /* pictures that are looked after */
     int64_t cached, patches;
-    int64_t reasoning_tokens;
     size_t memory; /* bytes that it takes at most, reckoned before the work */
     int cached_images;
     limn_seer_slot *slot;

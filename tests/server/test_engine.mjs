@@ -255,6 +255,10 @@ async function tokens(s) {
   check('tokens', ids.length > 3);
   equal('and back', (await s.post('/detokenize', { tokens: ids, model: 'tiny-see' })).json, { content: words });
   equal('none', (await s.post('/detokenize', { tokens: [], model: 'tiny-see' })).json, { content: '' });
+  const props = async () => (await s.get('/props')).json, model = (await props()).model_alias;
+  equal('the default model opens', (await s.post('/v1/models/load?wait=60', { model })).json.job?.state, 'succeeded');
+  const context = (await props()).default_generation_settings.n_ctx;
+  check('the context of an open model', context > 0 && (await s.get('/slots')).json[0].n_ctx === context, [model, context]);
   equal('an unknown token', (await s.post('/detokenize', { tokens: [2147483647], model: 'tiny-see' })).status, 400);
   equal('no list', (await s.post('/detokenize', { tokens: 'x', model: 'tiny-see' })).status, 400);
   const names = (await s.get('/v1/models')).json.data.map((m) => m.id);

@@ -257,7 +257,7 @@ async function refusals(s) {
 
 async function probes(s) {
   equal('health', (await s.get('/health')).json, { status: 'ok' });
-  equal('slots', (await s.get('/slots')).json, [{ id: 0, is_processing: false }]);
+  equal('slots', (await s.get('/slots')).json, [{ id: 0, n_ctx: null, is_processing: false }]);
   equal('props', (await s.get('/props')).json.total_slots, 1);
 }
 

@@ -26,22 +26,31 @@ static json_t *default_seer(limn_http_req *rq, bool *sees) {
     return name ? name : json_string("");
 }
 
+/* "n_ctx" of a model: null while it is not open, as what fits is found out then. */
+static json_t *context_of(const limn_http_req *rq, const json_t *name) {
+    limn_runner *engine = rq->server->engine;
+    int64_t n = engine ? limn_runner_engine_context(engine, json_string_value(name)) : 0;
+    return n > 0 ? json_integer((json_int_t)n) : json_null();
+}
+
 void openai_props(limn_http_req *rq) {
     limn_queue_stats stats;
     limn_queue_get_stats(rq->server->queue, &stats);
     bool sees;
     json_t *name = default_seer(rq, &sees);
     limn_http_reply_json(rq, 200,
-                         json_pack("{s:{s:{}}, s:i, s:O, s:o, s:{s:b, s:b}, s:o, s:b}",
-                                   "default_generation_settings", "params", "total_slots",
-                                   stats.workers, "model_alias", name, "model_path", name,
-                                   "modalities", "vision", sees, "audio", 0, "build_info",
-                                   openai_fingerprint(), "is_sleeping", 0));
+                         json_pack("{s:{s:{}, s:o}, s:i, s:O, s:o, s:{s:b, s:b}, s:o, s:b}",
+                                   "default_generation_settings", "params", "n_ctx",
+                                   context_of(rq, name), "total_slots", stats.workers,
+                                   "model_alias", name, "model_path", name, "modalities", "vision",
+                                   sees, "audio", 0, "build_info", openai_fingerprint(),
+                                   "is_sleeping", 0));
 }
 
 void openai_slots(limn_http_req *rq) {
     limn_queue_stats stats;
-    json_t *list = json_array();
+    bool sees;
+    json_t *list = json_array(), *name;
     const char *strict = limn_http_query(rq, "fail_on_no_slot");
     limn_queue_get_stats(rq->server->queue, &stats);
     if (strict && strcmp(strict, "1") == 0 && stats.lane_busy[LIMN_JOB_LANE_SEE] >= stats.workers) {
@@ -49,9 +58,12 @@ void openai_slots(limn_http_req *rq) {
         limn_http_fail(rq, LIMN_HTTP_UNAVAILABLE, NULL, "no slot is free");
         return;
     }
+    name = default_seer(rq, &sees);
     for (int i = 0; i < stats.workers; i++)
-        json_array_append_new(list, json_pack("{s:i, s:b}", "id", i, "is_processing",
-                                              i < stats.lane_busy[LIMN_JOB_LANE_SEE]));
+        json_array_append_new(list,
+                              json_pack("{s:i, s:o, s:b}", "id", i, "n_ctx", context_of(rq, name),
+                                        "is_processing", i < stats.lane_busy[LIMN_JOB_LANE_SEE]));
+    json_decref(name);
     limn_http_reply_json(rq, 200, list);
 }
 
