@@ -12,7 +12,7 @@
 #include "models/kv_cache.h"
 #include "models/rope_table.h"
 
-enum { LADDER = 9, DEFAULT_CHUNK = 256, MOST_SEQUENCES = 4096, BATCHES = 13 };
+enum { LADDER = 9, DEFAULT_CHUNK = 512, MOST_SEQUENCES = 4096, BATCHES = 13 };
 
 struct limn_reader {
     limn_backend *backend;

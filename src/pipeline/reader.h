@@ -21,7 +21,7 @@ typedef struct limn_reader limn_reader;
 typedef struct limn_reader_options {
     int64_t context;   /* positions of each text */
     int64_t sequences; /* texts held at once; 0 counts as 1 */
-    int64_t chunk;     /* tokens of a prefill step; 0: 256 */
+    int64_t chunk;     /* tokens of a prefill step; 0: 512 */
     limn_dtype cache;  /* f32, f16, bf16, q8_0 */
 } limn_reader_options;
 

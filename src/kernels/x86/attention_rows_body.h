@@ -47,14 +47,21 @@ ROWS_INLINE void dots_block(const int R, const int K, const limn_dtype type, flo
         }
     }
     int64_t left = x->dim - d;
-    for (int k = 0; k < K && j + k < x->keys; k++) {
-        vf e = left > 0 ? load_typed(row[k], d, type, left) : vf_zero();
-        for (int r = 0; r < R; r++) {
-            vf sum = acc[r][k];
-            if (left > 0) sum = vf_fma(vf_load_n(q + r * x->dim + d, left), e, sum);
-            s[r * s_stride + j + k] = vf_sum(sum);
-        }
+    vf e[4], all[8];
+    LIMN_UNROLL
+    for (int k = 0; k < K; k++) e[k] = left > 0 ? load_typed(row[k], d, type, left) : vf_zero();
+    LIMN_UNROLL
+    for (int r = 0; r < R; r++) LIMN_UNROLL
+    for (int k = 0; k < K; k++) {
+        vf sum = acc[r][k];
+        if (left > 0) sum = vf_fma(vf_load_n(q + r * x->dim + d, left), e[k], sum);
+        all[r * K + k] = sum;
+        if (R * K < 8) all[4 + k] = sum;
     }
+    float sums[8];
+    vf_sum8(sums, all);
+    for (int r = 0; r < R; r++)
+        for (int k = 0; k < K && j + k < x->keys; k++) s[r * s_stride + j + k] = sums[r * K + k];
 }
 
 ROWS_INLINE void dots_typed(const limn_dtype type, float *s, int64_t s_stride, const float *q,

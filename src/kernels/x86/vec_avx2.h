@@ -115,6 +115,9 @@ static inline float vf_sum(vf a) {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+static inline void vf_sum8(float out[8], const vf v[8]) {
+    for (int i = 0; i < 8; i++) out[i] = vf_sum(v[i]);
+}
 static inline float vf_top(vf a) {
     __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));

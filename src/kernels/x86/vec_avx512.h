@@ -119,6 +119,26 @@ static inline float vf_sum(vf a) {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+/* out[i] = vf_sum(v[i]), the same bits: eight sums side by side. */
+static inline void vf_sum8(float out[8], const vf v[8]) {
+#ifdef LIMN_SIMDE
+    for (int i = 0; i < 8; i++) out[i] = vf_sum(v[i]);
+#else
+    __m512 two[4], four[2];
+    for (int i = 0; i < 4; i++)
+        two[i] = _mm512_add_ps(_mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x44),
+                               _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xee));
+    for (int i = 0; i < 2; i++)
+        four[i] = _mm512_add_ps(_mm512_shuffle_f32x4(two[2 * i], two[2 * i + 1], 0x88),
+                                _mm512_shuffle_f32x4(two[2 * i], two[2 * i + 1], 0xdd));
+    __m512d a = _mm512_castps_pd(four[0]), b = _mm512_castps_pd(four[1]);
+    __m512 all = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                               _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    all = _mm512_add_ps(all, _mm512_permute_ps(all, 0xb1));
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm256_storeu_ps(out, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, all)));
+#endif
+}
 static inline float vf_top(vf a) {
     __m256 w = _mm256_max_ps(_mm512_castps512_ps256(a), vf_high_half(a));
     __m128 s = _mm_max_ps(_mm256_castps256_ps128(w), _mm256_extractf128_ps(w, 1));
