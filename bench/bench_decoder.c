@@ -4,7 +4,7 @@
  * and the multipliers of this machine give in the same run, and beside llama.cpp's llama-bench when
  * a path to it is given. Weights may be random: the time does not depend on them.
  *
- *     bench_decoder FILE [--prompt 512] [--write 32] [--chunk 256] [--runs 3] [--threads 0]
+ *     bench_decoder FILE [--prompt 512] [--write 32] [--chunk 512] [--runs 3] [--threads 0]
  *                        [--cpu-mask native] [--precision fast|exact] [--cache f16]
  *                        [--llama-bench PATH]
  *
@@ -34,7 +34,7 @@ static int die(const limn_err *err) {
 }
 
 static bool parse(options *o, int argc, char **argv) {
-    *o = (options){NULL, "native", "fast", "f16", NULL, 512, 32, 256, 3, 0};
+    *o = (options){NULL, "native", "fast", "f16", NULL, 512, 32, 512, 3, 0};
     const struct {
         const char *name;
         const char **text;

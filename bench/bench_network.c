@@ -5,8 +5,10 @@
  * each op its multiplications at the peak rate or its bytes at the speed of a copy, whichever takes
  * longer. With --against its outputs are also compared with those of another precision.
  *
- *     bench_network FILE [--part unet|vae-decode|vae-encode|taesd-decode] [--px 512] [--runs 3]
- * [--batch 1]
+ * vision is the tower of a Qwen3-VL file (mmproj) and a square picture of --px a side.
+ *
+ *     bench_network FILE [--part unet|vae-decode|vae-encode|taesd-decode|vision] [--px 512]
+ *                        [--runs 3] [--batch 1]
  *                        [--threads 0] [--cpu-mask native] [--precision fast|exact|int8]
  *                        [--against exact]
  */
@@ -23,6 +25,7 @@
 #include "machine.h"
 #include "models/autoencoder.h"
 #include "models/model_weights.h"
+#include "models/qwen3vl_vision.h"
 #include "models/unet.h"
 
 typedef struct options {
@@ -64,9 +67,31 @@ static bool parse(options *o, int argc, char **argv) {
     return o->file && o->px >= 8 && o->runs > 0 && o->batch > 0;
 }
 
+/* The tower over a square picture: px / 16 patches a side, whole 2 x 2 groups of them. */
+static limn_status build_vision(limn_graph *g, limn_model_weights **mw, const options *o,
+                                const limn_weights *w, limn_err *err) {
+    limn_weights *set = NULL;
+    limn_vl_config *cfg = calloc(1, sizeof *cfg);
+    if (!cfg) return limn_fail(err, LIMN_E_NOMEM, "no memory for a configuration");
+    /* of a language model that would fit */
+    cfg->text.layers = LIMN_DEEPSTACK_MAX;
+    cfg->text.width = (int)limn_weights_meta_int(w, "clip.vision.projection_dim", 0);
+    limn_status st = limn_vl_config_read_mmproj(cfg, w, err);
+    if (st == LIMN_OK) st = limn_canon_vision(&set, w, err);
+    if (st == LIMN_OK) st = limn_model_weights_new(mw, set, err);
+    limn_weights_unref(&set);
+    int64_t unit = cfg->vision.merge, side = o->px / cfg->vision.patch / unit * unit;
+    limn_nn nn = {g, limn_model_weights_find, *mw};
+    limn_vision_request r = {.slices = o->batch, .rows = side, .cols = side};
+    if (st == LIMN_OK) limn_vision_build(&nn, &cfg->vision, &r);
+    free(cfg);
+    return st;
+}
+
 static limn_status build(limn_graph *g, limn_model_weights **mw, const options *o,
                          const limn_weights *w, limn_err *err) {
     limn_weights *set = NULL;
+    if (strcmp(o->part, "vision") == 0) return build_vision(g, mw, o, w, err);
     bool unet = strcmp(o->part, "unet") == 0, tiny = strcmp(o->part, "taesd-decode") == 0;
     limn_taesd_config tc;
     limn_unet_config uc;
@@ -98,7 +123,8 @@ static limn_status build(limn_graph *g, limn_model_weights **mw, const options *
 
 static void fill_inputs(limn_program *p) {
     static const char *const names[] = {"sample", "context",     "timestep", "latent",
-                                        "image",  "text_embeds", "time_ids"};
+                                        "image",  "text_embeds", "time_ids", "patches",
+                                        "pos",    "cos",         "sin"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         limn_shape s;
         if (!limn_plan_find_input(p->plan, names[i])) continue;
@@ -136,7 +162,7 @@ static limn_status compare(limn_program *p, const options *o, const limn_weights
     limn_status st = open_program(&q, &b, o, w, &co, err);
     if (st == LIMN_OK) st = limn_program_run(q, NULL, err);
     if (st != LIMN_OK) return st;
-    static const char *const names[] = {"out", "image", "moments"};
+    static const char *const names[] = {"out", "image", "moments", "merged"};
     const float *x = NULL, *y = NULL;
     for (size_t i = 0; i < sizeof names / sizeof names[0] && !x; i++) {
         if (!limn_plan_find_output(p->plan, names[i])) continue;
@@ -229,10 +255,9 @@ int main(int argc, char **argv) {
     options o;
     limn_err err = {0};
     if (!parse(&o, argc, argv)) {
-        fprintf(
-            stderr,
-            "usage: bench_network FILE [--part unet|vae-decode|vae-encode|taesd-decode] [--px N] "
-            "[--runs N] [--batch N] [--threads N] [--cpu-mask M] [--precision P] [--against P]\n");
+        fprintf(stderr, "usage: bench_network FILE [--part unet|vae-decode|vae-encode|taesd-decode|"
+                        "vision] [--px N] [--runs N] [--batch N] [--threads N] [--cpu-mask M] "
+                        "[--precision P] [--against P]\n");
         return 2;
     }
     unsigned mask;

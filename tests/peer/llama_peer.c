@@ -4,6 +4,7 @@
  *
  *     llama_peer quantize IN OUT TYPE [NAMES=TYPE ...]    what llama-quantize does
  *     llama_peer ask MODEL PROMPT N [MMPROJ RGB WIDTH HEIGHT]
+ *     llama_peer encode MODEL MMPROJ SIDE RUNS THREADS    the time of the vision tower alone
  *
  * `ask` prints JSON: the ids of the prompt, N greedy tokens, and the log-probabilities of the whole
  * vocabulary for the first of them. KV caches are f32 and flash attention is off. PROMPT has
@@ -242,6 +243,43 @@ static int ask_picture(peer *p, const char *prompt, const char *mmproj, const ch
     mtmd_free(m);
     return failed;
 }
+
+/* Seconds of the tower for a square picture, the way mtmd chooses by itself. */
+static int encode(char **argv) {
+    peer p;
+    int side = atoi(argv[4]), runs = atoi(argv[5]), failed = peer_open(&p, argv[2]);
+    if (failed || side < 32) return failed ? failed : die("how large a picture?");
+    struct mtmd_context_params params = mtmd_context_params_default();
+    params.use_gpu = false;
+    params.n_threads = atoi(argv[6]);
+    mtmd_log_set(quiet, NULL);
+    mtmd_context *m = mtmd_init_from_file(argv[3], p.model, params);
+    unsigned char *px = calloc((size_t)side * (size_t)side, 3);
+    if (!m || !px) return die("cannot open the vision tower");
+    for (int i = 0; i < side * side * 3; i++) px[i] = (unsigned char)(i * 7);
+    mtmd_bitmap *bitmap = mtmd_bitmap_init((uint32_t)side, (uint32_t)side, px);
+    const mtmd_bitmap *bitmaps[] = {bitmap};
+    mtmd_input_chunks *chunks = mtmd_input_chunks_init();
+    mtmd_input_text text = {mtmd_default_marker(), strlen(mtmd_default_marker()), false, true};
+    if (mtmd_tokenize(m, chunks, &text, bitmaps, 1) != 0) return die("cannot split the prompt");
+    for (size_t i = 0; i < mtmd_input_chunks_size(chunks) && !failed; i++) {
+        const mtmd_input_chunk *c = mtmd_input_chunks_get(chunks, i);
+        if (mtmd_input_chunk_get_type(c) != MTMD_INPUT_CHUNK_TYPE_IMAGE) continue;
+        for (int run = 0; run < runs && !failed; run++) {
+            int64_t from = ggml_time_us();
+            failed = mtmd_encode_chunk(m, c);
+            printf("%zu tokens, %.3f s\n", mtmd_input_chunk_get_n_tokens(c),
+                   (double)(ggml_time_us() - from) * 1e-6);
+        }
+    }
+    free(px);
+    mtmd_bitmap_free(bitmap);
+    mtmd_input_chunks_free(chunks);
+    mtmd_free(m);
+    llama_free(p.ctx);
+    llama_model_free(p.model);
+    return failed ? die("cannot encode the picture") : 0;
+}
 #endif
 
 static int ask(int argc, char **argv) {
@@ -273,5 +311,9 @@ int main(int argc, char **argv) {
     }
     if (argc >= 5 && strcmp(argv[1], "quantize") == 0) return quantize(argc, argv);
     if (argc >= 5 && strcmp(argv[1], "ask") == 0) return ask(argc, argv);
-    return die("usage: quantize IN OUT TYPE | ask MODEL PROMPT N [MMPROJ RGB WIDTH HEIGHT]");
+#ifdef WITH_MTMD
+    if (argc == 7 && strcmp(argv[1], "encode") == 0) return encode(argv);
+#endif
+    return die("usage: quantize IN OUT TYPE | ask MODEL PROMPT N [MMPROJ RGB WIDTH HEIGHT] | "
+               "encode MODEL MMPROJ SIDE RUNS THREADS");
 }
