@@ -57,8 +57,13 @@ use() {
     curl -sS -f -H "Authorization: Bearer $key" -o "$work/picture.png" \
         "http://127.0.0.1:7860$(echo "$job" | jq -r '.job.artifacts[0].url')"
     say "drew $(wc -c <"$work/picture.png") bytes with $(echo "$job" | jq -r .job.model)"
-    # the program itself: buildah does not pass signals on
-    pkill -TERM -f -x --ns $$ --nslist net "limn serve"
+    # the program itself, which is alone in this network: buildah does not pass signals on
+    for process in /proc/[0-9]*; do
+        [ "$(readlink "$process/ns/net")" = "$(readlink /proc/self/ns/net)" ] || continue
+        case $(readlink "$process/exe") in
+        */bin/limn) kill -TERM "${process#/proc/}" ;;
+        esac
+    done
     wait $server
     server=
     say "ended when told to"
