@@ -39,8 +39,8 @@ STEP = 20          # coordinates are taught in multiples of this: two digits to 
 LATE = 44          # from this minute on the second weight holds
 # How often each question is chosen, early and late.
 WEIGHTS = {
-    "name": (4, 2), "list": (.5, .2), "caption": (3, 1), "ground": (2, .4), "tint": (1, 1), "count": (1.5, 4), "yesno": (2, 2.5),
-    "place": (1, 5), "size": (.5, .7), "box": (.5, 6), "point": (.1, 1.5), "classify": (.5, .4), "moderate": (.2, .8),
+    "name": (4, 2), "list": (.5, .2), "caption": (3, 1), "ground": (2, .4), "tint": (1, 1), "count": (1.5, 5), "yesno": (2, 2.5),
+    "place": (1, 5), "size": (.5, .7), "box": (.5, 6), "point": (.1, 2.5), "classify": (.5, .4), "moderate": (.2, .8),
     "unknown": (.2, .1), "ocr": (3, 3), "spot": (.2, 1), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
     "table_json": (1, 1), "clip_move": (2, 5), "clip_when": (2, 2), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 3), "talk": (1, 1),
 }
