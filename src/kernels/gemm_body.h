@@ -36,8 +36,9 @@ static inline uint16_t body_to_bf16(float f) {
 /* y = (c + bias) * scale + res for one row; `n` is nr when the panel is whole. */
 LIMN_INLINE void body_store(const limn_gemm_finish *f, int r, const float *c, const float *bias,
                             const int n, const int res, const int out) {
-    const float *rf = (const float *)f->res + (size_t)r * (size_t)f->res_stride;
-    const uint16_t *rh = (const uint16_t *)f->res + (size_t)r * (size_t)f->res_stride;
+    size_t at = (size_t)r * (size_t)f->res_stride;
+    const float *rf = f->res ? (const float *)f->res + at : NULL;
+    const uint16_t *rh = f->res ? (const uint16_t *)f->res + at : NULL;
     float *yf = (float *)f->y + (size_t)r * (size_t)f->y_stride;
     uint16_t *yh = (uint16_t *)f->y + (size_t)r * (size_t)f->y_stride;
     float scale = f->scale;

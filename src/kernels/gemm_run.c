@@ -237,7 +237,7 @@ static void run_step(const run_state *s, const tile_pos *t, limn_gemm_panel *arg
         args->rows = rows + r;
         args->m = t->rows - r < CHUNK_ROWS ? t->rows - r : CHUNK_ROWS;
         args->c = c + (keep ? r * job->w->nr : 0);
-        args->fetch[0] = next + next_bytes / (size_t)chunks * (size_t)i;
+        args->fetch[0] = next ? next + next_bytes / (size_t)chunks * (size_t)i : NULL;
         args->fetch_bytes[0] = next_bytes / (size_t)chunks;
         if (last) limn_gemm_fetch_outputs(job, t->row0 + r, args->m, panel);
         job->ex->k->gemm.panel[store](args);
