@@ -3,6 +3,7 @@
 // byte for byte on every machine: no dates, no paths, names made from content only.
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig } from 'vitest/config';
+import { icons, type IconName } from './src/lib/icons';
 
 // While working on the page, the interface comes from a server that runs beside it. It refuses pages of other origins,
 // which is right; the proxy speaks for itself and not for the page.
@@ -15,8 +16,12 @@ const proxy = {
     },
 };
 
+// <!-- icon NAME SIZE --> in index.html becomes the drawing that Icon.svelte makes of it.
+const drawn = (html: string): string => html.replace(/<!-- icon (\w+) (\d+) -->/g, (_all, name: string, size: string) =>
+    `<svg width="${size}" height="${size}" viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round"><path d="${icons[name as IconName]}"/></svg>`);
+
 export default defineConfig({
-    plugins: [svelte({ compilerOptions: { runes: true, dev: false } })],
+    plugins: [svelte({ compilerOptions: { runes: true, dev: false } }), { name: 'icons', transformIndexHtml: drawn }],
     build: {
         target: 'es2023',
         outDir: 'dist',

@@ -147,6 +147,25 @@ export async function wholeTests(e) {
         await own.close();
     });
 
+    await suite.test('what is painted before the script runs stands where the studio puts it, in the chosen look', page, async () => {
+        for (const viewport of [{ width: 1440, height: 900 }, { width: 390, height: 844 }]) {
+            const [own, p] = await fresh({ viewport, storageState: undefined, colorScheme: 'light' });
+            await p.addInitScript(() => localStorage.setItem('limn.theme', '"dark"'));
+            const frame = () => p.evaluate(() => [...document.querySelectorAll('.rail li svg, .rail .queue svg, .rail + main')].map((x) => { const r = x.getBoundingClientRect(); return [r.x, r.y, r.width, r.height].map(Math.round); }));
+            const grounds = () => p.evaluate(() => [document.querySelector('.rail'), document.body].map((x) => getComputedStyle(x).backgroundColor));
+            await p.route('**/assets/index-*.js', (r) => r.fulfill({ contentType: 'text/javascript', body: '' }));
+            await p.goto(base);
+            const before = [await frame(), await grounds()];
+            same(before[0].length, 9, 'parts of the frame');
+            await p.unroute('**/assets/index-*.js');
+            await p.reload();
+            await p.locator(rests.draw).waitFor();
+            await still(p);
+            same([await frame(), await grounds()], before, `the frame at ${viewport.width} px`);
+            await own.close();
+        }
+    });
+
     await suite.test('after a sleep the stream goes on behind the last event', page, async () => {
         const to = await door(server.port);
         const [own, p] = await fresh({ storageState: undefined });

@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import de from '../src/locales/de.json';
 import en from '../src/locales/en.json';
 import fr from '../src/locales/fr.json';
+import { fill } from '../src/lib/i18n.svelte';
 
 const src = join(import.meta.dirname, '..', 'src');
 const sources = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((f) => /\.(svelte|ts)$/.test(f))
@@ -21,8 +22,23 @@ describe.each([['de', de as Record<string, string>], ['fr', fr as Record<string,
         for (const [key, text] of Object.entries(en)) expect([key, holes(table[key] ?? '')]).toEqual([key, holes(text)]);
     });
     it('is translated', () => {
-        const same = Object.entries(en).filter(([key, text]) => text.length > 18 && !key.startsWith('example.') && table[key] === text);
+        const same = Object.entries(en).filter(([key, text]) => text.replace(/\{[^}]*\}/g, '').length > 18 && !key.startsWith('example.') && table[key] === text);
         expect(same).toEqual([]);
+    });
+});
+
+describe.each([['en', en as Record<string, string>], ['de', de as Record<string, string>], ['fr', fr as Record<string, string>]])('counts in %s', (name, table) => {
+    const counted = Object.entries(table).flatMap(([key, text]) => [...text.matchAll(/\{\w+\|([^}]*)\}/g)].map((m) => [key, m[1] as string] as const));
+    it('have a form for one and one for all others, and those differ', () => {
+        expect(counted.length).toBeGreaterThan(8);
+        for (const [key, forms] of counted) expect([key, forms]).toEqual([key, expect.stringMatching(/^one:([^|:]+)\|other:(?!\1$)[^|:]+$/)]);
+    });
+    it('follow the rules of the language', () => {
+        const one = fill(table['system.hour'] ?? '', { n: 1 }, name).replace('1', '');
+        const two = fill(table['system.hour'] ?? '', { n: 2 }, name).replace('2', '');
+        const none = fill(table['system.hour'] ?? '', { n: 0 }, name).replace('0', '');
+        const thousands = fill(table['system.hour'] ?? '', { n: '1,234' }, name).replace('1,234', '');
+        expect([one === two, thousands === two, none === (name === 'fr' ? one : two)]).toEqual([false, true, true]);
     });
 });
 

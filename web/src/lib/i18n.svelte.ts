@@ -47,8 +47,19 @@ export function maybe(key: string, fallback: string, values: Record<string, stri
     return text === undefined ? fallback : fill(text, values);
 }
 
-export function fill(text: string, values: Record<string, string | number>): string {
-    return text.replace(/\{(\w+)\}/g, (all, name: string) => (name in values ? String(values[name]) : all));
+/* {name} becomes its value; {name|one:picture|other:pictures} the form that the language has for so many. */
+export function fill(text: string, values: Record<string, string | number>, language: string = words.language): string {
+    return text.replace(/\{(\w+)(?:\|([^}]*))?\}/g, (all, name: string, forms: string | undefined) => {
+        const value = values[name];
+        if (value === undefined) return all;
+        return forms === undefined ? String(value) : form(forms, Number(value), language);
+    });
+}
+
+/* A count that was written with a thousands mark is no number here: then it is many. */
+function form(forms: string, n: number, language: string): string {
+    const table = new Map(forms.split('|').map((x) => [x.slice(0, x.indexOf(':')), x.slice(x.indexOf(':') + 1)]));
+    return table.get(Number.isNaN(n) ? 'other' : new Intl.PluralRules(language).select(n)) ?? table.get('other') ?? '';
 }
 
 export const number = (value: number, digits = 0): string =>
