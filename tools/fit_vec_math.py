@@ -68,3 +68,21 @@ for p in ("0.4", "0.5", "0.6"):
     for d in (7, 8, 9):
         show(f"erfcx(z)/t, t = 1/(1 + {p} z)", lambda t: erfcx((1 / t - 1) / pp) / t,
              lambda t: t / erfcx((1 / t - 1) / pp), 1 / (1 + 11 * pp), 1, d)
+
+
+def segments(f, width, n, degree):
+    """f near the multiples k * width, 0 <= k < n: one polynomial each in x - k * width, the last one
+    the constant that f goes to. Prints table[power][k] and the largest absolute error."""
+    w, rows, worst = mp.mpf(width), [], mp.mpf(0)
+    for k in range(n - 1):
+        c, err = remez(lambda d, k=k: f(k * w + d), lambda d: mp.mpf(1), -w / 2, w / 2, degree)
+        rows.append([np.float32(float(a) if abs(a) > 1e-20 else 0) for a in c])
+        worst = max(worst, err)
+    rows.append([np.float32(0.5)] + [np.float32(0)] * degree)
+    last = mp.mpf("0.5") - f((n - 1) * w - w / 2)
+    print(f"segments of {width}: degree {degree}, error {mp.nstr(worst, 3)}, {mp.nstr(last, 3)} where the last begins")
+    for p in range(degree + 1):
+        print("    {" + ", ".join(f"{r[p]:.9g}f" if r[p] % 1 else f"{r[p]:.0f}" for r in rows) + "},")
+
+
+segments(lambda x: mp.erf(x / mp.sqrt(2)) / 2, "0.375", 16, 5)

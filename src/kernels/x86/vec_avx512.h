@@ -106,6 +106,19 @@ static inline vf vf_scale_magic(vf p, vf magic) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p),
                                                 _mm512_slli_epi32(_mm512_castps_si512(magic), 23)));
 }
+/* table[k] where `magic` holds k as vf_scale_magic says, modulo 16. NaN picks any. */
+#define VF_PICKS_16
+static inline vf vf_pick(const float table[16], vf magic) {
+#ifdef LIMN_SIMDE
+    uint32_t k[16];
+    float picked[16];
+    memcpy(k, &magic, sizeof k);
+    for (int i = 0; i < 16; i++) picked[i] = table[k[i] % 16];
+    return vf_load(picked);
+#else
+    return _mm512_permutexvar_ps(_mm512_castps_si512(magic), vf_load(table));
+#endif
+}
 static inline vf vf_iota(void) {
     return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
