@@ -94,7 +94,7 @@ export async function drawTests(e) {
         const name = (await api('/v1/models')).data.find((m) => m.kind === 'draw' && m.default).id;
         same((await row('model').locator('button.face').innerText()).trim(), name, 'the model when none is chosen');
         await row('model').locator('button.face').click();
-        check(/\d+ MB\s*fits/.test(await page.locator('.list:popover-open').innerText()), 'what fits is not said');
+        await until('what fits is said', async () => /\d+ MB\s*fits/.test(await page.locator('.list:popover-open').innerText()));
         await page.keyboard.press('Escape');
         for (const list of ['sampler', 'schedule']) {
             await row(list).locator('button.face').click();
