@@ -98,11 +98,11 @@ export async function drawTests(e) {
         await page.keyboard.press('Escape');
         for (const list of ['sampler', 'schedule']) {
             await row(list).locator('button.face').click();
-            check((await page.locator('.list:popover-open li').count()) > 3, `no ${list}s`);
+            await until(`${list}s`, async () => (await page.locator('.list:popover-open li').count()) > 3);
             await page.keyboard.press('Escape');
         }
         await row('sampler').hover();
-        check(/^sampler /.test(await page.locator('aside .about').innerText()), 'the sampler is not explained');
+        await until('the sampler is explained', async () => /^sampler /.test(await page.locator('aside .about').innerText()));
     });
 
     await suite.test('draw: the form in short and whole, sizes and their ratio', page, async () => {
