@@ -28,14 +28,15 @@ void limn_backend_rest(limn_backend *b, limn_weight_is_fn *is_one, const void *u
     if (b->v->rest) b->v->rest(b, is_one, user, made);
 }
 
+/* Without memory the workspace stays as it is: programs that fit it go on. */
 static limn_status workspace_grow(limn_workspace *w, size_t bytes, limn_err *err) {
     if (w->data && w->bytes >= bytes) return LIMN_OK;
-    limn_workspace_free(w);
-    w->data = limn_mem_aligned(bytes ? bytes : 64);
-    if (!w->data)
+    uint8_t *data = limn_mem_aligned(bytes ? bytes : 64);
+    if (!data)
         return limn_fail(err, LIMN_E_NOMEM, "no memory for %.0f MB of intermediate results",
                          (double)bytes / 1e6);
-    w->bytes = bytes;
+    limn_workspace_free(w);
+    *w = (limn_workspace){data, bytes};
     return LIMN_OK;
 }
 
