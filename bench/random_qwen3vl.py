@@ -7,7 +7,7 @@ usage: random_qwen3vl.py SHAPE TYPE FOLDER    SHAPE-TYPE.gguf and mmproj-SHAPE.g
        random_qwen3vl.py tiny FOLDER          a transformers folder whose rows fit blocks of 256
        random_qwen3vl.py small FOLDER         the same with half of the layers and a vocabulary of 300
 
-SHAPE is 2b, 4b, 8b, 32b or 30b-a3b; TYPE f16, q8_0, q4_0, or q4_k_m (llama.cpp's mix of q4_K and
+SHAPE is 2b, 4b, 8b, 32b or 30b-a3b; TYPE f16, bf16, q8_0, q4_0, or q4_k_m (llama.cpp's mix of q4_K and
 q6_K). Blocks are written as they are, without numbers being quantised, so a file takes as long as the
 disk: 32b q4_k_m has 19.8 GB. The vocabulary has Qwen's size (151,643 tokens from 151,387 merges, the
 control tokens at their ids). Needs numpy.
@@ -33,8 +33,8 @@ SHAPES = {
 HEAD, VOCAB, TEXT_TOKENS = 128, 151936, 151643
 # number in GGUF, numbers and bytes of a block
 TYPES = {"f32": (0, 1, 4), "f16": (1, 1, 2), "q4_0": (2, 32, 18), "q8_0": (8, 32, 34), "q4_k": (12, 256, 144),
-         "q6_k": (14, 256, 210)}
-FILE_TYPE = {"f16": 1, "q4_0": 2, "q8_0": 7, "q4_k_m": 15}
+         "q6_k": (14, 256, 210), "bf16": (30, 1, 2)}
+FILE_TYPE = {"f16": 1, "q4_0": 2, "q8_0": 7, "q4_k_m": 15, "bf16": 32}
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
            "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
            "<|image_pad|>", "<|video_pad|>"]
@@ -163,6 +163,8 @@ def make_blocks(kind, width):
     if kind in ("f32", "f16"):
         x = rng.standard_normal((n, 1), dtype=np.float32) * np.float32(std)
         return x.astype(np.float32 if kind == "f32" else np.float16).view(np.uint8)
+    if kind == "bf16":
+        return (rng.standard_normal((n, 1), dtype=np.float32) * np.float32(std)).view(np.uint16)[:, 1:].copy().view(np.uint8)
     b = np.frombuffer(rng.bytes(n * size), np.uint8).reshape(n, size).copy()
 
     def half(column, value):
