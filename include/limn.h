@@ -278,6 +278,22 @@ typedef struct limn_watch {
 /* Refuses, in milliseconds and without loading weights, what limn_draw would refuse: unknown
  * sampler, schedule or model names, missing files, sizes that do not fit. */
 limn_status limn_draw_check(limn_engine *engine, const limn_params *gen, limn_err *err);
+/* What limn_draw would do. */
+typedef struct limn_forecast {
+    limn_params *params; /* complete values as they would be used */
+    char *model;         /* its file or folder */
+    const char *family;  /* "sd1", "sdxl" ...; static */
+    int images;
+    int64_t model_bytes;             /* of the models when they are open */
+    int64_t work_bytes;              /* beside them; an estimate */
+    int64_t free_bytes, limit_bytes; /* free in the machine; the engine's own limit, 0: none */
+    double seconds; /* from what drawings with this model took before; < 0: not known */
+} limn_forecast;
+/* Reads the headers of files, loads no weights, computes nothing; refuses what limn_draw would
+ * refuse before its first step. */
+limn_status limn_draw_forecast(limn_forecast *out, limn_engine *engine, const limn_params *gen,
+                               limn_err *err);
+void limn_forecast_deinit(limn_forecast *forecast);
 /* Draws batch_size x count pictures. `watch` may be NULL. */
 limn_status limn_draw(limn_drawing **out, limn_engine *engine, const limn_params *gen,
                       const limn_watch *watch, limn_err *err);

@@ -182,11 +182,79 @@ static limn_status draw_and_save(draw_output *out, limn_drawing **drawing, limn_
     return st;
 }
 
+/* ---- --dry-run ---- */
+enum { MEGA = 1000000 };
+
+static void print_forecast_json(const cli *c, const limn_forecast *f, const char *text,
+                                const char *values, bool fits) {
+    printf("{\"dry_run\": true, \"images\": %d, \"model\": ", f->images);
+    cli_print_json_text(f->model);
+    printf(", \"family\": \"%s\", \"parameters\": %s, \"text\": ", f->family, values);
+    cli_print_json_text(text);
+    printf(", \"memory\": {\"model\": %lld, \"work\": %lld, \"free\": %lld, \"fits\": %s}",
+           (long long)f->model_bytes, (long long)f->work_bytes, (long long)f->free_bytes,
+           fits ? "true" : "false");
+    if (f->seconds < 0)
+        printf(", \"seconds\": null, \"files\": [");
+    else
+        printf(", \"seconds\": %.1f, \"files\": [", f->seconds);
+    for (int i = 0; i < f->images; i++) {
+        char path[CLI_PATH_MAX];
+        int64_t seed = limn_params_int(f->params, "seed") + i;
+        if (cli_output_name(path, c, i, f->images, seed, NULL) != LIMN_OK) break;
+        if (i) printf(", ");
+        cli_print_json_text(path);
+    }
+    printf("]}\n");
+}
+
+static void print_forecast(const cli *c, const limn_forecast *f, const char *text, bool fits) {
+    char path[CLI_PATH_MAX] = "";
+    int64_t seed = limn_params_int(f->params, "seed");
+    (void)cli_output_name(path, c, 0, f->images, seed, NULL); /* was checked */
+    printf("would draw %d picture%s to %s", f->images, f->images == 1 ? "" : "s", path);
+    if (f->images > 1 &&
+        cli_output_name(path, c, f->images - 1, f->images, seed + f->images - 1, NULL) == LIMN_OK)
+        printf(" ... %s", path);
+    printf("\nmodel   %s (%s)\nmemory  %lld MB for the model, %lld MB beside it; ", f->model,
+           f->family, (long long)(f->model_bytes + MEGA - 1) / MEGA,
+           (long long)(f->work_bytes + MEGA - 1) / MEGA);
+    if (f->limit_bytes) printf("--memory %lld MB, ", (long long)f->limit_bytes / MEGA);
+    printf("%lld MB are free: %s\n", (long long)f->free_bytes / MEGA,
+           fits ? "fits" : "does not fit");
+    if (f->seconds < 0)
+        printf("time    not known: nothing was drawn with this model yet\n");
+    else
+        printf("time    about %.*f s\n", f->seconds < 10, f->seconds);
+    printf("\n%s\n", text);
+}
+
+/* Says what would be done; the text is the recipe of the first picture. */
+static limn_status foresee(const cli *c, limn_engine *engine, limn_err *err) {
+    limn_forecast f;
+    char *text = NULL, *values = NULL;
+    limn_status st = limn_draw_forecast(&f, engine, c->gen, err);
+    if (st != LIMN_OK) return st;
+    int64_t need = f.model_bytes + f.work_bytes;
+    bool fits = need <= f.free_bytes && (!f.limit_bytes || need <= f.limit_bytes);
+    st = limn_params_format_text(&text, f.params, err);
+    if (st == LIMN_OK) st = limn_params_format_json(&values, f.params, false, err);
+    if (st == LIMN_OK && limn_params_int(c->app, "json"))
+        print_forecast_json(c, &f, text, values, fits);
+    else if (st == LIMN_OK)
+        print_forecast(c, &f, text, fits);
+    limn_text_free(&text);
+    limn_text_free(&values);
+    limn_forecast_deinit(&f);
+    return st;
+}
+
 limn_status cli_draw(cli *c, const limn_image *original, limn_err *err) {
     limn_engine *engine = NULL;
     limn_drawing *drawing = NULL;
     cli_progress progress;
     double start = cli_now();
+    bool dry = limn_params_int(c->app, "dry_run") != 0;
     draw_output out = {.c = c, .progress = &progress, .count = picture_count(c)};
     out.paths = calloc((size_t)out.count, sizeof *out.paths);
     limn_status st = out.paths ? LIMN_OK : cli_fail(err, LIMN_E_NOMEM, "no memory for the names");
@@ -195,9 +263,10 @@ limn_status cli_draw(cli *c, const limn_image *original, limn_err *err) {
     if (st == LIMN_OK) st = check_outputs(c, err);
     if (st == LIMN_OK) st = limn_engine_new(&engine, c->app, err);
     if (st == LIMN_OK) st = limn_draw_check(engine, c->gen, err);
-    if (st == LIMN_OK) st = draw_and_save(&out, &drawing, engine, err);
-    if (st == LIMN_OK) st = report(&out, drawing, cli_now() - start, err);
-    if (st == LIMN_OK && original && limn_drawing_count(drawing) > 0 &&
+    if (st == LIMN_OK && dry) st = foresee(c, engine, err);
+    if (st == LIMN_OK && !dry) st = draw_and_save(&out, &drawing, engine, err);
+    if (st == LIMN_OK && !dry) st = report(&out, drawing, cli_now() - start, err);
+    if (st == LIMN_OK && drawing && original && limn_drawing_count(drawing) > 0 &&
         !limn_params_int(c->app, "quiet"))
         compare(limn_drawing_image(drawing, 0), original);
     free(out.paths);

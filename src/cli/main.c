@@ -139,6 +139,10 @@ static bool asks_for(int argc, char **argv, const char *long_name, const char *s
     return false;
 }
 
+static bool takes_dry_run(const cli_command *cmd) {
+    return cmd->run == cmd_draw || cmd->run == cmd_redo || cmd->run == cmd_quantize;
+}
+
 static limn_status check_args(const cli *c, const cli_command *cmd, limn_err *err) {
     if (c->n_args < cmd->min_args)
         return cli_fail(err, LIMN_E_USAGE, "%s needs %s; limn %s --help says more", cmd->name,
@@ -148,6 +152,9 @@ static limn_status check_args(const cli *c, const cli_command *cmd, limn_err *er
                         cmd->name, c->args[cmd->max_args],
                         cmd->kind == LIMN_PARAMS_GEN ? " (put a prompt of several words in quotes)"
                                                      : "");
+    if (limn_params_int(c->app, "dry_run") && !takes_dry_run(cmd))
+        return cli_fail(err, LIMN_E_USAGE, "%s has no --dry-run (draw, redo and quantize have)",
+                        cmd->name);
     return LIMN_OK;
 }
 

@@ -15,8 +15,6 @@
 
 enum { SLOTS = 8, LOOK_MS = 100 };
 #define SHARE_OF_MACHINE 0.6
-/* a model that is about to be opened: its file, and about as much packed */
-#define PACKED_SHARE 2
 
 /* Who has a slot's model in hand; nobody else looks into it meanwhile. */
 typedef enum holder {
@@ -71,7 +69,7 @@ static int64_t used_memory(const limn_model_pool *p) {
 }
 
 int64_t limn_model_pool_need(const limn_shelf_item *item) {
-    return item->bytes * PACKED_SHARE;
+    return item->bytes * LIMN_PACKED_SHARE;
 }
 
 /* ---- slots; `lock` held ---- */
@@ -186,7 +184,7 @@ static limn_status slot_reserve(slot *s, limn_shelf_kind kind, const char *name,
     }
     s->kind = kind;
     s->file = file;
-    s->memory = file * PACKED_SHARE;
+    s->memory = file * LIMN_PACKED_SHARE;
     s->used = true;
     return LIMN_OK;
 }
@@ -209,7 +207,7 @@ static limn_status slot_settle(limn_model_pool *p, slot *s, limn_status st) {
 static limn_status slot_for(slot **out, limn_model_pool *p, limn_shelf_kind kind, const char *name,
                             int64_t file, bool *open, const limn_model_user *who, limn_err *err) {
     pthread_mutex_lock(&p->lock);
-    limn_status st = slot_take(out, p, kind, name, file * PACKED_SHARE, who, err);
+    limn_status st = slot_take(out, p, kind, name, file * LIMN_PACKED_SHARE, who, err);
     *open = st == LIMN_OK && !(*out)->used;
     if (*open) st = slot_reserve(*out, kind, name, file, err);
     pthread_mutex_unlock(&p->lock);

@@ -13,6 +13,7 @@
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -21,7 +22,7 @@
 #include "media/decoders_impl.h"
 #include "param/param.h"
 
-enum { SLICE_MS = 50, HELLO_SECONDS = 15 };
+enum { SLICE_MS = 50, HELLO_SECONDS = 15, PATIENCE = 30 };
 /* MFD_NOEXEC_SEAL of linux/memfd.h, which kernels before 6.3 refuse. */
 enum { NOEXEC_SEAL = 0x0008 };
 
@@ -30,7 +31,10 @@ struct limn_decode_visit {
     int line, process; /* descriptors; -1: none */
     int pid;
     const atomic_bool *cancel;
-    double last; /* when the answer must be there */
+    double last;     /* when the child is looked at */
+    int looks;       /* how often it may still be found at work then */
+    double cpu_last; /* processor time that it may have used */
+    double cpu_seen; /* that it had used at the last look */
 };
 
 /* ---- the line ---- */
@@ -55,6 +59,39 @@ static limn_status ended(limn_decode_visit *v, limn_err *err) {
     return limn_fail(err, LIMN_E_FORMAT, "the file made its decoder fail");
 }
 
+/* Processor time of the child so far; < 0: not known. */
+static double cpu_of(const limn_decode_visit *v) {
+    clockid_t clock;
+    struct timespec t;
+    if (!v->pid || clock_getcpuclockid(v->pid, &clock) != 0 || clock_gettime(clock, &t) != 0)
+        return -1;
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* The file is guilty of the processor time that it takes, a busy machine of the rest: a child that
+ * has not used up its time, and gets on, is waited for again. */
+static bool may_go_on(limn_decode_visit *v, double used) {
+    if (used < 0 || used >= v->cpu_last || used <= v->cpu_seen || v->looks <= 0) return false;
+    v->looks--;
+    v->cpu_seen = used;
+    v->last = limn_clock_now() + v->decoders->seconds;
+    return true;
+}
+
+static limn_status too_late(limn_decode_visit *v, double used, limn_err *err) {
+    kill_child(v);
+    atomic_fetch_add(&v->decoders->late, 1);
+    if (used < v->cpu_last) {
+        if (v->pid)
+            limn_log(LIMN_LOG_WARN, "decode", "a decoder was ended: it got no processor time");
+        return limn_fail(err, LIMN_E_UNAVAILABLE, "no decoder has time, try later");
+    }
+    limn_log(LIMN_LOG_WARN, "decode", "a decoder was ended after %d s on one picture",
+             v->decoders->seconds);
+    return limn_fail(err, LIMN_E_LIMIT, "the file takes longer than %d s to decode",
+                     v->decoders->seconds);
+}
+
 static limn_status wait_line(limn_decode_visit *v, limn_err *err) {
     struct pollfd on = {v->line, POLLIN, 0};
     for (;;) {
@@ -64,13 +101,8 @@ static limn_status wait_line(limn_decode_visit *v, limn_err *err) {
         if (v->cancel && atomic_load(v->cancel))
             return limn_fail(err, LIMN_E_CANCELLED, "cancelled");
         if (limn_clock_now() < v->last) continue;
-        kill_child(v);
-        atomic_fetch_add(&v->decoders->late, 1);
-        if (!v->pid) return limn_fail(err, LIMN_E_UNAVAILABLE, "no decoder has time, try later");
-        limn_log(LIMN_LOG_WARN, "decode", "a decoder was ended after %d s on one picture",
-                 v->decoders->seconds);
-        return limn_fail(err, LIMN_E_LIMIT, "the file takes longer than %d s to decode",
-                         v->decoders->seconds);
+        double used = cpu_of(v);
+        if (!may_go_on(v, used)) return too_late(v, used, err);
     }
 }
 
@@ -89,6 +121,10 @@ static limn_status receive(limn_decode_visit *v, void *data, size_t size, limn_e
 }
 
 static void allow(limn_decode_visit *v, int seconds) {
+    double used = cpu_of(v);
+    v->cpu_seen = used;
+    v->cpu_last = (used > 0 ? used : 0) + seconds;
+    v->looks = PATIENCE;
     v->last = limn_clock_now() + seconds;
 }
 

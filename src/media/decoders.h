@@ -2,7 +2,8 @@
 /*
  * Decoding in other processes: pictures, clips and documents of strangers are decoded by a child
  * that can neither read nor write anything else (jail.h), lives for one file, and is killed when it
- * takes too long. A child that crashes is an E_FORMAT of that file.
+ * takes too long. A child that crashes is an E_FORMAT of that file; one that used up its processor
+ * time an E_LIMIT; one that got none from a busy machine E_UNAVAILABLE.
  *
  *     limn_decoders_start(&d, &options, &err);
  *     limn_decoders_use(d);          from now on limn_image_decode, limn_image_decode_text and
@@ -30,7 +31,7 @@ typedef struct limn_decoders limn_decoders;
 typedef struct limn_decoders_options {
     const char *program; /* NULL: the running one */
     int most;            /* files open at once; further ones wait: 4 */
-    int seconds;         /* for one picture, page or frame: 30 */
+    int seconds;         /* of processor time, for one picture, page or frame: 30 */
     int64_t memory;      /* bytes of address space of a child: 2 GiB */
 } limn_decoders_options;
 

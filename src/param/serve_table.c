@@ -64,7 +64,7 @@ static const limn_param rows[] = {
      .group = "guard", .help = "files that are decoded at the same time; more wait"},
     {.name = "decode_seconds", .type = LIMN_TYPE_INT, F(decode_seconds), .def.i = 60, .min = 1,
      .max = 3600, .group = "guard", .unit = "seconds",
-     .help = "how long one picture, page or frame may take to decode"},
+     .help = "how much processor time one picture, page or frame may take to decode"},
     {.name = "decode_memory", .type = LIMN_TYPE_INT, F(decode_memory), .def.i = 2048, .min = 512,
      .max = 1 << 20, .group = "guard", .unit = "MB", .help = "memory of a process that decodes"},
     {.name = "remote_media", .type = LIMN_TYPE_BOOL, F(remote_media), .group = "guard",

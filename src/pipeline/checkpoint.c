@@ -251,3 +251,20 @@ void limn_checkpoint_free(limn_checkpoint **ckpt) {
     limn_mem_free(c);
     *ckpt = NULL;
 }
+
+static int64_t network_bytes(const limn_model_weights *mw) {
+    const limn_weights *set = mw ? limn_model_weights_set(mw) : NULL;
+    int64_t sum = 0;
+    for (size_t i = 0; set && i < limn_weights_count(set); i++) {
+        const limn_tensor *t = limn_weights_at(set, i);
+        size_t n = 0;
+        if (limn_tensor_bytes(&n, t->dtype, &t->shape)) sum += (int64_t)n;
+    }
+    return sum;
+}
+
+int64_t limn_checkpoint_bytes(const limn_checkpoint *c) {
+    int64_t sum = network_bytes(c->unet) + network_bytes(c->vae) + network_bytes(c->taesd);
+    for (int i = 0; i < c->n_text; i++) sum += network_bytes(c->text[i].weights);
+    return sum;
+}

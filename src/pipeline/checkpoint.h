@@ -75,5 +75,9 @@ typedef struct limn_checkpoint_options {
 limn_status limn_checkpoint_open(limn_checkpoint **out, const char *path,
                                  const limn_checkpoint_options *opt, limn_err *err);
 void limn_checkpoint_free(limn_checkpoint **c);
+/* Of the weights of its networks, as they lie in their files. */
+int64_t limn_checkpoint_bytes(const limn_checkpoint *c);
+/* An open model takes up to so many times what its files take: mapped pages and packed forms. */
+enum { LIMN_PACKED_SHARE = 2 };
 
 #endif

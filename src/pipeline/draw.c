@@ -4,9 +4,14 @@
  *   load -> adapters -> encode prompts -> start picture -> denoise -> (hires) -> decode -> finish
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/cancel.h"
+#include "base/clock.h"
+#include "base/folder.h"
+#include "base/log.h"
 #include "image/resample.h"
+#include "pipeline/draw_memory.h"
 #include "pipeline/drawing.h"
 #include "pipeline/engine.h"
 #include "pipeline/init_stage.h"
@@ -14,6 +19,7 @@
 #include "pipeline/lora_stage.h"
 #include "pipeline/draw_progress.h"
 #include "pipeline/sample_loop.h"
+#include "pipeline/speeds.h"
 #include "pipeline/upscale_stage.h"
 #include "text/styles.h"
 
@@ -175,7 +181,7 @@ static void tile_done(void *user, int done, int total) {
 static limn_sample_args sample_args(draw_run *r, const limn_pass *pass, int first_image) {
     r->h = pass->height / r->ckpt->latent_scale;
     r->w = pass->width / r->ckpt->latent_scale;
-    r->eval_work = (double)(r->h * r->w) * pass->solver->evaluations;
+    r->eval_work = limn_pass_step_work(pass, r->ckpt->latent_scale) * r->plan.images;
     return (limn_sample_args){.backend = r->backend,
                               .ckpt = r->ckpt,
                               .plan = &r->plan,
@@ -386,10 +392,116 @@ out:
     return st;
 }
 
-static double work_of(const limn_pass *pass, int64_t scale) {
-    double steps = pass->steps * (pass->strength < 1 ? pass->strength : 1);
-    return steps * pass->solver->evaluations *
-           (double)(pass->width / scale * (pass->height / scale));
+/* Everything before the first network runs. `r` is to be cleared by run_clear whatever comes out.
+ */
+static limn_status prepare(draw_run *r, const limn_params *gen, limn_err *err) {
+    limn_engine *engine = r->engine;
+    const limn_gen *g = limn_gen_of(gen);
+    char note[256] = "";
+    limn_status st = LIMN_OK;
+    r->cancel = r->watch ? limn_cancel_flag(r->watch->cancel) : NULL;
+    limn_progress_init(&r->progress, r->watch, (int)(g->count * g->batch_size), 0);
+    LIMN_TRY(limn_draw_check(engine, gen, err));
+    limn_progress_stage(&r->progress, "load", 0);
+    LIMN_TRY(limn_engine_backend(&r->backend, engine, (limn_gen_precision)g->precision, err));
+    LIMN_TRY(limn_engine_checkpoint(&r->ckpt, engine, g, note, err));
+    LIMN_TRY(limn_engine_refiner(&r->refiner, engine, g, err));
+    if (note[0]) limn_progress_note(&r->progress, note);
+    LIMN_TRY(limn_draw_plan_make(&r->plan, g, r->ckpt, err));
+    g = limn_gen_of(r->plan.params);
+    /* "--vae taesd.safetensors" brings a tiny autoencoder and no other: it is meant */
+    bool tiny = g->tiny_vae || (!r->ckpt->vae && r->ckpt->taesd);
+    r->vae = (limn_vae_options){.backend = r->backend,
+                                .tiling = (limn_tiling)g->vae_tiling,
+                                .tile = g->vae_tile,
+                                .memory = engine->memory / 2,
+                                .tiny = tiny,
+                                .wrap = g->tiling,
+                                .cancel = r->cancel};
+    r->progress.total_work = limn_draw_plan_work(&r->plan, r->ckpt->latent_scale);
+out:
+    return st;
+}
+
+static void run_clear(draw_run *r) {
+    limn_init_deinit(&r->init);
+    limn_draw_plan_deinit(&r->plan);
+}
+
+/* ---- how long it takes ---- */
+static void speed_key(limn_buf *key, const draw_run *r) {
+    char *path = realpath(r->ckpt->path, NULL);
+    limn_buf_addf(key, "%s\n%d\n%d\n%u\n%d", path ? path : r->ckpt->path, (int)r->engine->precision,
+                  r->engine->threads, r->engine->cpu_flags, r->vae.tiny);
+    free(path);
+}
+
+/* Enlarging and a second model take times of their own, which nobody measures. */
+static bool is_foreseen(const draw_run *r) {
+    return limn_gen_of(r->plan.params)->upscale <= 1 && !r->refiner;
+}
+
+/* Keeps how fast it went; a cache that cannot be written costs a forecast, nothing else. Who shares
+ * the cores measures others too. */
+static void note_speed(const draw_run *r) {
+    const limn_progress *p = &r->progress;
+    limn_err err = {0};
+    limn_buf key;
+    if (!r->engine->speed_file || r->engine->turns || !is_foreseen(r) || p->done_work <= 0) return;
+    double rest = limn_clock_now() - p->first_step - p->work_seconds;
+    limn_speed s = {.load = p->first_step - p->begin,
+                    .per_work = p->work_seconds / p->done_work,
+                    .per_pixel = rest > 0 ? rest / limn_draw_plan_pixels(&r->plan) : 0};
+    limn_buf_init(&key, 8192);
+    speed_key(&key, r);
+    if (limn_speeds_note(r->engine->speed_file, limn_buf_text(&key), &s, &err) != LIMN_OK)
+        limn_log(LIMN_LOG_WARN, "cache", "the speed was not kept: %s", err.text);
+    limn_buf_deinit(&key);
+}
+
+static double seconds_of(const draw_run *r) {
+    limn_speed s;
+    limn_buf key;
+    limn_buf_init(&key, 8192);
+    speed_key(&key, r);
+    bool known = r->engine->speed_file && is_foreseen(r) &&
+                 limn_speeds_find(&s, r->engine->speed_file, limn_buf_text(&key));
+    limn_buf_deinit(&key);
+    return known ? s.load + s.per_work * r->progress.total_work +
+                       s.per_pixel * limn_draw_plan_pixels(&r->plan)
+                 : -1;
+}
+
+limn_status limn_draw_forecast(limn_forecast *out, limn_engine *engine, const limn_params *gen,
+                               limn_err *err) {
+    draw_run r = {.engine = engine};
+    limn_status st = LIMN_OK;
+    *out = (limn_forecast){.seconds = -1};
+    LIMN_TRY(prepare(&r, gen, err));
+    LIMN_TRY(parse_prompts(&r, 0, err));
+    LIMN_TRY(limn_lora_stage_apply(engine, r.ckpt, limn_gen_of(r.plan.params), r.positive,
+                                   r.plan.first.steps, err));
+    LIMN_TRY(limn_draw_memory(&out->work_bytes, engine, r.ckpt, limn_gen_of(gen), err));
+    out->model_bytes = limn_checkpoint_bytes(r.ckpt) * LIMN_PACKED_SHARE;
+    if (r.refiner) out->model_bytes += limn_checkpoint_bytes(r.refiner) * LIMN_PACKED_SHARE;
+    out->free_bytes = limn_proc_bytes("/proc/meminfo", "MemAvailable");
+    out->limit_bytes = (int64_t)engine->memory;
+    out->images = r.plan.images * r.plan.batches;
+    out->seconds = seconds_of(&r);
+    out->family = r.ckpt->family;
+    out->model = limn_mem_strdup(r.ckpt->path);
+    LIMN_CHECK(err, out->model, LIMN_E_NOMEM, "no memory for a forecast");
+    LIMN_TRY(limn_params_copy(&out->params, r.plan.params, err));
+out:
+    batch_clear(&r);
+    run_clear(&r);
+    if (st != LIMN_OK) limn_forecast_deinit(out);
+    return st;
+}
+
+void limn_forecast_deinit(limn_forecast *f) {
+    limn_params_free(&f->params);
+    limn_text_free(&f->model);
 }
 
 limn_status limn_draw(limn_drawing **out, limn_engine *engine, const limn_params *gen,
@@ -398,30 +510,7 @@ limn_status limn_draw(limn_drawing **out, limn_engine *engine, const limn_params
     limn_status st = LIMN_OK;
     draw_run r = {.engine = engine, .watch = watch};
     limn_drawing *d = NULL;
-    char note[256] = "";
-    const limn_gen *g = limn_gen_of(gen);
-    r.cancel = watch ? limn_cancel_flag(watch->cancel) : NULL;
-    limn_progress_init(&r.progress, watch, (int)(g->count * g->batch_size), 0);
-    LIMN_TRY(limn_draw_check(engine, gen, err));
-    limn_progress_stage(&r.progress, "load", 0);
-    LIMN_TRY(limn_engine_backend(&r.backend, engine, (limn_gen_precision)g->precision, err));
-    LIMN_TRY(limn_engine_checkpoint(&r.ckpt, engine, g, note, err));
-    LIMN_TRY(limn_engine_refiner(&r.refiner, engine, g, err));
-    if (note[0]) limn_progress_note(&r.progress, note);
-    LIMN_TRY(limn_draw_plan_make(&r.plan, g, r.ckpt, err));
-    g = limn_gen_of(r.plan.params);
-    /* "--vae taesd.safetensors" brings a tiny autoencoder and no other: it is meant */
-    bool tiny = g->tiny_vae || (!r.ckpt->vae && r.ckpt->taesd);
-    r.vae = (limn_vae_options){.backend = r.backend,
-                               .tiling = (limn_tiling)g->vae_tiling,
-                               .tile = g->vae_tile,
-                               .memory = engine->memory / 2,
-                               .tiny = tiny,
-                               .wrap = g->tiling,
-                               .cancel = r.cancel};
-    r.progress.total_work = r.plan.batches * work_of(&r.plan.first, r.ckpt->latent_scale);
-    if (r.plan.wants_hires)
-        r.progress.total_work += r.plan.batches * work_of(&r.plan.hires, r.ckpt->latent_scale);
+    LIMN_TRY(prepare(&r, gen, err));
     LIMN_TRY(limn_drawing_new(&d, r.plan.batches * r.plan.images, err));
     LIMN_TRY(limn_init_make(&r.init, &r.plan, r.ckpt, &r.vae, err));
     for (int b = 0; b < r.plan.batches; b++) {
@@ -430,11 +519,11 @@ limn_status limn_draw(limn_drawing **out, limn_engine *engine, const limn_params
             st = LIMN_OK;
         LIMN_TRY(st);
     }
+    note_speed(&r);
     *out = d;
     d = NULL;
 out:
-    limn_init_deinit(&r.init);
-    limn_draw_plan_deinit(&r.plan);
+    run_clear(&r);
     limn_drawing_free(&d);
     return st;
 }

@@ -180,3 +180,24 @@ limn_schedule_options limn_pass_schedule_options(const limn_gen *g, const limn_c
     if (limn_gen_has(g, "rho")) o.rho = g->rho;
     return o;
 }
+
+double limn_pass_step_work(const limn_pass *pass, int64_t scale) {
+    return (double)(pass->width / scale * (pass->height / scale)) * pass->solver->evaluations *
+           (pass->cfg_scale != 1 ? 2 : 1);
+}
+
+static double pass_work(const limn_pass *pass, int64_t scale) {
+    double steps = pass->steps * (pass->strength < 1 ? pass->strength : 1);
+    return steps * limn_pass_step_work(pass, scale);
+}
+
+double limn_draw_plan_work(const limn_draw_plan *plan, int64_t scale) {
+    double work = pass_work(&plan->first, scale);
+    if (plan->wants_hires) work += pass_work(&plan->hires, scale);
+    return work * plan->images * plan->batches;
+}
+
+double limn_draw_plan_pixels(const limn_draw_plan *plan) {
+    const limn_pass *last = plan->wants_hires ? &plan->hires : &plan->first;
+    return (double)(last->width * last->height) * plan->images * plan->batches;
+}

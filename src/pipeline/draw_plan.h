@@ -39,6 +39,13 @@ limn_status limn_draw_plan_make(limn_draw_plan *out, const limn_gen *gen,
                                 const limn_checkpoint *ckpt, limn_err *err);
 void limn_draw_plan_deinit(limn_draw_plan *plan);
 
+/* What a step costs: evaluations of the network times latent pixels; guided ones count twice. */
+double limn_pass_step_work(const limn_pass *pass, int64_t latent_scale);
+/* The same of all steps, passes and batches. */
+double limn_draw_plan_work(const limn_draw_plan *plan, int64_t latent_scale);
+/* Pixels of all pictures, as they are decoded. */
+double limn_draw_plan_pixels(const limn_draw_plan *plan);
+
 /* Solver options of a pass as the request sets them. */
 limn_solver_options limn_pass_solver_options(const limn_gen *gen, const limn_solver_row *row);
 limn_schedule_options limn_pass_schedule_options(const limn_gen *gen, const limn_checkpoint *ckpt);

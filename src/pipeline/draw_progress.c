@@ -30,6 +30,8 @@ void limn_progress_stage(limn_progress *p, const char *stage, int steps) {
 void limn_progress_step(limn_progress *p, int step, int steps, double work,
                         const limn_image *preview) {
     double now = limn_clock_now();
+    if (work > 0 && p->first_step == 0) p->first_step = p->last;
+    if (work > 0) p->work_seconds += now - p->last;
     p->done_work += work;
     limn_event e = {.step = step, .steps = steps, .preview = preview, .left_seconds = -1};
     e.step_seconds = now - p->last;

@@ -14,8 +14,10 @@ typedef struct limn_progress {
     int image, images;
     const char *stage;
     double stage_begin, last;
-    double total_work, done_work; /* in units of one network evaluation of the first pass */
+    double total_work, done_work; /* as limn_pass_step_work counts */
     double begin;
+    double first_step; /* when steps with work began; 0: not yet */
+    double work_seconds;
 } limn_progress;
 
 void limn_progress_init(limn_progress *p, const limn_watch *watch, int images, double total_work);

@@ -14,18 +14,19 @@
 #include "pipeline/task.h"
 #include "pipeline/upscale_stage.h"
 
-/* cache_dir, else $XDG_CACHE_HOME/limn, else ~/.cache/limn; "none" turns the cache off. */
-static char *pack_dir_of(const limn_app *a) {
+/* A name in cache_dir, else $XDG_CACHE_HOME/limn, else ~/.cache/limn; "none" turns the cache off.
+ */
+static char *cache_path(const limn_app *a, const char *name) {
     const char *dir = a->cache_dir, *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     limn_buf path;
     limn_buf_init(&path, 4096);
     if (strcmp(dir, "none") == 0) return NULL;
     if (dir[0])
-        limn_buf_addf(&path, "%s/packs", dir);
+        limn_buf_addf(&path, "%s/%s", dir, name);
     else if (xdg && xdg[0])
-        limn_buf_addf(&path, "%s/limn/packs", xdg);
+        limn_buf_addf(&path, "%s/limn/%s", xdg, name);
     else if (home && home[0])
-        limn_buf_addf(&path, "%s/.cache/limn/packs", home);
+        limn_buf_addf(&path, "%s/.cache/limn/%s", home, name);
     return path.len > 0 ? limn_buf_take(&path) : NULL;
 }
 
@@ -45,7 +46,8 @@ limn_status limn_engine_new(limn_engine **out, const limn_params *app, limn_err 
         e->models_dir = limn_mem_strdup(dir);
         LIMN_CHECK(err, e->models_dir, LIMN_E_NOMEM, "no memory for an engine");
     }
-    e->pack_dir = pack_dir_of(a);
+    e->pack_dir = cache_path(a, "packs");
+    e->speed_file = cache_path(a, "speeds");
     *out = e;
     e = NULL;
 out:
@@ -77,6 +79,7 @@ void limn_engine_free(limn_engine **engine) {
     limn_backend_free(&e->backend);
     limn_mem_free(e->models_dir);
     limn_mem_free(e->pack_dir);
+    limn_mem_free(e->speed_file);
     limn_mem_free(e);
     *engine = NULL;
 }

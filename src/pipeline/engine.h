@@ -18,6 +18,7 @@ struct limn_engine {
     char *models_dir;  /* NULL: none */
     bool names_only;   /* requests name models, never paths: set by who serves others */
     char *pack_dir;    /* packed weights on disk; NULL: none */
+    char *speed_file;  /* speeds.h; NULL: nothing is kept */
     limn_turns *turns; /* shares the cores with others; NULL: has them for itself. Borrowed */
     limn_backend *backend;
     limn_precision precision; /* of `backend` */

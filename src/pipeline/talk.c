@@ -406,6 +406,7 @@ limn_status limn_talk_prompt_make(limn_talk_prompt *out, const limn_vl_model *m,
                            .add_generation_prompt = true,
                            .add_vision_id = opt->number_pictures,
                            .no_thinking = opt->no_thinking,
+                           .no_tools = !m->takes_tools,
                            .begin_call = talk->must_call};
     LIMN_TRY(limn_chat_render(&segments, &n, &k.arena, &chat, &o, err));
     LIMN_TRY(encode(&k, segments, n, err));

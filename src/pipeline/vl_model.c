@@ -199,20 +199,19 @@ out:
 
 /* ---- the template ---- */
 
-/* Text of the Jinja template, wherever the model keeps it; NULL when it has none. */
-static limn_status template_load(char **out, const limn_vl_model *m, limn_err *err) {
+static limn_status template_of_file(char **out, const limn_weights *file, limn_err *err) {
+    const char *s = limn_weights_meta_str(file, "tokenizer.chat_template");
+    *out = s ? limn_mem_strdup(s) : NULL;
+    return !s || *out ? LIMN_OK : limn_fail(err, LIMN_E_NOMEM, "no memory for a template");
+}
+
+static limn_status template_of_folder(char **out, const char *path, limn_err *err) {
+    static const char *const files[] = {"chat_template.json", "tokenizer_config.json"};
     limn_status st = LIMN_OK;
     json_t *tree = NULL;
-    *out = NULL;
-    if (!is_folder(m->path)) {
-        const char *s = limn_weights_meta_str(m->file, "tokenizer.chat_template");
-        if (s) *out = limn_mem_strdup(s);
-        return !s || *out ? LIMN_OK : limn_fail(err, LIMN_E_NOMEM, "no memory for a template");
-    }
-    LIMN_TRY(text_load(out, m->path, "chat_template.jinja", err));
-    static const char *const files[] = {"chat_template.json", "tokenizer_config.json"};
+    LIMN_TRY(text_load(out, path, "chat_template.jinja", err));
     for (size_t i = 0; i < 2 && !*out; i++) {
-        LIMN_TRY(json_load(&tree, m->path, files[i], err));
+        LIMN_TRY(json_load(&tree, path, files[i], err));
         const char *s = json_string_value(json_object_get(tree, "chat_template"));
         if (s) {
             *out = limn_mem_strdup(s);
@@ -224,6 +223,20 @@ static limn_status template_load(char **out, const limn_vl_model *m, limn_err *e
 out:
     json_decref(tree);
     return st;
+}
+
+limn_status limn_vl_template_read(char **out, const char *path, limn_err *err) {
+    limn_weights *file = NULL;
+    *out = NULL;
+    if (is_folder(path)) return template_of_folder(out, path, err);
+    limn_status st = limn_weights_open(&file, path, err);
+    if (st == LIMN_OK) st = template_of_file(out, file, err);
+    limn_weights_unref(&file);
+    return st;
+}
+
+bool limn_vl_template_has_tools(const char *text) {
+    return !text || strstr(text, "tools");
 }
 
 /* limn has the templates of the models it knows built in; the file's own text says which. */
@@ -240,7 +253,8 @@ static limn_status template_find(limn_vl_model *m, limn_seeing_template wish, li
         "%s: its tokenizer has no <|im_start|>: the chat templates that limn knows (Qwen3-VL, "
         "Qwen3, ChatML) do not fit it",
         m->path);
-    LIMN_TRY(template_load(&text, m, err));
+    LIMN_TRY(is_folder(m->path) ? template_of_folder(&text, m->path, err)
+                                : template_of_file(&text, m->file, err));
     bool thinks = text && strstr(text, "<think>"),
          chooses = text && strstr(text, "enable_thinking");
     if (m->vision)
@@ -249,6 +263,7 @@ static limn_status template_find(limn_vl_model *m, limn_seeing_template wish, li
         m->chat_template = thinks ? LIMN_CHAT_QWEN3 : LIMN_CHAT_CHATML;
     if (wish != LIMN_SEEING_TEMPLATE_AUTO) m->chat_template = wishes[wish];
     m->can_choose_thinking = m->chat_template == LIMN_CHAT_QWEN3;
+    m->takes_tools = m->chat_template != LIMN_CHAT_CHATML && limn_vl_template_has_tools(text);
 out:
     limn_mem_free(text);
     return st;

@@ -24,6 +24,7 @@ typedef struct limn_vl_model {
     limn_tokenizer *tokenizer;
     limn_chat_template chat_template;
     bool can_choose_thinking; /* its template knows both ways */
+    bool takes_tools;         /* it was taught to call them, as its template says */
     limn_ids stops;           /* ids that end a turn or a text */
     limn_pixel_limits image_limits, video_limits;
     size_t bytes;        /* of all weights as stored */
@@ -35,6 +36,12 @@ typedef struct limn_vl_model {
 limn_status limn_vl_model_open(limn_vl_model **out, const char *path, const char *mmproj,
                                limn_seeing_template chat_template, limn_err *err);
 void limn_vl_model_free(limn_vl_model **m);
+
+/* The text of the Jinja template of the model at `path`, without opening the rest of it; NULL when
+ * it has none. The caller frees. limn does not run it: it says which of those built in it is. */
+limn_status limn_vl_template_read(char **out, const char *path, limn_err *err);
+/* Whether a template has a place for tools; one that is not there (NULL) is that of the family. */
+bool limn_vl_template_has_tools(const char *text);
 
 /* The tokenizer inside a GGUF file. E_MISSING when it has none. */
 limn_status limn_gguf_tokenizer(limn_tokenizer **out, const limn_weights *w, limn_err *err);

@@ -316,9 +316,9 @@ static limn_status render(renderer *r) {
     size_t query = 0;
     LIMN_CHECK(r->err, chat->n_messages > 0, LIMN_E_VALUE, "a chat needs at least one message");
     bool system = chat->messages[0].role == LIMN_ROLE_SYSTEM;
-    bool plain = r->opt->template_id == LIMN_CHAT_CHATML;
-    LIMN_CHECK(r->err, !plain || chat->n_tools == 0 || r->opt->begin_call, LIMN_E_UNSUPPORTED,
-               "this chat template takes no tools");
+    bool without = r->opt->no_tools || r->opt->template_id == LIMN_CHAT_CHATML;
+    LIMN_CHECK(r->err, !without || chat->n_tools == 0 || r->opt->begin_call, LIMN_E_UNSUPPORTED,
+               "the model was not taught to call tools (its chat template has no place for them)");
     if (chat->n_tools)
         LIMN_TRY(put_tools(r, system));
     else if (system)

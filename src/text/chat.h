@@ -62,6 +62,7 @@ typedef struct limn_chat_options {
     bool add_generation_prompt; /* end with the opening of the assistant's turn */
     bool add_vision_id;         /* "Picture 1: " before images, "Video 1: " before videos */
     bool no_thinking;           /* LIMN_CHAT_QWEN3: enable_thinking=false */
+    bool no_tools;              /* the model was not taught them: refused, but for begin_call */
     bool begin_call;            /* ... and of a tool call in it, without thinking before; with it
                                    LIMN_CHAT_CHATML takes tools too, in the words of the others */
 } limn_chat_options;
@@ -83,7 +84,8 @@ typedef struct limn_chat_segment {
 
 /* Renders into segments owned by `arena`. Neighbouring text segments are already merged. Errors:
  * E_VALUE (no message, a system message that is not the first, media in a system message, tool
- * JSON that does not parse), E_UNSUPPORTED (media for a text template), E_NOMEM. */
+ * JSON that does not parse), E_UNSUPPORTED (media for a text template, tools for a model without),
+ * E_NOMEM. */
 limn_status limn_chat_render(limn_chat_segment **out, size_t *count, limn_arena *arena,
                              const limn_chat *chat, const limn_chat_options *opt, limn_err *err);
 

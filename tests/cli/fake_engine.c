@@ -2,7 +2,8 @@
 /*
  * An engine for the tests of the command line: the interface of limn.h, with a gradient in place of
  * a network. It takes LIMN_FAKE_STEP_MS milliseconds a step, so that Ctrl-C and progress can be
- * seen, and stops when asked like the real one.
+ * seen, and stops when asked like the real one. LIMN_FAKE_STEPPING names a file that is made when
+ * the first step begins.
  */
 #include <unistd.h>
 #include <stdio.h>
@@ -77,6 +78,24 @@ static limn_status draw_one(limn_drawing *d, const limn_params *gen, int64_t see
     return LIMN_OK;
 }
 
+limn_status limn_draw_forecast(limn_forecast *out, limn_engine *engine, const limn_params *gen,
+                               limn_err *err) {
+    *out = (limn_forecast){
+        .family = "gradient",
+        .images = (int)(limn_params_int(gen, "count") * limn_params_int(gen, "batch_size")),
+        .model_bytes = 3000000,
+        .work_bytes = 1,
+        .free_bytes = 8000000000,
+        .seconds = engine->threads == 1 ? 12.34 : -1,
+        .model = limn_mem_strdup("fake")};
+    return limn_params_copy(&out->params, gen, err);
+}
+
+void limn_forecast_deinit(limn_forecast *f) {
+    limn_params_free(&f->params);
+    limn_text_free(&f->model);
+}
+
 /* A step is not cut short by a signal. */
 static void step_sleep(int ms) {
     struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
@@ -85,7 +104,9 @@ static void step_sleep(int ms) {
 
 limn_status limn_draw(limn_drawing **out, limn_engine *engine, const limn_params *gen,
                       const limn_watch *watch, limn_err *err) {
-    const char *wait = getenv("LIMN_FAKE_STEP_MS");
+    const char *wait = getenv("LIMN_FAKE_STEP_MS"), *sign = getenv("LIMN_FAKE_STEPPING");
+    FILE *made = sign ? fopen(sign, "w") : NULL;
+    if (made) fclose(made);
     int ms = wait ? atoi(wait) : 0, steps = (int)limn_params_int(gen, "steps");
     int images = (int)(limn_params_int(gen, "count") * limn_params_int(gen, "batch_size"));
     limn_drawing *d = limn_mem_calloc(1, sizeof *d);

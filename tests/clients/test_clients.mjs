@@ -97,9 +97,13 @@ async function chatFeatures(client, model) {
   const live = client.chat.completions.stream({ ...base, tools, tool_choice: 'required', max_tokens: 64 });
   const made = (await live.finalChatCompletion()).choices[0].message.tool_calls;
   equal('tools in a stream', made.map((c) => c.function.name), ['paint']);
-  const after = await chat({ tools, messages: [...base.messages, { role: 'assistant', content: null, tool_calls: made.map(({ id, type, function: f }) => ({ id, type, function: { name: f.name, arguments: f.arguments } })) },
-    { role: 'tool', tool_call_id: made[0].id, content: 'done' }] });
+  const goOn = { tools, messages: [...base.messages, { role: 'assistant', content: null, tool_calls: made.map(({ id, type, function: f }) => ({ id, type, function: { name: f.name, arguments: f.arguments } })) },
+    { role: 'tool', tool_call_id: made[0].id, content: 'done' }] };
+  // the bundled model was not taught tools: it is forced to a call, or says that it cannot
+  const after = await chat(real ? { ...goOn, tool_choice: 'none' } : goOn);
   check('... and their answers', after.choices[0].message.role === 'assistant');
+  const untaught = real && await chat(goOn).catch((e) => e);
+  check('a model without tools, typed', !real || (untaught instanceof OpenAI.APIError && untaught.status === 501 && untaught.code === 'not_implemented' && untaught.param === 'tools'), String(untaught));
   const json = (await chat({ response_format: { type: 'json_object' }, max_tokens: 200 })).choices[0];
   check('json_object', !real || json.finish_reason === 'length' || typeof JSON.parse(json.message.content) === 'object', json);
   const shaped = await chat({ response_format: { type: 'json_schema', json_schema: { name: 'paint', strict: true, schema: form } }, max_tokens: 64 });

@@ -193,6 +193,9 @@ async function forms(s, first) {
     check(`${model} calls what it must`, called.status === 200 && c.finish_reason === 'tool_calls' && call?.function.name === 'paint' && fits(JSON.parse(call.function.arguments)), called.text);
     const any = await s.post('/v1/chat/completions', { ...base, tools, tool_choice: 'required' });
     check(`${model} calls one of them`, ['paint', 'stop'].includes(any.json.choices?.[0].message.tool_calls?.[0].function.name), any.text);
+    const free = await s.post('/v1/chat/completions', { ...base, tools, max_tokens: 4 });
+    equal(`${model} and tools that it may call`, [free.status, free.json.error?.code, free.json.error?.param], model === 'mini-see' ? [501, 'not_implemented', 'tools'] : [200, undefined, undefined], free.text);
+    equal(`${model} and tools that it may not call`, (await s.post('/v1/chat/completions', { ...base, tools, tool_choice: 'none', max_tokens: 4 })).status, 200);
     const json = await s.post('/v1/chat/completions', { ...base, response_format: { type: 'json_schema', json_schema: { name: 'x', schema: parameters } } });
     check(`${model} keeps to a schema`, fits(JSON.parse(json.json.choices?.[0].message.content ?? 'null') ?? {}), json.text);
     const nobody = await s.post('/v1/chat/completions', { ...base, response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { $ref: '#' } } } });
@@ -258,6 +261,9 @@ async function tokens(s) {
   const props = async () => (await s.get('/props')).json, model = (await props()).model_alias;
   equal('the default model opens', (await s.post('/v1/models/load?wait=60', { model })).json.job?.state, 'succeeded');
   const context = (await props()).default_generation_settings.n_ctx;
+  const template = readFileSync(new URL('../../models/mini-see/chat_template.jinja', import.meta.url), 'utf8');
+  const told = await props(), own = model === 'mini-see';
+  equal('its chat template', [told.chat_template, told.chat_template_caps.supports_tools], own ? [template, false] : ['', true]);
   check('the context of an open model', context > 0 && (await s.get('/slots')).json[0].n_ctx === context, [model, context]);
   equal('an unknown token', (await s.post('/detokenize', { tokens: [2147483647], model: 'tiny-see' })).status, 400);
   equal('no list', (await s.post('/detokenize', { tokens: 'x', model: 'tiny-see' })).status, 400);

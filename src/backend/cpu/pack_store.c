@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/folder.h"
 #include "base/fsmap.h"
 
 enum { ALIGN = 64, MAX_FILES = 32, MAX_RECORDS = 1 << 16 };
@@ -167,20 +168,6 @@ static limn_status put_record(FILE *f, uint64_t place, uint64_t use, const void 
     return st == LIMN_OK ? put(f, bytes, n, err, path) : st;
 }
 
-static limn_status make_dir(const char *dir, limn_err *err) {
-    char path[4096];
-    if (snprintf(path, sizeof path, "%s", dir) >= (int)sizeof path)
-        return limn_fail(err, LIMN_E_VALUE, "%s: the name of the cache folder is too long", dir);
-    for (char *p = path + 1; *p; p++) {
-        if (*p != '/') continue;
-        *p = 0;
-        mkdir(path, 0777);
-        *p = '/';
-    }
-    if (mkdir(path, 0777) == 0 || errno == EEXIST) return LIMN_OK;
-    return limn_fail(err, LIMN_E_IO, "%s: cannot be made: %s", dir, strerror(errno));
-}
-
 static bool is_new(const pack_file *f, const limn_pack_item *i) {
     size_t at = ALIGN;
     for (const record *r; (r = record_at(f->map, at, &at));)
@@ -272,7 +259,7 @@ limn_status limn_pack_store_save(limn_pack_store *s, const limn_pack_item *items
         if (!f || dirty[f - s->files] || !is_new(f, &items[i])) continue;
         dirty[f - s->files] = any = true;
     }
-    limn_status st = any ? make_dir(s->dir, err) : LIMN_OK;
+    limn_status st = any ? limn_folder_make(s->dir, err) : LIMN_OK;
     for (int i = 0; i < s->n_files && st == LIMN_OK; i++)
         if (dirty[i]) {
             st = save_source(s, &s->files[i], items, n, err);

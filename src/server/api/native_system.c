@@ -7,34 +7,19 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/folder.h"
 #include "base/pool.h"
 #include "kernels/cpu_features.h"
 #include "server/api/api.h"
-
-/* A line "Name:   123 kB" of a /proc file in bytes; 0: not there. */
-static int64_t proc_bytes(const char *path, const char *name) {
-    FILE *f = fopen(path, "re");
-    char line[256];
-    long long kb = 0;
-    size_t n = strlen(name);
-    if (!f) return 0;
-    while (fgets(line, sizeof line, f))
-        if (strncmp(line, name, n) == 0 && line[n] == ':') {
-            kb = strtoll(line + n + 1, NULL, 10);
-            break;
-        }
-    fclose(f);
-    return (int64_t)kb * 1024;
-}
 
 json_t *limn_api_memory(limn_server *s) {
     int64_t limit = limn_params_int(s->app, "memory");
     limn_model_memory models = {0};
     limn_runner_engine_memory(limn_queue_runner(s->queue), &models);
     return json_pack("{s:I, s:I, s:I, s:o, s:I, s:I}", "total",
-                     (json_int_t)proc_bytes("/proc/meminfo", "MemTotal"), "available",
-                     (json_int_t)proc_bytes("/proc/meminfo", "MemAvailable"), "rss",
-                     (json_int_t)proc_bytes("/proc/self/status", "VmRSS"), "limit",
+                     (json_int_t)limn_proc_bytes("/proc/meminfo", "MemTotal"), "available",
+                     (json_int_t)limn_proc_bytes("/proc/meminfo", "MemAvailable"), "rss",
+                     (json_int_t)limn_proc_bytes("/proc/self/status", "VmRSS"), "limit",
                      limit > 0 ? json_integer(limit) : json_null(), "models",
                      (json_int_t)models.used, "budget", (json_int_t)models.budget);
 }
@@ -49,7 +34,7 @@ json_t *limn_api_cost(limn_server *s, const limn_job *job) {
     double seconds = limn_queue_estimate(s->queue, job);
     if (limn_runner_engine_cost(runner, &cost, job, NULL) == LIMN_OK) {
         limn_runner_engine_memory(runner, &models);
-        int64_t room = proc_bytes("/proc/meminfo", "MemAvailable") + models.used;
+        int64_t room = limn_proc_bytes("/proc/meminfo", "MemAvailable") + models.used;
         bool fits =
             cost.model + cost.work <= room && (models.budget == 0 || cost.model <= models.budget);
         memory = json_pack("{s:I, s:I, s:b}", "model", (json_int_t)cost.model, "work",

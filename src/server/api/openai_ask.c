@@ -287,6 +287,8 @@ static limn_status read_options(limn_http_req *rq, openai_ask *ask, limn_params 
     LIMN_TRY(read_format(values, body, err));
     LIMN_TRY(read_thinking(values, body, err));
     LIMN_TRY(read_tools(root, body, err));
+    if (json_array_size(json_object_get(root, "tools")) && !json_object_get(root, "must_call"))
+        LIMN_TRY(openai_check_tools(rq, json_string_value(model), err));
     LIMN_CHECK(err, !json_object_get(body, "chat_template"), LIMN_E_VALUE,
                "/chat_template: a model's own is used, none from requests");
     if (json_object_get(root, "must_call")) { /* a call has a form of its own */

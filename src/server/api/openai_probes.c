@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+#include "pipeline/vl_model.h"
 #include "server/api/openai.h"
 
 void openai_health(limn_http_req *rq) {
@@ -15,15 +17,17 @@ void openai_health(limn_http_req *rq) {
                        err.text[0] ? err.text : "the server is stopping");
 }
 
-/* Name of the default seeing model, "" when there is none; *sees: it takes pictures. */
-static json_t *default_seer(limn_http_req *rq, bool *sees) {
-    limn_shelf_item item = {0};
-    json_t *name = NULL;
-    bool found = limn_shelf_find(rq->server->shelf, &item, LIMN_SHELF_SEE, "", NULL) == LIMN_OK;
-    if (found) name = json_string(item.name);
-    *sees = found && strncmp(item.family, "qwen3vl", 7) == 0;
+/* The default seeing model; false: there is none (the item is empty then). */
+static bool default_seer(limn_http_req *rq, limn_shelf_item *item) {
+    *item = (limn_shelf_item){0};
+    return limn_shelf_find(rq->server->shelf, item, LIMN_SHELF_SEE, "", NULL) == LIMN_OK;
+}
+
+static json_t *default_name(limn_http_req *rq) {
+    limn_shelf_item item;
+    json_t *name = json_string(default_seer(rq, &item) ? item.name : "");
     limn_shelf_item_deinit(&item);
-    return name ? name : json_string("");
+    return name;
 }
 
 /* "n_ctx" of a model: null while it is not open, as what fits is found out then. */
@@ -33,23 +37,45 @@ static json_t *context_of(const limn_http_req *rq, const json_t *name) {
     return n > 0 ? json_integer((json_int_t)n) : json_null();
 }
 
+/* What the template of a model can say, by llama-server's names. limn reads a system message and
+ * media as lists of parts whatever the model; calls of tools only where they were taught. */
+static json_t *template_caps(bool found, bool tools) {
+    return json_pack("{s:b, s:b, s:b, s:b, s:b, s:b}", "supports_system_role", found,
+                     "supports_typed_content", found, "supports_string_content", found,
+                     "supports_tools", tools, "supports_tool_calls", tools,
+                     "supports_parallel_tool_calls", tools);
+}
+
 void openai_props(limn_http_req *rq) {
     limn_queue_stats stats;
+    limn_shelf_item item;
+    limn_err err = {0};
+    char *text = NULL;
+    bool found = default_seer(rq, &item);
+    bool sees = found && strncmp(item.family, "qwen3vl", 7) == 0;
     limn_queue_get_stats(rq->server->queue, &stats);
-    bool sees;
-    json_t *name = default_seer(rq, &sees);
-    limn_http_reply_json(rq, 200,
-                         json_pack("{s:{s:{}, s:o}, s:i, s:O, s:o, s:{s:b, s:b}, s:o, s:b}",
-                                   "default_generation_settings", "params", "n_ctx",
-                                   context_of(rq, name), "total_slots", stats.workers,
-                                   "model_alias", name, "model_path", name, "modalities", "vision",
-                                   sees, "audio", 0, "build_info", openai_fingerprint(),
-                                   "is_sleeping", 0));
+    if (found && limn_vl_template_read(&text, item.path, &err) != LIMN_OK) {
+        limn_log(LIMN_LOG_WARN, "models", "%s", err.text);
+        limn_http_fail(rq, LIMN_HTTP_BAD_MODEL, NULL, "%s: its chat template cannot be read",
+                       item.name);
+    } else {
+        json_t *name = json_string(found ? item.name : "");
+        bool tools = found && limn_vl_template_has_tools(text);
+        limn_http_reply_json(
+            rq, 200,
+            json_pack("{s:{s:{}, s:o}, s:i, s:O, s:o, s:s, s:o, s:{s:b, s:b}, s:o, s:b}",
+                      "default_generation_settings", "params", "n_ctx", context_of(rq, name),
+                      "total_slots", stats.workers, "model_alias", name, "model_path", name,
+                      "chat_template", text ? text : "", "chat_template_caps",
+                      template_caps(found, tools), "modalities", "vision", sees, "audio", 0,
+                      "build_info", openai_fingerprint(), "is_sleeping", 0));
+    }
+    limn_mem_free(text);
+    limn_shelf_item_deinit(&item);
 }
 
 void openai_slots(limn_http_req *rq) {
     limn_queue_stats stats;
-    bool sees;
     json_t *list = json_array(), *name;
     const char *strict = limn_http_query(rq, "fail_on_no_slot");
     limn_queue_get_stats(rq->server->queue, &stats);
@@ -58,7 +84,7 @@ void openai_slots(limn_http_req *rq) {
         limn_http_fail(rq, LIMN_HTTP_UNAVAILABLE, NULL, "no slot is free");
         return;
     }
-    name = default_seer(rq, &sees);
+    name = default_name(rq);
     for (int i = 0; i < stats.workers; i++)
         json_array_append_new(list,
                               json_pack("{s:i, s:o, s:b}", "id", i, "n_ctx", context_of(rq, name),
@@ -72,7 +98,7 @@ void openai_tokenize(limn_http_req *rq) {
     limn_err err = {0};
     const json_t *content = json_object_get(rq->json, "content");
     const char *model = openai_text(rq->json, "model");
-    bool sees, pieces = json_is_true(json_object_get(rq->json, "with_pieces"));
+    bool pieces = json_is_true(json_object_get(rq->json, "with_pieces"));
     char *text = NULL;
     json_t *name = NULL, *found = NULL, *ids = json_array(), *t;
     size_t i;
@@ -81,7 +107,7 @@ void openai_tokenize(limn_http_req *rq) {
     } else if (!rq->server->engine) {
         limn_http_fail(rq, LIMN_HTTP_ABSENT, NULL, "tokens are counted by the engine");
     } else {
-        name = model ? json_string(model) : default_seer(rq, &sees);
+        name = model ? json_string(model) : default_name(rq);
         if (limn_runner_engine_tokens(rq->server->engine, &text, json_string_value(name),
                                       json_string_value(content), &err) != LIMN_OK) {
             openai_fail(rq, &err);
@@ -109,7 +135,7 @@ void openai_detokenize(limn_http_req *rq) {
     const char *model = openai_text(rq->json, "model");
     size_t n = json_array_size(list);
     int32_t *ids = limn_mem_calloc(n + 1, sizeof *ids);
-    bool sees, good = json_is_array(list) && ids;
+    bool good = json_is_array(list) && ids;
     char *text = NULL;
     json_t *name = NULL;
     for (size_t i = 0; good && i < n; i++) {
@@ -123,7 +149,7 @@ void openai_detokenize(limn_http_req *rq) {
     } else if (!rq->server->engine) {
         limn_http_fail(rq, LIMN_HTTP_ABSENT, NULL, "tokens are read by the engine");
     } else {
-        name = model ? json_string(model) : default_seer(rq, &sees);
+        name = model ? json_string(model) : default_name(rq);
         if (limn_runner_engine_text(rq->server->engine, &text, json_string_value(name), ids, n,
                                     &err) == LIMN_OK)
             limn_http_reply_json(rq, 200, json_pack("{s:s}", "content", text));
@@ -133,4 +159,21 @@ void openai_detokenize(limn_http_req *rq) {
     json_decref(name);
     limn_text_free(&text);
     limn_mem_free(ids);
+}
+
+limn_status openai_check_tools(limn_http_req *rq, const char *model, limn_err *err) {
+    limn_shelf_item item = {0};
+    char *text = NULL;
+    limn_status st = LIMN_OK;
+    if (!rq->server->engine) return LIMN_OK;
+    LIMN_TRY(limn_shelf_find(rq->server->shelf, &item, LIMN_SHELF_SEE, model ? model : "", err));
+    LIMN_TRY(limn_vl_template_read(&text, item.path, err));
+    LIMN_CHECK(err, limn_vl_template_has_tools(text), LIMN_E_UNSUPPORTED,
+               "/tools: %s was not taught to call tools (its chat template has no place for them); "
+               "name another model, leave \"tools\" out, or force a call with \"tool_choice\"",
+               item.name);
+out:
+    limn_mem_free(text);
+    limn_shelf_item_deinit(&item);
+    return st;
 }
