@@ -15,9 +15,9 @@ $(B)/build.ninja:
 demo: all
 	sh tools/demo.sh $(B)/limn out
 
-# Measures the bundled models; needs Python with torch (tools/train/README.md).
+# Measures the bundled models; needs Python with torch (tools/train/README.md). DATA= keeps the art and the judge.
 models-eval: all
-	sh tools/train/models_eval.sh $(B)/limn
+	sh tools/train/models_eval.sh $(B)/limn $(DATA)
 
 test: all
 	meson test -C $(B) --print-errorlogs --num-processes $(JOBS)

@@ -104,7 +104,7 @@ class Painter:
         self.concepts = concepts
         self.styles = styles
         self.shake = shake       # how far things stray from their places: 0 = exactly there
-        self.sprites = {}
+        self.sprites, self.sizes = {}, {}
         for concept in concepts:
             for style in styles:
                 path = Path(sprites) / style / (concept.code + ".png")
@@ -113,13 +113,24 @@ class Painter:
         self.by_style = {s: [c.index for c in concepts if (s, c.index) in self.sprites] for s in styles}
         self.singles = sorted(self.sprites, key=str)
 
+    def fitted(self, style, index, w, h):
+        """The sprite at w x h, f32 with premultiplied alpha; kept, since unshaken scenes ask for a few sizes only."""
+        key = style, index, w, h
+        if key not in self.sizes:
+            sprite = self.sprites[style, index].resize((w, h), Image.LANCZOS, reducing_gap=3.0)
+            small = np.asarray(sprite.convert("RGBa"))
+            if self.shake:
+                return small.astype(np.float32)
+            self.sizes[key] = small
+        return self.sizes[key].astype(np.float32)
+
     def paste(self, canvas, style, index, box):
         """Fit the sprite into box = (centre x, centre y, side), keep its aspect; returns its rectangle."""
         sprite = self.sprites[style, index]
         cx, cy, side = box
         scale = side / max(sprite.size)
         w, h = max(1, round(sprite.width * scale)), max(1, round(sprite.height * scale))
-        small = np.asarray(sprite.resize((w, h), Image.LANCZOS, reducing_gap=3.0).convert("RGBa"), np.float32)
+        small = self.fitted(style, index, w, h)
         x0, y0 = round(cx - w / 2), round(cy - h / 2)
         x1, y1 = min(canvas.shape[1], x0 + w), min(canvas.shape[0], y0 + h)
         sx, sy = max(0, -x0), max(0, -y0)

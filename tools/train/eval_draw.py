@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Measure mini-draw as a user has it: drawn by limn itself (--limn PROGRAM) or by diffusers, 20 steps,
-guidance 2, noise that training never used. Prints one table; `make models-eval` runs it.
+"""Measure mini-draw as a user has it: drawn by limn itself (--limn PROGRAM) or by diffusers, with the steps and
+guidance that its limn.json recommends, noise that training never used. Prints one table; `make models-eval` runs it.
 
     python eval_draw.py --model models/mini-draw --judge RUN/judge.pt --sprites SPRITES [--limn build/limn]
 
@@ -10,6 +10,7 @@ new words    the same for wordings that no caption of the training had ("draw me
 background   the border's median colour is nearest to the colour that was asked for
 count        "two NAMES" / "three NAMES": so many separate shapes, each named right (a majority at three)
 left/right   "a A on the left and a B on the right": the judge names A in the left half and B in the right
+psnr         dB between what is drawn and the scene that was asked for, painted: by kind of scene and by background
 The same measures are taken on painted truth first ("ruler"), which shows what a perfect model would score.
 """
 import argparse
@@ -26,6 +27,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from art import COLOURS, SIZE, Painter, article, load_concepts
+from draw_pairs import scenes_of
 from train_classifier import Judge, shrink
 
 
@@ -113,8 +115,8 @@ class Artist:
 class LimnArtist:
     """Draws through limn's own command, one run per picture."""
 
-    def __init__(self, program, path, steps, guidance):
-        self.command = [program, "draw", "--quiet", "-m", path, "-s", str(steps), "-g", str(guidance)]
+    def __init__(self, program, path, steps, guidance, *options):
+        self.command = [program, "draw", "--quiet", "-m", path, "-s", str(steps), "-g", str(guidance), *options]
 
     def draw(self, prompts, seeds):
         out = []
@@ -125,6 +127,14 @@ class LimnArtist:
                                stdout=subprocess.DEVNULL)
                 out.append(torch.from_numpy(np.array(Image.open(file).convert("RGB"))))
         return torch.stack(out).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def artist_of(args):
+    """limn's program or diffusers, as --limn says; steps and guidance are the model's own where not given."""
+    told = json.loads((Path(args.model) / "limn.json").read_text())
+    steps = args.steps or told["steps"]
+    guidance = told["cfg_scale"] if args.guidance is None else args.guidance
+    return LimnArtist(args.limn, args.model, steps, guidance) if args.limn else Artist(args.model, steps, guidance)
 
 
 def score(judge, task, pictures):
@@ -195,6 +205,19 @@ def tasks(painter, concepts, rng, count, seeds, others):
     return out
 
 
+def closeness(args, concepts, artist):
+    """{group: (pictures, mean PSNR of drawn against painted)}"""
+    painter = Painter(args.sprites, concepts, styles=("3d",), shake=0)
+    scenes = list(scenes_of(painter, np.random.default_rng(606060), args.psnr))
+    truth = torch.from_numpy(np.stack([s.picture for s in scenes])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    drawn = artist.draw([s.caption for s in scenes], [70001 + k for k in range(len(scenes))])
+    groups = {}
+    for scene, error in zip(scenes, ((drawn - truth) / 2).square().mean((1, 2, 3)).tolist()):
+        for group in ("all", scene.kind if scene.size == "normal" else scene.size, "on " + scene.colour):
+            groups.setdefault(group, []).append(-10 * np.log10(error))
+    return {group: (len(values), float(np.mean(values))) for group, values in sorted(groups.items())}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
@@ -202,10 +225,11 @@ def main():
     parser.add_argument("--sprites", required=True)
     parser.add_argument("--concepts", type=int, default=200, help="prompts for the first measure")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--steps", type=int, help="in place of limn.json's")
+    parser.add_argument("--guidance", type=float, help="in place of limn.json's")
     parser.add_argument("--limn", help="limn's program; without it diffusers draws")
     parser.add_argument("--others", type=int, default=60, help="prompts for each measure but the first")
+    parser.add_argument("--psnr", type=int, default=128, help="scenes for this measure")
     parser.add_argument("--tiers", default="1")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
@@ -216,8 +240,7 @@ def main():
     if [c.name for c in concepts] != names:
         raise SystemExit("the judge was trained on other concepts")
     painter = Painter(args.sprites, concepts, shake=0)
-    artist = LimnArtist(args.limn, args.model, args.steps, args.guidance) if args.limn else \
-        Artist(args.model, args.steps, args.guidance)
+    artist = artist_of(args)
     rng = np.random.default_rng(424242)
     table = {"judge, held-out scenes": held_out}
     print("judge on held-out scenes:", ", ".join("%s %.1f%%" % (s, 100 * r) for s, r in held_out.items()))
@@ -230,6 +253,8 @@ def main():
                           "seconds per picture": (time.time() - begun) / len(rows)}
         print("%-12s %6d %7.1f%% %7.1f%%" % (measure, len(rows), 100 * table[measure]["ruler"],
                                              100 * table[measure]["drawn"]), flush=True)
+    table["psnr"] = closeness(args, concepts, artist)
+    print("psnr, dB (pictures): " + ", ".join("%s %.1f (%d)" % (k, v, n) for k, (n, v) in table["psnr"].items()))
     if args.json:
         args.json.write_text(json.dumps(table, indent=2) + "\n")
 

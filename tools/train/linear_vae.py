@@ -57,6 +57,21 @@ def fit(painter, rng, pictures=1500):
             dict(middle=middle, final=final, mean=mean, back=back, base=base).items()}
 
 
+def basis_of(folder):
+    """The basis again from an exported autoencoder: projection out of the encoder's weights, `back` and `base`
+    (which only show latents) by least squares on random patches."""
+    weights = {k: v.float().numpy() for k, v in AutoencoderKL.from_pretrained(folder).state_dict().items()
+               if k.startswith("encoder.down_blocks") and "downsamplers" in k}
+    taps = lambda level, outs, inputs: weights["encoder.down_blocks.%d.downsamplers.0.conv.weight" % level][
+        :outs, :inputs, :2, :2].transpose(2, 3, 1, 0).reshape(4 * inputs, outs)
+    basis = {"middle": taps(1, 32, 12), "final": taps(2, LATENT, 32),
+             "mean": -weights["encoder.down_blocks.2.downsamplers.0.conv.bias"][:LATENT]}
+    whole = np.einsum("qm,kml->kql", basis["middle"], basis["final"].reshape(4, 32, LATENT)).reshape(192, LATENT)
+    basis["back"] = np.linalg.pinv(whole).astype(np.float32)
+    basis["base"] = basis["mean"] @ basis["back"]
+    return basis
+
+
 def encode(basis, pictures):
     """uint8 [n, h, w, 3] -> f32 [n, LATENT, h/8, w/8]: what the built encoder computes, by matrix product."""
     x = pictures.astype(np.float32) / 127.5 - 1
@@ -81,9 +96,10 @@ def build(widths=(16, 32, 64, 128)):
 
 
 def still(block):
-    """Silence a residual block's branch; its shortcut, if it has one, becomes the identity."""
-    torch.nn.init.zeros_(block.conv2.weight)
-    torch.nn.init.zeros_(block.conv2.bias)
+    """Silence a residual block's branch, whole, so that it packs to nothing; its shortcut, if any, becomes the identity."""
+    for part in (block.conv1, block.conv2):
+        torch.nn.init.zeros_(part.weight)
+        torch.nn.init.zeros_(part.bias)
     if block.conv_shortcut is not None:
         torch.nn.init.zeros_(block.conv_shortcut.bias)
         weight = block.conv_shortcut.weight
@@ -106,7 +122,9 @@ def write_encoder(vae, basis):
             still(block)
     for block in encoder.mid_block.resnets:
         still(block)
-    blank(encoder.mid_block.attentions[0].to_out[0])
+    attention = encoder.mid_block.attentions[0]
+    for part in (attention.to_q, attention.to_k, attention.to_v, attention.to_out[0]):
+        blank(part)
     first = blank(encoder.conv_in)
     for c in range(3):
         first.weight[c, c, 1, 1] = 1

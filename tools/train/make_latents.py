@@ -19,7 +19,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from art import COLOURS, Painter, Scene, load_concepts
-from linear_vae import encode
+from linear_vae import basis_of, encode
 
 MIX = "single=.26,big=.06,small=.06,two=.15,three=.14,beside=.24,above=.09"
 
@@ -73,7 +73,7 @@ def main():
     painter = Painter(args.sprites, load_concepts(tuple(int(t) for t in args.tiers.split(","))),
                       styles=args.styles.split(","), shake=0)
     rng = np.random.default_rng([2026, args.seed])
-    stock = Stock(painter, dict(np.load(args.vae / "basis.npz")))
+    stock = Stock(painter, basis_of(args.vae))
     tokenizer = CLIPTokenizer.from_pretrained(args.tokenizer)
     length = tokenizer.model_max_length
     pool = painter.singles + [s for s in painter.singles if s[0] == "3d"]

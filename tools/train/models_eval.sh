@@ -3,7 +3,7 @@
 # Measures the bundled models that are there: sh tools/train/models_eval.sh LIMN [DATA]
 # DATA (default build/train) keeps the art and the judge; both are made on the first run (some ten minutes).
 # PYTHON names a python with the packages of tools/train/README.md; EVAL_OPTIONS goes to eval_draw.py,
-# EVAL_SEE_OPTIONS to eval_see.py.
+# EVAL_SEE_OPTIONS to eval_see.py, EVAL_CIRCLE_OPTIONS to circle.py.
 set -eu
 limn=$1
 data=${2:-build/train}
@@ -28,6 +28,7 @@ if [ -e models/mini-draw/model_index.json ]; then
     fi
     "$python" "$here/eval_draw.py" --limn "$limn" --model models/mini-draw --judge "$data/judge/judge.pt" \
         --sprites "$data/sprites" ${EVAL_OPTIONS:-}
+    "$python" "$here/compare_draw.py" --limn "$limn" --model models/mini-draw
 fi
 if [ -e models/mini-upscale/mini-upscale.safetensors ]; then
     "$python" "$here/eval_upscale.py" --limn "$limn" --sprites "$data/sprites" \
@@ -36,4 +37,7 @@ fi
 if [ -e models/mini-see/config.json ]; then
     "$python" "$here/eval_see.py" --model models/mini-see --sprites "$data/sprites" ${EVAL_SEE_OPTIONS:-}
     "$python" "$here/compare_see.py" --limn "$limn" --model models/mini-see --sprites "$data/sprites"
+    if [ -e models/mini-draw/model_index.json ]; then
+        "$python" "$here/circle.py" --limn "$limn" --draw models/mini-draw --see models/mini-see ${EVAL_CIRCLE_OPTIONS:-}
+    fi
 fi

@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 
 from art import SIZE, Painter, load_concepts
-from linear_vae import encode
+from linear_vae import basis_of, encode
 
 
 def loss_of(rebuilt, target):
@@ -74,8 +74,8 @@ def show(vae, basis, painter, path):
 def work(rank, args, vae, saved, clock):
     torch.set_num_threads(1)
     torch.manual_seed(time.time_ns() + rank)
-    painter = Painter(args.sprites, load_concepts((1, 2, 3)))
-    basis = dict(np.load(args.vae / "basis.npz"))
+    painter = Painter(args.sprites, load_concepts((1, 2, 3)), shake=0)
+    basis = basis_of(args.start or args.vae)
     rng = np.random.default_rng(time.time_ns() + rank)
     params = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
     optimizer = torch.optim.AdamW(params, lr=args.lr, betas=(.9, .99), weight_decay=1e-4)
@@ -101,7 +101,9 @@ def work(rank, args, vae, saved, clock):
             side, size = SIZE, max(1, args.batch // 4)
         z, x = batch_of(painter, basis, rng, size, side)
         z = z + torch.randn_like(z) * args.noise * torch.rand(size, 1, 1, 1)
-        loss = loss_of(vae.decode(z.contiguous(memory_format=torch.channels_last)).sample, x)
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            made = vae.decode(z.contiguous(memory_format=torch.channels_last)).sample
+        loss = loss_of(made.float(), x)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(params, 1.0)
@@ -137,9 +139,11 @@ def main():
     parser.add_argument("--small", type=float, default=.3, help="first share of the budget on 32 px crops")
     parser.add_argument("--whole", type=float, default=.1, help="last share of the budget on whole pictures")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--start", type=Path, help="begin with this autoencoder, an exported one say")
+    parser.add_argument("--bf16", action="store_true", help="for processors with bf16 dot products")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    vae = AutoencoderKL.from_pretrained(args.vae).to(memory_format=torch.channels_last)
+    vae = AutoencoderKL.from_pretrained(args.start or args.vae).float().to(memory_format=torch.channels_last)
     state = args.out / "decoder.pt"
     saved = torch.load(state) if state.exists() else None
     if saved:

@@ -365,26 +365,36 @@ def load_shards(folder):
 
 
 @torch.inference_mode()
-def draw(both, vae, tokenizer, prompts, steps=20, guidance=3.0, seed=0, noise=None, chunk=24, linear=None):
-    """[n, 3, 128, 128] in -1..1, deterministic DDIM; the same law as the exported pipeline. With a basis
-    in `linear` the latents are shown by its linear inverse instead of the trained decoder."""
-    steps_of = scheduler()
-    steps_of.set_timesteps(steps)
+def sample(both, tokenizer, captions, noise, steps=20, guidance=1.25):
+    """Latents f32 of the captions from this noise by deterministic DDIM; the same law as the exported pipeline."""
+    law = scheduler()
+    law.set_timesteps(steps)
     length = tokenizer.model_max_length
     ids = lambda texts: torch.tensor(
         tokenizer(texts, padding="max_length", max_length=length, truncation=True).input_ids)
     empty = both.text(ids([""])).last_hidden_state
-    channels = both.unet.config.in_channels
-    if noise is None:
-        noise = torch.randn(len(prompts), channels, 16, 16, generator=torch.Generator().manual_seed(seed))
+    words = both.text(ids(list(captions))).last_hidden_state
+    x = noise.contiguous(memory_format=torch.channels_last)
+    for t in law.timesteps:
+        if guidance == 1:
+            out = both.unet(x, t, words).sample.float()
+        else:
+            pair = both.unet(torch.cat([x, x]), t, torch.cat([empty.expand_as(words), words])).sample.float()
+            free, bound = pair.chunk(2)
+            out = free + guidance * (bound - free)
+        x = law.step(out, t, x).prev_sample
+    return x.float()
+
+
+@torch.inference_mode()
+def draw(both, vae, tokenizer, prompts, steps=20, guidance=1.25, seed=0, chunk=24, linear=None):
+    """[n, 3, 128, 128] in -1..1. With a basis in `linear` the latents are shown by its linear inverse instead of
+    the trained decoder."""
+    noise = torch.randn(len(prompts), both.unet.config.in_channels, 16, 16,
+                        generator=torch.Generator().manual_seed(seed))
     pictures = []
     for begin in range(0, len(prompts), chunk):
-        words = both.text(ids(list(prompts[begin:begin + chunk]))).last_hidden_state
-        x = noise[begin:begin + chunk]
-        for t in steps_of.timesteps:
-            out = both.unet(torch.cat([x, x]), t, torch.cat([empty.expand_as(words), words])).sample
-            free, bound = out.chunk(2)
-            x = steps_of.step(free + guidance * (bound - free), t, x).prev_sample
+        x = sample(both, tokenizer, prompts[begin:begin + chunk], noise[begin:begin + chunk], steps, guidance)
         pictures.append(vae.decode(x / vae.config.scaling_factor).sample.clamp(-1, 1) if linear is None
                         else decode_linear(linear, x).clamp(-1, 1))
     return torch.cat(pictures)
@@ -409,8 +419,13 @@ def export(both, vae, tokenizer_dir, out):
     path = Path(out) / "text_encoder" / "model.safetensors"
     tensors = {k if k.startswith("text_model.") else "text_model." + k: v for k, v in load_file(path).items()}
     save_file(tensors, path, {"format": "pt"})
-    (Path(out) / "limn.json").write_text('{"steps": 20, "cfg_scale": 2}\n')      # what limn takes unless told
-    for config in Path(out).glob("*/config.json"):
+    (Path(out) / "limn.json").write_text('{"steps": 20, "cfg_scale": 1.25}\n')      # what limn takes unless told
+    strip_names(out)
+
+
+def strip_names(model):
+    """diffusers writes into each config where it was loaded from: nobody's business."""
+    for config in Path(model).glob("*/config.json"):
         fields = json.loads(config.read_text())
         fields.pop("_name_or_path", None)
         config.write_text(json.dumps(fields, indent=2) + "\n")
@@ -449,6 +464,13 @@ def assemble(args, shape, vae, tokenizer):
     return Both(build_text(tokenizer, shape["text_width"], shape["text_layers"]),
                 build_unet(vae.config.latent_channels, shape["text_width"], shape["widths"], shape["attend"],
                            shape["layers"])).to(memory_format=torch.channels_last)
+
+
+def from_export(model):
+    """Both from an exported folder, f32. Its reader knows nothing yet (`refit`): the export does not hold it."""
+    return Both(CLIPTextModel.from_pretrained(model, subfolder="text_encoder", dtype=torch.float32),
+                UNet2DConditionModel.from_pretrained(model, subfolder="unet", torch_dtype=torch.float32)
+                ).to(memory_format=torch.channels_last)
 
 
 def batches(args, tokenizer, rank):

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL
 from PIL import Image, ImageFilter
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from art import COLOURS, SIZE, Painter, load_concepts
@@ -146,40 +146,25 @@ def painted_large(painter, scene):
 
 
 class Drawn:
-    """What mini-draw makes of painted scenes: a few steps from a noised scene, so that the picture stays where it
-    is painted, beside the same scene painted four times larger. Held-out things do not appear."""
+    """What mini-draw made of scenes (the pairs of draw_pairs.py, decoded), beside the same scenes painted four times
+    larger. Scenes with held-out things are left out."""
 
-    def __init__(self, sprites, model):
-        self.pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    def __init__(self, args):
+        self.vae = AutoencoderKL.from_pretrained(args.model, subfolder="vae").float().eval()
+        shards = [torch.load(p) for p in sorted(args.pairs.glob("*.pt"))]
+        concepts = load_concepts((1,))
+        self.painter = Painter(args.sprites, concepts, styles=("3d",), shake=0)
         held = {c.code for c in load_concepts((1, 2, 3)) if held_out(c.index)}
-        concepts = [c for c in load_concepts((1,)) if c.code not in held]
-        for i, concept in enumerate(concepts):
-            concept.index = i
-        self.painter = Painter(sprites, concepts, styles=("3d",), shake=0)
+        kept = {c.index for c in concepts if c.code not in held}
+        self.rows = [(z, kind) for s in shards for z, kind in zip(s["latents"], s["kinds"]) if kept.issuperset(kind[3])]
 
     @torch.no_grad()
-    def batch(self, rng, count, steps=2):
-        """[(small float [128, 128, 3], large picture)]"""
-        scenes = [self.painter.sample(rng, kind=("single", "single", "two", "three", "beside", "above")[
-            int(rng.integers(6))]) for _ in range(count)]
-        pipe = self.pipe
-        ids = pipe.tokenizer([""] * count + [s.caption for s in scenes], padding="max_length", truncation=True,
-                             return_tensors="pt").input_ids
-        words = pipe.text_encoder(ids).last_hidden_state
-        x = torch.from_numpy(np.stack([s.picture for s in scenes])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        z = pipe.vae.encode(x).latent_dist.mode() * pipe.vae.config.scaling_factor
-        alphas = pipe.scheduler.alphas_cumprod
-        times = np.linspace(float(rng.uniform(60, 400)), 0, steps + 1)[:-1].astype(int).tolist()
-        noise = torch.randn_like(z)
-        for t in times:
-            a = alphas[t]
-            x = a.sqrt() * z + (1 - a).sqrt() * noise
-            free, bound = pipe.unet(torch.cat([x, x]), t, words).sample.chunk(2)
-            v = free + 2 * (bound - free)
-            z, noise = a.sqrt() * x - (1 - a).sqrt() * v, a.sqrt() * v + (1 - a).sqrt() * x
-        made = pipe.vae.decode(z / pipe.vae.config.scaling_factor).sample.clamp(-1, 1)
-        made = (made.permute(0, 2, 3, 1).numpy() + 1) / 2
-        return [(m, painted_large(self.painter, s)) for m, s in zip(made, scenes)]
+    def pair(self, rng):
+        """(small float [128, 128, 3], large picture)"""
+        z, (kind, size, colour, things) = self.rows[int(rng.integers(len(self.rows)))]
+        scene = self.painter.sample(rng, kind=kind, size=size, colour=colour, style="3d", index=things[0], other=things[-1])
+        made = self.vae.decode(z[None].float()).sample[0].clamp(-1, 1)
+        return (made.permute(1, 2, 0).numpy() + 1) / 2, painted_large(self.painter, scene)
 
 
 def stock(args, count, shares, crop=32, crops=6, side=256):
@@ -188,21 +173,20 @@ def stock(args, count, shares, crop=32, crops=6, side=256):
     painter = Painter(args.sprites, load_concepts((1, 2, 3)))
     photos = sorted(p for p in Path(args.photos).rglob("*")
                     if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")) if args.photos else []
-    drawn = Drawn(args.sprites, args.model) if args.model else None
+    drawn = Drawn(args) if args.model else None
     small, large = [], []
     for kind in rng.choice(list(shares), count // crops, p=list(shares.values())).tolist():
         if kind == "drawn":
-            pairs = drawn.batch(rng, 1)
+            low, picture = drawn.pair(rng)
         else:
             picture = photo_crop(photos, rng, side) if kind == "photo" else art_picture(painter, rng, side)
-            pairs = [(degrade(picture, rng), picture)]
-        for low, picture in pairs:
-            low, high = (low * 255 + .5).astype(np.uint8), np.asarray(picture)
-            for _ in range(crops):
-                tries = rng.integers(0, len(low) - crop + 1, (2, 2)).tolist()
-                x, y = max(tries, key=lambda t: low[t[1]:t[1] + crop, t[0]:t[0] + crop].var())    # grounds teach little
-                small.append(low[y:y + crop, x:x + crop])
-                large.append(high[SCALE * y:SCALE * (y + crop), SCALE * x:SCALE * (x + crop)])
+            low = degrade(picture, rng)
+        low, high = (low * 255 + .5).astype(np.uint8), np.asarray(picture)
+        for _ in range(crops):
+            tries = rng.integers(0, len(low) - crop + 1, (2, 2)).tolist()
+            x, y = max(tries, key=lambda t: low[t[1]:t[1] + crop, t[0]:t[0] + crop].var())    # grounds teach little
+            small.append(low[y:y + crop, x:x + crop])
+            large.append(high[SCALE * y:SCALE * (y + crop), SCALE * x:SCALE * (x + crop)])
     pack = lambda rows: torch.from_numpy(np.stack(rows))
     return pack(small), pack(large)
 
@@ -240,15 +224,16 @@ def orthogonal(x):
 class Muon:
     """For the kernels, each as one matrix; `rate` is the root mean square of a step's change, times five."""
 
-    def __init__(self, kernels):
-        self.kernels, self.momentum = kernels, [torch.zeros_like(k) for k in kernels]
+    def __init__(self, kernels, bf16=False):
+        self.kernels, self.momentum, self.bf16 = kernels, [torch.zeros_like(k) for k in kernels], bf16
 
     @torch.no_grad()
     def step(self, rate):
         for kernel, momentum in zip(self.kernels, self.momentum):
             momentum.lerp_(kernel.grad, .05)
             turn = kernel.grad.lerp(momentum, .95).flatten(1)
-            kernel.add_(orthogonal(turn).reshape(kernel.shape), alpha=-.2 * rate * max(turn.shape) ** .5)
+            turn = orthogonal(turn.bfloat16() if self.bf16 else turn).float().reshape(kernel.shape)
+            kernel.add_(turn, alpha=-.2 * rate * max(kernel.shape[0], kernel[0].numel()) ** .5)
 
 
 def parse():
@@ -256,14 +241,18 @@ def parse():
     parser.add_argument("--sprites", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--photos")
-    parser.add_argument("--model", help="mini-draw's folder: its pictures are learnt to be cleaned too")
+    parser.add_argument("--model", help="mini-draw's folder: its pictures, of --pairs, are learnt to be enlarged too")
+    parser.add_argument("--pairs", type=Path, help="what draw_pairs.py wrote")
     parser.add_argument("--minutes", type=float, default=9, help="of processor time, so that a shared core does no harm")
     parser.add_argument("--features", type=int, default=32)
     parser.add_argument("--convolutions", type=int, default=8)
     parser.add_argument("--crops", type=int, default=6000)
+    parser.add_argument("--drawn", type=float, default=6, help="their weight, beside art (8) and photographs (1)")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1.2e-3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start", type=Path, help="begin with these exported weights")
+    parser.add_argument("--bf16", action="store_true", help="for processors with bf16 dot products")
     parser.add_argument("--export", type=Path)
     return parser.parse_args()
 
@@ -286,15 +275,17 @@ def main():
         return
     kept = args.out / "pool.pt"
     if not kept.exists():
-        shares = {"art": 8, "photo": bool(args.photos), "drawn": bool(args.model)}
+        shares = {"art": 8, "photo": bool(args.photos), "drawn": args.drawn * bool(args.model)}
         torch.save(stock(args, args.crops, {k: v / sum(shares.values()) for k, v in shares.items()}), kept)
     small, large = torch.load(kept)
-    if not saved:
+    if not saved and args.start:
+        model.load_state_dict({k: v.float() for k, v in load_file(args.start).items()})
+    elif not saved:
         model.lead()
         model.settle([batch_of(small, large, args.batch) for _ in range(16)])
     model.to(memory_format=torch.channels_last)
     kernels = [p for p in model.parameters() if p.dim() == 4]
-    muon, adam = Muon(kernels), torch.optim.Adam([p for p in model.parameters() if p.dim() != 4], betas=(.9, .99))
+    muon, adam = Muon(kernels, args.bf16), torch.optim.Adam([p for p in model.parameters() if p.dim() != 4], betas=(.9, .99))
     if saved:
         muon.momentum = saved["momentum"]
         adam.load_state_dict(saved["adam"])
@@ -311,7 +302,9 @@ def main():
         for group in adam.param_groups:
             group["lr"] = .5 * args.lr * share
         lower, higher = batch_of(small, large, args.batch)
-        loss = loss_of(model(lower), higher)
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            made = model(lower)
+        loss = loss_of(made.float(), higher)
         model.zero_grad(set_to_none=True)
         loss.backward()
         adam.step()
