@@ -10,7 +10,9 @@
  *     bench_network FILE [--part unet|vae-decode|vae-encode|taesd-decode|vision] [--px 512]
  *                        [--runs 3] [--batch 1]
  *                        [--threads 0] [--cpu-mask native] [--precision fast|exact|int8]
- *                        [--against exact]
+ *                        [--against exact] [--each OP]
+ *
+ * --each group_norm prints a line for every op of that class.
  */
 #include <math.h>
 #include <stdio.h>
@@ -29,7 +31,7 @@
 #include "models/unet.h"
 
 typedef struct options {
-    const char *file, *part, *mask, *precision, *against;
+    const char *file, *part, *mask, *precision, *against, *each;
     int px, runs, batch, threads;
 } options;
 
@@ -61,6 +63,8 @@ static bool parse(options *o, int argc, char **argv) {
             o->precision = v, i++;
         else if (strcmp(argv[i], "--against") == 0)
             o->against = v, i++;
+        else if (strcmp(argv[i], "--each") == 0)
+            o->each = v, i++;
         else
             return false;
     }
@@ -207,6 +211,19 @@ static bool multiplies(limn_op op) {
     return op == LIMN_OP_LINEAR || op == LIMN_OP_CONV2D || op == LIMN_OP_ATTENTION;
 }
 
+static void print_each(const limn_program *p, const char *op) {
+    for (int k = 0; k < p->plan->n_steps; k++) {
+        const limn_node *nd = p->plan->steps[k];
+        if (strcmp(limn_op_get(nd->op)->name, op) != 0) continue;
+        char shape[64];
+        double t = p->seconds[k] / p->runs;
+        printf("%-28s %-20s %8.3f ms %8.1f GFLOP/s %7.1f GB/s\n", nd->name,
+               limn_shape_format(&nd->shape, shape, sizeof shape), t * 1e3,
+               (multiplies(nd->op) ? limn_op_get(nd->op)->flops(nd) : 0) / t / 1e9,
+               step_bytes(nd) / t / 1e9);
+    }
+}
+
 /* peak: G/s of the instruction that products live on; gbytes: GB/s of a copy. */
 static void print_classes(const limn_program *p, double peak, double gbytes) {
     struct {
@@ -257,7 +274,7 @@ int main(int argc, char **argv) {
     if (!parse(&o, argc, argv)) {
         fprintf(stderr, "usage: bench_network FILE [--part unet|vae-decode|vae-encode|taesd-decode|"
                         "vision] [--px N] [--runs N] [--batch N] [--threads N] [--cpu-mask M] "
-                        "[--precision P] [--against P]\n");
+                        "[--precision P] [--against P] [--each OP]\n");
         return 2;
     }
     unsigned mask;
@@ -296,6 +313,7 @@ int main(int argc, char **argv) {
     limn_pool_free(&pool);
     printf("limits: %.0f G/s (%s), %.1f GB/s read and written by a copy\n", peak,
            bench_unit_name(unit), gbytes);
+    if (o.each) print_each(p, o.each);
     print_classes(p, peak, gbytes);
     printf("median %.3f s (least %.3f, most %.3f of %d): %.1f GFLOP/s, %.0f%% of %.0f (%s); arena "
            "%.0f MB, packed weights "

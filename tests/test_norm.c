@@ -265,7 +265,8 @@ static void test_group_norm(void **state) {
     (void)state;
     static const int shapes[][3] = {{1, 1, 1},     {5, 4, 2},     {64, 32, 32},  {17, 320, 32},
                                     {300, 96, 3},  {7, 2560, 32}, {600, 33, 11}, {1000, 8, 1},
-                                    {33, 1100, 1}, {2, 3072, 2},  {257, 6, 6}};
+                                    {33, 1100, 1}, {2, 3072, 2},  {257, 6, 6},   {70, 4096, 2},
+                                    {300, 640, 32}};
     for (size_t z = 0; z < sizeof shapes / sizeof *shapes; z++)
         for (int i = 0; i < 6; i++) {
             gn_case c = {.n = 1 + i % 2,
@@ -412,9 +413,10 @@ static void test_tails(void **state) {
     for (int t = 0; t < n_tables; t++)
         for (int n = 0; n <= SPAN; n++) {
             const limn_norm_kernels *k = &tables[t].k.norm;
-            double sum = 1, sq = 2, want_sum = 1, want_sq = 2, top = -INFINITY, e = 0;
+            double sum, sq, want_sum = 0, want_sq = 0, top = -INFINITY, e = 0;
             for (int i = 0; i < SPAN + 1; i++) a[i] = b[i] = 7;
-            k->moments(x, 0.25f, n, &sum, &sq);
+            k->row_moments(x, LIMN_F32, 0.25f, n, &sum, &sq);
+            assert_true(fabs(k->row_sum(x, LIMN_F32, n) - sum - 0.25 * n) < 1e-5);
             limn_norm_block one = {.x = x, .type = LIMN_F32, .rows = 1, .stride = SPAN};
             k->col_add(a, &one, n);
             for (int i = 0; i < n; i++) {
@@ -436,6 +438,50 @@ static void test_tails(void **state) {
         }
 }
 
+/* Rows and columns from every type to every other, with every tail: the same numbers as from f32
+ * to f32, rounded once, and not an element more. */
+static void typed_check(const limn_norm_kernels *k, limn_dtype from, limn_dtype to, int n) {
+    enum { SPAN = 50, ROWS = 2 };
+    float x[ROWS * SPAN], mean[SPAN], scale[SPAN], y[ROWS * SPAN];
+    uint16_t narrow[ROWS * SPAN], want[ROWS * SPAN + 1], got[ROWS * SPAN + 1];
+    uint64_t s = (uint64_t)n + 1;
+    for (int i = 0; i < ROWS * SPAN; i++) x[i] = test_random(&s) * 3;
+    for (int i = 0; i < SPAN; i++) mean[i] = test_random(&s), scale[i] = test_random(&s);
+    const void *in = from == LIMN_F32 ? (void *)x : narrow;
+    if (from != LIMN_F32) assert_true(limn_dtype_from_f32(narrow, x, from, ROWS * SPAN));
+    limn_dtype_to_f32(x, in, from, ROWS * SPAN);
+    double sum, sq, sum32, sq32;
+    k->row_moments(in, from, 0.5f, n, &sum, &sq);
+    k->row_moments(x, LIMN_F32, 0.5f, n, &sum32, &sq32);
+    assert_true(sum == sum32 && sq == sq32);
+    assert_true(k->row_sum(in, from, n) == k->row_sum(x, LIMN_F32, n));
+    if (to == LIMN_F32) return;
+    limn_norm_row row = {.mean = 0.25f, .rstd = 1.5f, .offset = 1e-4f, scale, mean};
+    k->row_apply(y, LIMN_F32, x, LIMN_F32, &row, n);
+    assert_true(limn_dtype_from_f32(want, y, to, n));
+    got[n] = 0xa5a5;
+    k->row_apply(got, to, in, from, &row, n);
+    assert_memory_equal(got, want, (size_t)n * 2);
+    assert_int_equal(got[n], 0xa5a5);
+    limn_rows y32 = {y, LIMN_F32, n}, y16 = {got, to, n};
+    limn_norm_block wide = {x, LIMN_F32, ROWS, SPAN}, own = {in, from, ROWS, SPAN};
+    k->col_apply(&y32, &wide, mean, scale, n % 2 ? mean : NULL, n % 3 == 0, n);
+    assert_true(limn_dtype_from_f32(want, y, to, (int64_t)n * ROWS));
+    got[n * ROWS] = 0xa5a5;
+    k->col_apply(&y16, &own, mean, scale, n % 2 ? mean : NULL, n % 3 == 0, n);
+    assert_memory_equal(got, want, (size_t)n * ROWS * 2);
+    assert_int_equal(got[n * ROWS], 0xa5a5);
+}
+
+static void test_types(void **state) {
+    (void)state;
+    for (int t = 0; t < n_tables; t++)
+        for (int from = 0; from < 3; from++)
+            for (int to = 0; to < 3; to++)
+                for (int n = 0; n <= 50; n++)
+                    typed_check(&tables[t].k.norm, types[from], types[to], n);
+}
+
 int main(void) {
     n_tables = kernel_tables_fill(tables);
     for (int i = 1; i <= 3; i++)
@@ -444,7 +490,7 @@ int main(void) {
         cmocka_unit_test(test_row_norm),    cmocka_unit_test(test_constant_rows),
         cmocka_unit_test(test_columns),     cmocka_unit_test(test_group_norm),
         cmocka_unit_test(test_group_stats), cmocka_unit_test(test_softmax),
-        cmocka_unit_test(test_tails),
+        cmocka_unit_test(test_tails),       cmocka_unit_test(test_types),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (int i = 1; i <= 3; i++) limn_pool_free(&pools[i]);

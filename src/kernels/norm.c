@@ -20,24 +20,16 @@ typedef struct row_norm_job {
     int64_t parts, rows_per_task;
 } row_norm_job;
 
-typedef struct row_stats {
-    float mean, rstd; /* mean 0 for rms */
-    float offset;     /* -(exact mean - mean) * rstd */
-} row_stats;
+static const void *row_at(const limn_row_norm_args *a, int64_t row, int64_t part) {
+    return limn_rowio_at(a->x.data, a->x.type, row * a->x.stride + part * a->dim);
+}
 
-static row_stats measure_row(const row_norm_job *j, int64_t at) {
+static limn_norm_row measure_row(const row_norm_job *j, const void *x) {
     const limn_row_norm_args *a = j->a;
-    _Alignas(64) float buf[LIMN_ROW_PIECE];
-    double sum = 0, left = 0, sq = 0, unused = 0, n = (double)a->dim;
-    row_stats s = {0};
-    for (int pass = a->rms ? 1 : 0; pass < 2; pass++) {
-        for (int64_t i = 0; i < a->dim; i += LIMN_ROW_PIECE) {
-            int64_t m = min_i64(a->dim - i, LIMN_ROW_PIECE);
-            const float *x = limn_rowio_load(j->k, buf, a->x.data, a->x.type, at + i, m);
-            j->k->norm.moments(x, s.mean, m, pass ? &left : &sum, pass ? &sq : &unused);
-        }
-        if (pass == 0) s.mean = (float)(sum / n);
-    }
+    double left, sq, n = (double)a->dim;
+    limn_norm_row s = {.weight = a->weight, .bias = a->bias};
+    if (!a->rms) s.mean = (float)(j->k->norm.row_sum(x, a->x.type, a->dim) / n);
+    j->k->norm.row_moments(x, a->x.type, s.mean, a->dim, &left, &sq);
     if (a->rms)
         left = 0;
     else
@@ -52,25 +44,26 @@ static int64_t broadcast_row(const limn_rows_in *in, int64_t row) {
     return (in->repeat > 1 ? row / in->repeat : row) * in->stride;
 }
 
-/* Columns [i, i + n) of part p: normalise, weight, modulate. */
+/* Columns [i, i + n) of part p where weights are stored minus one, or the row is modulated. */
 static void row_piece(const row_norm_job *j, int64_t row, int64_t p, int64_t i, int64_t n,
-                      row_stats s) {
+                      limn_norm_row s) {
     const limn_row_norm_args *a = j->a;
     const limn_kernels *k = j->k;
     static const float zeros[LIMN_ROW_PIECE];
     _Alignas(64) float in[LIMN_ROW_PIECE], out[LIMN_ROW_PIECE], wbuf[LIMN_ROW_PIECE];
-    int64_t col = p * a->dim + i, x_at = row * a->x.stride + col, y_at = row * a->y.stride + col;
-    const float *x = limn_rowio_load(k, in, a->x.data, a->x.type, x_at, n);
-    const float *w = a->weight ? a->weight + i : NULL;
-    if (w && a->weight_plus) {
-        k->elementwise.affine(wbuf, w, 1.0f, 1.0f, n);
-        w = wbuf;
+    int64_t col = p * a->dim + i, y_at = row * a->y.stride + col;
+    const void *x = limn_rowio_at(a->x.data, a->x.type, row * a->x.stride + col);
+    if (s.weight) s.weight += i;
+    if (s.bias) s.bias += i;
+    if (s.weight && a->weight_plus) {
+        k->elementwise.affine(wbuf, s.weight, 1.0f, 1.0f, n);
+        s.weight = wbuf;
     }
     float *y = limn_rowio_dest(out, a->y.data, a->y.type, y_at);
-    k->norm.apply(y, x, s.mean, s.rstd, s.offset, w, a->bias ? a->bias + i : NULL, n);
+    k->norm.row_apply(y, LIMN_F32, x, a->x.type, &s, n);
     if (a->scale.data || a->shift.data) {
         const float *scale = zeros, *shift = zeros;
-        if (a->scale.data) /* wbuf and in are free again */
+        if (a->scale.data) /* wbuf is free again */
             scale = limn_rowio_load(k, wbuf, a->scale.data, a->scale.type,
                                     broadcast_row(&a->scale, row) + col, n);
         if (a->shift.data)
@@ -81,17 +74,35 @@ static void row_piece(const row_norm_job *j, int64_t row, int64_t p, int64_t i, 
     limn_rowio_store(k, a->y.data, a->y.type, y_at, y, n);
 }
 
+static void finish_row(const row_norm_job *j, int64_t row, int64_t part, const limn_norm_row *s) {
+    const limn_row_norm_args *a = j->a;
+    if (a->scale.data || a->shift.data || (a->weight && a->weight_plus)) {
+        for (int64_t i = 0; i < a->dim; i += LIMN_ROW_PIECE)
+            row_piece(j, row, part, i, min_i64(a->dim - i, LIMN_ROW_PIECE), *s);
+        return;
+    }
+    int64_t y_at = row * a->y.stride + part * a->dim;
+    char *y = (char *)a->y.data + y_at * (a->y.type == LIMN_F32 ? 4 : 2);
+    j->k->norm.row_apply(y, a->y.type, row_at(a, row, part), a->x.type, s, a->dim);
+}
+
+/* Some rows, as many as stay in L1, are measured before any is written: the long chain from a row's
+ * sums to its scale then runs beside the sums of the next. */
 static void row_norm_task(void *arg, size_t task, int worker) {
     (void)worker;
+    enum { AT_ONCE = 8, ELEMENTS = 6144 };
     const row_norm_job *j = arg;
     const limn_row_norm_args *a = j->a;
     int64_t r0 = (int64_t)task * j->rows_per_task, r1 = min_i64(r0 + j->rows_per_task, a->rows);
-    for (int64_t r = r0; r < r1; r++)
-        for (int64_t p = 0; p < j->parts; p++) {
-            row_stats s = measure_row(j, r * a->x.stride + p * a->dim);
-            for (int64_t i = 0; i < a->dim; i += LIMN_ROW_PIECE)
-                row_piece(j, r, p, i, min_i64(a->dim - i, LIMN_ROW_PIECE), s);
-        }
+    limn_norm_row s[AT_ONCE];
+    int64_t step = a->dim * AT_ONCE <= ELEMENTS ? AT_ONCE : ELEMENTS / a->dim + 1;
+    for (int64_t i = r0 * j->parts, end = r1 * j->parts; i < end; i += step) {
+        int64_t n = min_i64(end - i, step);
+        for (int64_t q = 0; q < n; q++)
+            s[q] = measure_row(j, row_at(a, (i + q) / j->parts, (i + q) % j->parts));
+        for (int64_t q = 0; q < n; q++)
+            finish_row(j, (i + q) / j->parts, (i + q) % j->parts, &s[q]);
+    }
 }
 
 void limn_row_norm_run(const limn_exec *ex, const limn_row_norm_args *a) {
@@ -107,8 +118,12 @@ void limn_row_norm_run(const limn_exec *ex, const limn_row_norm_args *a) {
 /* ---- group norm ---- */
 
 enum {
-    CHUNK_ELEMENTS = 16384, /* 64 KiB of f32: both statistics passes find it in the cache */
-    CHUNK_ROWS_MAX = 256    /* rows summed in f32 before f64 takes over */
+    CHUNK_ELEMENTS = 32768, /* of a chunk of pixels, about: both statistics passes find it in L2 */
+    CHUNK_ROWS_MIN = 64,    /* joining columns costs as much as some rows */
+    CHUNK_ROWS_MAX = 256,   /* rows summed in f32 before f64 takes over */
+    CHUNK_ELEMENTS_MAX = 65536, /* wider chunks are cut along the channels */
+    TASKS_MIN = 16,             /* and so are few */
+    APPLY_ELEMENTS = 32768      /* of a task of the second pass, about */
 };
 
 typedef struct group_part { /* statistics of one group in one chunk */
@@ -118,29 +133,46 @@ typedef struct group_part { /* statistics of one group in one chunk */
 typedef struct group_job {
     const limn_kernels *k;
     const limn_group_norm_args *a;
-    group_part *parts;        /* [n, chunks, groups], in the scratch */
-    const float *mean, *rstd; /* [n, groups] */
+    group_part *parts;         /* [n, chunks, groups], in the scratch */
+    const float *mean, *scale; /* [n, channels], in the scratch */
     int64_t chunk_rows, chunks;
-    int64_t first, pitch; /* pixel of chunk 0 of a picture, pixels from chunk to chunk */
+    int64_t cuts, cut_groups;        /* tasks of a chunk, groups of each */
+    int64_t first, pitch;            /* pixel of chunk 0 of a picture, pixels from chunk to chunk */
+    int64_t apply_rows, apply_tasks; /* of a picture */
 } group_job;
+
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
 
 static group_job group_plan(const limn_exec *ex, const limn_group_norm_args *a) {
     group_job j = {.k = ex ? ex->k : NULL, .a = a, .parts = ex ? ex->scratch : NULL};
-    int64_t rows = CHUNK_ELEMENTS / (a->channels > 0 ? a->channels : 1);
-    j.chunk_rows = rows < 1 ? 1 : rows > CHUNK_ROWS_MAX ? CHUNK_ROWS_MAX : rows;
-    j.chunks = (a->pixels + j.chunk_rows - 1) / j.chunk_rows;
+    int64_t channels = a->channels > 0 ? a->channels : 1, rows = CHUNK_ELEMENTS / channels;
+    if (rows < CHUNK_ROWS_MIN) rows = CHUNK_ROWS_MIN;
+    j.chunk_rows = rows > CHUNK_ROWS_MAX ? CHUNK_ROWS_MAX : rows;
+    j.chunks = ceil_div(a->pixels, j.chunk_rows);
     j.pitch = j.chunk_rows;
+    int64_t few = j.chunks > 0 ? ceil_div(TASKS_MIN, j.chunks) : 1;
+    int64_t wide = ceil_div(min_i64(j.chunk_rows, a->pixels) * channels, CHUNK_ELEMENTS_MAX);
+    int64_t cuts = min_i64(few > wide ? few : wide, a->groups);
+    j.cut_groups = ceil_div(a->groups, cuts > 0 ? cuts : 1);
+    j.cuts = ceil_div(a->groups, j.cut_groups);
+    j.apply_rows = APPLY_ELEMENTS / channels > 0 ? APPLY_ELEMENTS / channels : 1;
+    j.apply_tasks = ceil_div(a->pixels, j.apply_rows);
     return j;
 }
 
+/* Scratch: parts | mean, rstd [n, groups] | mean, scale [n, channels] */
 size_t limn_group_norm_scratch_bytes(const limn_group_norm_args *a) {
     if (a->n < 0 || a->pixels < 0 || a->channels < 0 || a->groups < 1) return SIZE_MAX;
+    if (a->pixels > 0 && a->channels > INT64_MAX / CHUNK_ROWS_MAX) return SIZE_MAX;
     group_job j = group_plan(NULL, a);
-    size_t parts, stats, all;
+    size_t parts, stats, wide, all;
     bool ok = limn_mul_size(&parts, (size_t)a->n, (size_t)j.chunks) &&
               limn_mul_size(&parts, parts, (size_t)a->groups * sizeof(group_part)) &&
               limn_mul_size(&stats, (size_t)a->n, (size_t)a->groups * 2 * sizeof(float)) &&
-              limn_add_size(&all, parts, stats);
+              limn_mul_size(&wide, (size_t)a->n, (size_t)a->channels * 2 * sizeof(float)) &&
+              limn_add_size(&all, parts, stats) && limn_add_size(&all, all, wide);
     return ok ? all : SIZE_MAX;
 }
 
@@ -171,11 +203,11 @@ static void join_parts(double *mean, double *m2, double n_a, double mean_b, doub
 static group_part join_columns(const float *mean, const float *s1, const float *s2, int64_t m,
                                double rows) {
     group_part p = {0};
-    double spread = 0, left = 0;
-    for (int64_t c = 0; c < m; c++) p.mean += (double)mean[c] + (double)s1[c] / rows;
+    double spread = 0, left = 0, inv = 1 / rows;
+    for (int64_t c = 0; c < m; c++) p.mean += (double)mean[c] + (double)s1[c] * inv;
     p.mean /= (double)m;
     for (int64_t c = 0; c < m; c++) {
-        double rest = (double)s1[c] / rows; /* rounding of the column's mean */
+        double rest = (double)s1[c] * inv; /* rounding of the column's mean */
         double d = (double)mean[c] + rest - p.mean, own = (double)s2[c] - rest * rest * rows;
         left += own > 0 || isnan(own) ? own : 0;
         spread += d * d;
@@ -184,19 +216,22 @@ static group_part join_columns(const float *mean, const float *s1, const float *
     return p;
 }
 
+/* The groups of one cut of one chunk. */
 static void group_stats_task(void *arg, size_t task, int worker) {
     (void)worker;
     const group_job *j = arg;
     const limn_group_norm_args *a = j->a;
-    int64_t image = (int64_t)task / j->chunks, chunk = (int64_t)task % j->chunks;
+    int64_t at = (int64_t)task / j->cuts, cut = (int64_t)task % j->cuts;
+    int64_t image = at / j->chunks, chunk = at % j->chunks;
     int64_t p0 = j->first + chunk * j->pitch;
     int64_t rows = min_i64(j->chunk_rows, a->pixels - chunk * j->chunk_rows);
-    int64_t per_group = a->channels / a->groups;
-    group_part *parts = j->parts + (int64_t)task * a->groups;
+    int64_t per_group = a->channels / a->groups, begin = cut * j->cut_groups * per_group;
+    int64_t end = min_i64(begin + j->cut_groups * per_group, a->channels);
+    group_part *parts = j->parts + at * a->groups;
     _Alignas(64) float mean[LIMN_ROW_PIECE], s1[LIMN_ROW_PIECE], s2[LIMN_ROW_PIECE];
     double n = (double)rows;
-    for (int64_t c0 = 0; c0 < a->channels; c0 += LIMN_ROW_PIECE) {
-        int64_t m = min_i64(a->channels - c0, LIMN_ROW_PIECE);
+    for (int64_t c0 = begin; c0 < end; c0 += LIMN_ROW_PIECE) {
+        int64_t m = min_i64(end - c0, LIMN_ROW_PIECE);
         chunk_columns(j, image * a->pixels + p0, rows, c0, m, mean, s1, s2);
         for (int64_t c = 0, w; c < m;
              c += w) { /* the columns of a group, as far as they are here */
@@ -237,7 +272,8 @@ void limn_group_norm_stats(const limn_exec *ex, const limn_group_norm_args *a, f
     assert(limn_rowio_is_type(a->x.type) && a->groups >= 1 && a->channels % a->groups == 0);
     group_job j = group_plan(ex, a);
     if (a->n <= 0) return;
-    if (a->channels > 0) limn_pool_run(ex->pool, group_stats_task, &j, (size_t)(a->n * j.chunks));
+    if (a->channels > 0)
+        limn_pool_run(ex->pool, group_stats_task, &j, (size_t)(a->n * j.chunks * j.cuts));
     for (int64_t i = 0; i < a->n; i++)
         for (int64_t g = 0; g < a->groups; g++) {
             double m, var;
@@ -256,6 +292,8 @@ void limn_group_norm_window(const limn_exec *ex, const limn_group_norm_args *a,
     j.chunks = w->y1 - w->y0;
     j.first = w->y0 * w->width + w->x0;
     j.pitch = w->width;
+    j.cuts = 1;
+    j.cut_groups = a->groups;
     limn_pool_run(ex->pool, group_stats_task, &j, (size_t)j.chunks);
     for (int64_t g = 0; g < a->groups; g++) {
         double m, v;
@@ -265,42 +303,38 @@ void limn_group_norm_window(const limn_exec *ex, const limn_group_norm_args *a,
     }
 }
 
+/* From the last pixel to the first: what the first pass read last is still in the cache. */
 static void group_apply_task(void *arg, size_t task, int worker) {
     (void)worker;
     const group_job *j = arg;
     const limn_group_norm_args *a = j->a;
-    int64_t image = (int64_t)task / j->chunks, chunk = (int64_t)task % j->chunks;
-    int64_t p0 = chunk * j->chunk_rows, rows = min_i64(j->chunk_rows, a->pixels - p0);
-    int64_t per_group = a->channels / a->groups;
-    _Alignas(64) float mean[LIMN_ROW_PIECE], scale[LIMN_ROW_PIECE], bias[LIMN_ROW_PIECE];
-    _Alignas(64) float in[LIMN_ROW_PIECE], out[LIMN_ROW_PIECE];
-    for (int64_t c0 = 0; c0 < a->channels; c0 += LIMN_ROW_PIECE) {
-        int64_t m = min_i64(a->channels - c0, LIMN_ROW_PIECE);
-        int64_t g = image * a->groups + c0 / per_group, left = per_group - c0 % per_group;
-        for (int64_t c = 0; c < m; c++, left--) {
-            if (left == 0) g++, left = per_group;
-            mean[c] = j->mean[g];
-            scale[c] = j->rstd[g] * (a->weight ? a->weight[c0 + c] : 1.0f);
-            bias[c] = a->bias ? a->bias[c0 + c] : 0.0f;
-        }
-        for (int64_t r = 0; r < rows; r++) {
-            int64_t px = image * a->pixels + p0 + r, y_at = px * a->y.stride + c0;
-            const float *x =
-                limn_rowio_load(j->k, in, a->x.data, a->x.type, px * a->x.stride + c0, m);
-            float *y = limn_rowio_dest(out, a->y.data, a->y.type, y_at);
-            j->k->norm.col_apply(y, x, mean, scale, bias, a->silu, m);
-            limn_rowio_store(j->k, a->y.data, a->y.type, y_at, y, m);
-        }
-    }
+    int64_t at = a->n * j->apply_tasks - 1 - (int64_t)task;
+    int64_t image = at / j->apply_tasks, p0 = at % j->apply_tasks * j->apply_rows;
+    int64_t px = image * a->pixels + p0, size = a->y.type == LIMN_F32 ? 4 : 2;
+    limn_rows y = {(char *)a->y.data + px * a->y.stride * size, a->y.type, a->y.stride};
+    limn_norm_block x = {limn_rowio_at(a->x.data, a->x.type, px * a->x.stride), a->x.type,
+                         min_i64(j->apply_rows, a->pixels - p0), a->x.stride};
+    j->k->norm.col_apply(&y, &x, j->mean + image * a->channels, j->scale + image * a->channels,
+                         a->bias, a->silu, a->channels);
 }
 
 void limn_group_norm_apply(const limn_exec *ex, const limn_group_norm_args *a, const float *mean,
                            const float *rstd) {
-    assert(limn_rowio_is_type(a->y.type) && a->groups >= 1 && a->channels % a->groups == 0);
+    assert(limn_rowio_is_type(a->x.type) && limn_rowio_is_type(a->y.type));
+    assert(a->groups >= 1 && a->channels % a->groups == 0);
     group_job j = group_plan(ex, a);
-    j.mean = mean, j.rstd = rstd;
     if (a->n <= 0 || a->channels <= 0) return;
-    limn_pool_run(ex->pool, group_apply_task, &j, (size_t)(a->n * j.chunks));
+    int64_t per_group = a->channels / a->groups, all = a->n * a->channels;
+    float *wide = (float *)(j.parts + a->n * j.chunks * a->groups) + 2 * a->n * a->groups;
+    j.mean = wide, j.scale = wide + all;
+    for (int64_t g = 0; g < a->n * a->groups; g++) {
+        const float *weight = a->weight ? a->weight + g % a->groups * per_group : NULL;
+        for (int64_t c = 0; c < per_group; c++, wide++) {
+            wide[0] = mean[g];
+            wide[all] = rstd[g] * (weight ? weight[c] : 1.0f);
+        }
+    }
+    limn_pool_run(ex->pool, group_apply_task, &j, (size_t)(a->n * j.apply_tasks));
 }
 
 void limn_group_norm_run(const limn_exec *ex, const limn_group_norm_args *a) {

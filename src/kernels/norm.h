@@ -2,7 +2,7 @@
 /*
  * Normalisation and softmax.
  *
- * Statistics are two-pass and stable: sums of f32 lanes over at most LIMN_ROW_PIECE elements are
+ * Statistics are two-pass and stable: sums of f32 lanes over at most LIMN_NORM_PIECE elements are
  * collected in f64, and the second pass sums squares of differences from the first pass's mean with
  * a correction for that mean's own rounding. group_norm does both passes on chunks that stay in
  * the cache and joins the chunks by Chan's formula, in order. All partitions depend on the shape
@@ -23,23 +23,33 @@ typedef struct limn_norm_block {
     int64_t rows, stride;
 } limn_norm_block;
 
-/* Micro-kernels on contiguous f32 pieces of at most LIMN_ROW_PIECE elements, and on the first n
- * columns of blocks, whose sums are in row order. */
+enum { LIMN_NORM_PIECE = 1024 /* elements whose sum may stay in f32 */ };
+
+/* How a row becomes normal: y = ((x - mean) * rstd + offset) * weight + bias; weight NULL: 1, bias
+ * NULL: 0. The offset carries what the f32 mean lacks. */
+typedef struct limn_norm_row {
+    float mean, rstd, offset;
+    const float *weight, *bias;
+} limn_norm_row;
+
+/* Micro-kernels on rows of any length, and on the first n columns of blocks, whose sums are in row
+ * order. */
 typedef struct limn_norm_kernels {
-    /* *sum += sum(x - shift), *sum_sq += sum((x - shift)^2) */
-    void (*moments)(const float *x, float shift, int64_t n, double *sum, double *sum_sq);
-    /* y = ((x - mean) * rstd + offset) * weight + bias; weight NULL: 1, bias NULL: 0. The offset
-     * carries what the f32 mean lacks. */
-    void (*apply)(float *y, const float *x, float mean, float rstd, float offset,
-                  const float *weight, const float *bias, int64_t n);
+    /* The sum of x */
+    double (*row_sum)(const void *x, limn_dtype type, int64_t n);
+    /* *sum = sum(x - shift), *sum_sq = sum((x - shift)^2) */
+    void (*row_moments)(const void *x, limn_dtype type, float shift, int64_t n, double *sum,
+                        double *sum_sq);
+    void (*row_apply)(void *y, limn_dtype y_type, const void *x, limn_dtype x_type,
+                      const limn_norm_row *row, int64_t n);
     /* Columns: acc[c] += each x[c] */
     void (*col_add)(float *acc, const limn_norm_block *b, int64_t n);
     /* Columns: d = x[c] - mean[c]; s1[c] += d; s2[c] += d^2 */
     void (*col_moments)(float *s1, float *s2, const limn_norm_block *b, const float *mean,
                         int64_t n);
-    /* y = (x - mean) * scale + bias per column, then SiLU when asked */
-    void (*col_apply)(float *y, const float *x, const float *mean, const float *scale,
-                      const float *bias, bool silu, int64_t n);
+    /* y = (x - mean) * scale + bias per column (bias NULL: 0), then SiLU when asked; rows of x */
+    void (*col_apply)(const limn_rows *y, const limn_norm_block *x, const float *mean,
+                      const float *scale, const float *bias, bool silu, int64_t n);
     /* y = x * scale + mask (mask may be NULL; y may be x); returns the largest y, -inf for n = 0 */
     float (*scale_mask_max)(float *y, const float *x, const float *mask, float scale, int64_t n);
     /* x = exp(x - shift); returns the sum of the results */
@@ -88,7 +98,7 @@ size_t limn_group_norm_scratch_bytes(const limn_group_norm_args *a);
  * convolutions that normalise while they gather: there y = (x - mean) * (rstd * weight) + bias. */
 void limn_group_norm_stats(const struct limn_exec *ex, const limn_group_norm_args *a, float *mean,
                            float *rstd);
-/* Second half with given statistics [n, groups]. */
+/* Second half with given statistics [n, groups]; takes the scratch of limn_group_norm_run. */
 void limn_group_norm_apply(const struct limn_exec *ex, const limn_group_norm_args *a,
                            const float *mean, const float *rstd);
 /* mean and variance [groups] of the window of rows [y0, y1), columns [x0, x1) of one picture (n =
@@ -118,5 +128,6 @@ void limn_softmax_run(const struct limn_exec *ex, const limn_softmax_args *a);
 void limn_norm_fill_c(limn_norm_kernels *m);
 void limn_norm_fill_avx2(limn_norm_kernels *m);
 void limn_norm_fill_avx512(limn_norm_kernels *m);
+void limn_norm_fill_avx512bf16(limn_norm_kernels *m);
 
 #endif

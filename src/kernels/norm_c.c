@@ -5,32 +5,44 @@
 #include "kernels/norm.h"
 #include "kernels/rowio.h"
 
-static void moments_c(const float *x, float shift, int64_t n, double *sum, double *sum_sq) {
-    double s1 = 0, s2 = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double d = (double)x[i] - (double)shift;
-        s1 += d;
-        s2 += d * d;
-    }
-    *sum += s1;
-    *sum_sq += s2;
+static float load_at(const void *x, limn_dtype type, int64_t i) {
+    float f;
+    limn_dtype_to_f32(&f, limn_rowio_at(x, type, i), type, 1);
+    return f;
 }
 
-static void apply_c(float *y, const float *x, float mean, float rstd, float offset,
-                    const float *weight, const float *bias, int64_t n) {
+static void store_at(void *y, limn_dtype type, int64_t i, float v) {
+    limn_dtype_from_f32((char *)y + i * (type == LIMN_F32 ? 4 : 2), &v, type, 1);
+}
+
+static double row_sum_c(const void *x, limn_dtype type, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)load_at(x, type, i);
+    return sum;
+}
+
+static void row_moments_c(const void *x, limn_dtype type, float shift, int64_t n, double *sum,
+                          double *sum_sq) {
+    *sum = *sum_sq = 0;
     for (int64_t i = 0; i < n; i++) {
-        float v = (x[i] - mean) * rstd + offset;
-        if (weight) v *= weight[i];
-        if (bias) v += bias[i];
-        y[i] = v;
+        double d = (double)load_at(x, type, i) - (double)shift;
+        *sum += d;
+        *sum_sq += d * d;
+    }
+}
+
+static void row_apply_c(void *y, limn_dtype y_type, const void *x, limn_dtype x_type,
+                        const limn_norm_row *row, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float v = (load_at(x, x_type, i) - row->mean) * row->rstd + row->offset;
+        if (row->weight) v *= row->weight[i];
+        if (row->bias) v += row->bias[i];
+        store_at(y, y_type, i, v);
     }
 }
 
 static float block_at(const limn_norm_block *b, int64_t row, int64_t col) {
-    const void *p = limn_rowio_at(b->x, b->type, row * b->stride + col);
-    float f;
-    limn_dtype_to_f32(&f, p, b->type, 1);
-    return f;
+    return load_at(b->x, b->type, row * b->stride + col);
 }
 
 static void col_add_c(float *acc, const limn_norm_block *b, int64_t n) {
@@ -48,12 +60,14 @@ static void col_moments_c(float *s1, float *s2, const limn_norm_block *b, const 
         }
 }
 
-static void col_apply_c(float *y, const float *x, const float *mean, const float *scale,
-                        const float *bias, bool silu, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        float v = (x[i] - mean[i]) * scale[i] + bias[i];
-        y[i] = silu ? (float)(v / (1.0 + exp(-(double)v))) : v;
-    }
+static void col_apply_c(const limn_rows *y, const limn_norm_block *x, const float *mean,
+                        const float *scale, const float *bias, bool silu, int64_t n) {
+    for (int64_t r = 0; r < x->rows; r++)
+        for (int64_t i = 0; i < n; i++) {
+            float v = (block_at(x, r, i) - mean[i]) * scale[i] + (bias ? bias[i] : 0.0f);
+            store_at(y->data, y->type, r * y->stride + i,
+                     silu ? (float)(v / (1.0 + exp(-(double)v))) : v);
+        }
 }
 
 static float scale_mask_max_c(float *y, const float *x, const float *mask, float scale, int64_t n) {
@@ -76,8 +90,9 @@ static double exp_sum_c(float *x, float shift, int64_t n) {
 
 void limn_norm_fill_c(limn_norm_kernels *m) {
     *m = (limn_norm_kernels){
-        .moments = moments_c,
-        .apply = apply_c,
+        .row_sum = row_sum_c,
+        .row_moments = row_moments_c,
+        .row_apply = row_apply_c,
         .col_add = col_add_c,
         .col_moments = col_moments_c,
         .col_apply = col_apply_c,

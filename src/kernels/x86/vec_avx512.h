@@ -185,8 +185,14 @@ static inline __m512i vf_bf16_codes(vf v) {
     __m512i quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
     return _mm512_mask_blend_epi32(nan, _mm512_srli_epi32(r, 16), quiet);
 }
+/* With the instruction, which takes denormal numbers as zeros; the loop around it is then about
+ * twice as fast (files of the AVX-512 BF16 set). */
 static inline void vf_store_bf16(uint16_t *p, vf v) {
+#if defined(__AVX512BF16__) && !defined(LIMN_SIMDE)
+    _mm256_storeu_si256((__m256i *)(void *)p, (__m256i)_mm512_cvtneps_pbh(v));
+#else
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(vf_bf16_codes(v)));
+#endif
 }
 static inline void vf_store_f16(uint16_t *p, vf v) {
     __m256 lo = _mm512_castps512_ps256(v), hi = vf_high_half(v);
