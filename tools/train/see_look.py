@@ -103,6 +103,19 @@ def sign_looks(answer):
     return [], told
 
 
+def table_looks(spans):
+    """Of a table: spans of see_text.table_spans. Markup looks at the last character written and at the one to come."""
+    told, before = [], None
+    for start, end, mark in spans:
+        for j in range(start, end):
+            if before is not None:
+                told.append((j, j + 1, (SIGN,), [before]))
+            before = mark + j - start
+            told.append((j, j + 1, (NEXT_SIGN, NEXT_AGAIN), [before]))
+        told.append((end, end + 1, (SIGN,), [before]))
+    return [], told
+
+
 def clip_owners(pairs, when, side, cell):
     """bool [4, pairs * cells] for clip_looks: where the thing is all along, in the first pair, in the last, at the event."""
     cells = side // cell

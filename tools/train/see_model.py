@@ -117,8 +117,8 @@ def begin_patches(net, pictures):
 class Helpers(nn.Module):
     """What the tower is asked directly while it learns, thrown away at export. Of the merged tokens: the class and the
     box of the thing in every cell, its edges in the picture as the numbers that answers write, in which of its four patches the
-    middle of a thing lies, the characters as they are read, and of clips what moves how. Of the last block's
-    patches: class, box, and the characters. Boxes are distances of the edges from the middle of the square, over 48
+    middle of a thing lies, the characters as they are read and which of the text the first one is, and of clips what moves how. Of the last block's
+    patches: class, box, and the characters, by place and by their number in the cell. Boxes are distances of the edges from the middle of the square, over 48
     pixels. And that a merged token points where the words for its thing do, so that a question finds what it names."""
 
     def __init__(self, classes, chars, slots, ordinals, motions):
@@ -129,7 +129,8 @@ class Helpers(nn.Module):
         self.thing, self.edges, self.middle = head(text, classes), head(text, 4), head(text, MERGE * MERGE)
         self.place, self.tint = head(text, 4), head(text, 12)
         self.patch_thing, self.patch_edges = head(tower, classes), head(tower, 4)
-        self.letter, self.signs = head(tower, slots * chars), head(text, ordinals * chars)
+        self.letter, self.signs, self.begins = head(tower, slots * chars), head(text, ordinals * chars), head(text, 2)
+        self.part = head(tower, ordinals * chars)
         self.spot, self.motion = head(text, 4 * SPOTS), head(text, motions)
         self.nothing, self.sharp = nn.Parameter(torch.randn(1, text) * .03), nn.Parameter(torch.tensor(2.5))
 
@@ -364,6 +365,19 @@ class Encoder:
     def spell(self, text):
         return [self.letters[c] for c in text]
 
+    def answer(self, text, spelled):
+        """Tokens and the characters that each stands for; spelled: True for character by character, or the spans that are."""
+        if not spelled:
+            e = self.tokenizer.encode(text, add_special_tokens=False)
+            return e.ids, e.offsets
+        tokens, spans, at = [], [], 0
+        for start, end, *_ in [(0, len(text))] if spelled is True else [*spelled, (len(text), len(text))]:
+            e = self.tokenizer.encode(text[at:start], add_special_tokens=False)
+            tokens += e.ids + self.spell(text[start:end])
+            spans += [(at + a, at + b) for a, b in e.offsets] + [(j, j + 1) for j in range(start, end)]
+            at = end
+        return tokens, spans
+
     def media(self, rows, columns, times=None):
         """Tokens and positions (from 0) of a picture, or of a clip's pairs with their times."""
         ids, places, at = [], [], 0
@@ -382,8 +396,8 @@ class Encoder:
         return ids, places, at
 
     def encode(self, rows, columns, times, branches, first="picture", system=None):
-        """branches: lists of turns (task number, question, answer, spelled[, looks of see_look.py]). With first="text" the question comes
-        before the picture; there is one branch then."""
+        """branches: lists of turns (task number, question, answer, spelled as in `answer`[, looks of see_look.py]). With
+        first="text" the question comes before the picture; there is one branch then."""
         s = self.special
         open_user, close = [s["<|im_start|>"]] + self.words("user\n"), [s["<|im_end|>"]] + self.words("\n")
         reply = [s["<|im_start|>"]] + self.words("assistant\n")
@@ -429,9 +443,7 @@ class Encoder:
                         last = [j for j, (a, b) in enumerate(spans) if a < end and b > start][-1]
                         look += [(begin + last, k, things) for k in kinds]
                 at = put(close + reply, at, number)
-                tokens = self.spell(answer) if spelled else self.words(answer)
-                spans = [] if not told else [(j, j + 1) for j in range(len(tokens))] if spelled else \
-                    self.tokenizer.encode(answer, add_special_tokens=False).offsets
+                tokens, spans = self.answer(answer, spelled)
                 for start, end, kinds, things in told:
                     look += [(len(ids) + j - 1, k, things) for j, (a, b) in enumerate(spans) if a < end and b > start for k in kinds]
                 at = put(tokens + [s["<|im_end|>"]], at, number, True, kind)

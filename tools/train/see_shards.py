@@ -34,6 +34,11 @@ STAGES = (
     (301, {"scene": .62, "clip": .2, "line": .18}, .15, .6, (1,), ("3d", "flat", "noto"), 5, .9),
     (317, {"scene": .74, "clip": .26}, .15, 1.0, (1,), ("3d", "flat", "noto"), 5, .3),
     (327, {"scene": .88, "clip": .12}, .2, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
+    (346.5, {"scene": .14, "page": .6, "line": .2, "table": .06}, .15, 1.0, (1,), ("3d", "flat", "noto"), 0, 0),
+    (381, {"scene": .11, "clip": .03, "page": .54, "line": .27, "table": .05}, .15, 1.0, (1,), ("3d", "flat", "noto"), 5, .4),
+    (406, {"scene": .13, "clip": .03, "page": .4, "line": .4, "table": .04}, .15, 1.0, (1,), ("3d", "flat", "noto"), 5, .3),
+    (420, {"scene": .2, "clip": .05, "page": .27, "line": .38, "table": .1}, .15, 1.0, (1,), ("3d", "flat", "noto"), 5, .2),
+    (432, {"scene": .3, "clip": .07, "page": .18, "line": .36, "table": .09}, .2, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
 )
 STEP = 20          # coordinates are taught in multiples of this: two digits to learn instead of three
 LATE = 44          # from this minute on the second weight holds
@@ -41,7 +46,7 @@ LATE = 44          # from this minute on the second weight holds
 WEIGHTS = {
     "name": (4, 2), "list": (.5, .2), "caption": (3, 1), "ground": (2, .4), "tint": (1, 1), "count": (1.5, 5), "yesno": (2, 2.5),
     "place": (1, 5), "size": (.5, .7), "box": (.5, 6), "point": (.1, 2.5), "classify": (.5, .4), "moderate": (.2, .8),
-    "unknown": (.2, .1), "ocr": (3, 3), "spot": (.2, 1), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
+    "unknown": (.2, .6), "ocr": (3, 3), "spot": (.2, .3), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
     "table_json": (1, 1), "clip_move": (2, 5), "clip_when": (2, 2), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 3), "talk": (1, 1),
 }
 TASKS = tuple(WEIGHTS)
@@ -54,6 +59,7 @@ TALK = (
     (see_scene.NAME_ASKED + see_scene.CAPTION_ASKED + see_text.READ_ASKED, "I see no picture."),
     (see_scene.UNKNOWN, see_scene.DO_NOT_KNOW),
 )
+LINES = ("line", "clean", "block")       # kinds of see_text.line_sample
 SYSTEMS = ("You are a helpful assistant.", "Answer questions about pictures.")
 
 
@@ -77,13 +83,13 @@ class Maker:
         rng = self.rng
         _, kinds, simple, ease, tiers, styles, most, _ = stage
         kind = kind or str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
-        times = dense = chars = signs = motion = look = told = None
+        times = dense = chars = signs = begins = parts = motion = look = told = rows = None
         if kind == "talk":
             pairs = [see_scene.pick(rng, TALK) for _ in range(4)]
             turns = [(TASKS.index("talk"), see_scene.pick(rng, asked), answer, False) for asked, answer in pairs]
             conversation = [[turns[0]], [turns[1]], turns[2:]]
-            return {"frames": None, "clip": False, "encoded": self.encoder.encode(0, 0, None, conversation), "dense": None,
-                    "chars": None, "signs": None, "motion": None, "look": None, "conversation": conversation, "times": None, "first": "picture"}
+            nothing = dict.fromkeys(("frames", "dense", "chars", "signs", "begins", "parts", "motion", "look", "times"))
+            return dict(nothing, clip=False, encoded=self.encoder.encode(0, 0, None, conversation), conversation=conversation, first="picture")
         if kind == "scene":
             gallery = self.gallery(tiers, styles)
             picture = gallery.picture(rng, simple)
@@ -93,11 +99,9 @@ class Maker:
             look = see_look.owners(picture.things, *dense[0].shape, CELL)
             told = lambda task, question, answer: see_look.looks(
                 self.finder(gallery), task, picture.things, pixels.shape, step, question, answer)
-        elif kind == "line":
-            pixels, sheet, rows, turn = see_text.line_sample(rng, ease)
-            asked = see_text.line_questions(rng, pixels, rows, turn)
-            if not late:
-                asked.pop("spot", None)
+        elif kind in LINES:
+            pixels, sheet, rows, turn = see_text.line_sample(rng, ease, form=kind)
+            asked = see_text.line_questions(rng, pixels.shape, rows, turn)
         elif kind == "table":
             pixels, sheet, rows = see_text.table_sample(rng)
             asked = see_text.table_questions(rng, rows)
@@ -106,12 +110,10 @@ class Maker:
             look = see_look.clip_owners(pairs, when, see_clip.SIDE, CELL), np.zeros(4, int)
             motion = see_look.clip_cells(look[0][0], pairs, *shown, self.gallery(tiers, styles).classes() - 1)
             told = lambda task, question, answer: see_look.clip_looks(task, question, answer, name)
-        if kind in ("line", "table"):
+        if rows is not None:
             chars = sheet.chars()
-            signs, mine = sheet.signs(CELL)
-            if kind == "line":
-                look = mine, np.zeros(len(mine), int)
-                told = lambda task, question, answer: see_look.sign_looks(answer) if task == "ocr" else ([], [])
+            signs, mine, begins, parts = sheet.signs(CELL)
+            look = mine, np.zeros(len(mine), int)
         if only:
             asked = {t: pairs for t, pairs in asked.items() if t == only and pairs}
             if not asked:
@@ -119,24 +121,47 @@ class Maker:
         frames = pixels if kind == "clip" else pixels[None]
         if not most:
             return {"frames": frames, "clip": kind == "clip", "encoded": None, "dense": dense, "chars": chars, "signs": signs,
-                    "motion": motion, "look": None}
-        conversation = self.choose(asked, late, 1 if kind == "table" else most)
+                    "begins": begins, "parts": parts, "motion": motion, "look": None}
+        if rows is not None:
+            return dict(self.reads(frames.shape[1:3], rows, asked), frames=frames, chars=chars, signs=signs, begins=begins, parts=parts,
+                        look=look)
+        conversation = self.choose(asked, late, most)
         size = (frames.shape[1] // CELL, frames.shape[2] // CELL)
-        first = "text" if len(conversation) == 1 and len(conversation[0]) == 1 and kind != "table" and rng.random() < .1 else "picture"
+        first = "text" if len(conversation) == 1 and len(conversation[0]) == 1 and rng.random() < .1 else "picture"
         system = see_scene.pick(rng, SYSTEMS) if rng.random() < .04 else None
         if told:
             conversation = [[turn + (told(TASKS[turn[0]], turn[1], turn[2]),) for turn in turns] for turns in conversation]
         encoded = self.encoder.encode(*size, times, conversation, first, system)
-        return {"frames": frames, "clip": kind == "clip", "encoded": encoded, "dense": dense, "chars": chars,
-                "signs": signs, "motion": motion, "look": look, "conversation": conversation, "times": times, "first": first}
+        return {"frames": frames, "clip": kind == "clip", "encoded": encoded, "dense": dense, "chars": chars, "signs": signs,
+                "begins": begins, "parts": parts, "motion": motion, "look": look, "conversation": conversation, "times": times,
+                "first": first}
+
+    def reads(self, shape, rows, asked):
+        """One question about a picture of text, answered character by character but for a table's markup."""
+        rng = self.rng
+        weight = np.array([WEIGHTS[t][1] for t in asked])
+        task = list(asked)[int(rng.choice(len(asked), p=weight / weight.sum()))]
+        question, answer = asked[task][0]
+        if task.startswith("table"):
+            spelled = see_text.table_spans(rows, task[6:])
+            told = see_look.table_looks(spelled)
+        else:
+            spelled, told = True, see_look.sign_looks(answer) if task == "ocr" else ([], [])
+        conversation = [[(TASKS.index(task), question, answer, spelled, told)]]
+        first = "text" if rng.random() < .1 else "picture"
+        encoded = self.encoder.encode(shape[0] // CELL, shape[1] // CELL, None, conversation, first)
+        return {"clip": False, "encoded": encoded, "dense": None, "motion": None, "times": None, "conversation": conversation,
+                "first": first}
 
     def fresh(self, minutes):
         """A sample for training as it is asked after so many minutes."""
         stage = stage_at(minutes)
+        kinds = {k: v for k, v in stage[1].items() if k in ("scene", "clip", "talk")}       # text comes from see_lines.py
+        stage = stage[:1] + (kinds,) + stage[2:]
         if self.rng.random() < stage[7]:
             stage = stage[:6] + (0, 1)
         s = self.sample(stage, int(minutes >= LATE), step=STEP)
-        return {k: s[k] for k in ("frames", "clip", "encoded", "dense", "chars", "signs", "motion", "look")}
+        return {k: s[k] for k in ("frames", "clip", "encoded", "dense", "chars", "signs", "begins", "parts", "motion", "look")}
 
     def finder(self, gallery):
         self.found = self.found or see_look.Finder(gallery.concepts)
@@ -154,7 +179,7 @@ class Maker:
         turns = []
         for i in rng.choice(len(names), count, replace=False, p=weight / weight.sum()):
             t = names[int(i)]
-            turns.append((TASKS.index(t), *pairs[int(i)], t == "ocr" or t == "spot" or t.startswith("table")))
+            turns.append((TASKS.index(t), *pairs[int(i)], False))
         branches = [[t] for t in turns]
         if len(branches) >= 3 and rng.random() < .2:
             branches = [turns[:2]] + branches[2:]

@@ -24,6 +24,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 import see_clip
+import see_lines
 import see_look
 import see_scene
 import see_text
@@ -41,6 +42,7 @@ NOTHING = 347            # the class of a square without a thing
 def parse():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shards", type=Path)
+    parser.add_argument("--pool", type=Path, help="what see_lines.py makes")
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--sprites")
     parser.add_argument("--out", type=Path, required=True)
@@ -48,6 +50,7 @@ def parse():
     parser.add_argument("--cool", type=float, default=.3)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--tower-batch", type=int, default=64)
+    parser.add_argument("--text-batch", type=int, default=48)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--ema", type=float, default=.998)
     parser.add_argument("--start", type=Path, help="begin with the weights of an exported folder; the heads are new then")
@@ -132,6 +135,46 @@ def batches(source, size, tower_size):
             buckets.pop(key)
 
 
+class Texts:
+    """Batches from the pool of lines, of one size and, of tables, one form."""
+
+    def __init__(self, args, maker):
+        self.maker, self.pool = maker, see_lines.Pool(args.pool, maker.rng)
+        self.sizes = args.text_batch, args.tower_batch
+
+    def asked(self, line, form):
+        rng, shape = self.maker.rng, line.gray.shape
+        table = line.kind == "table"
+        asked = see_text.table_questions(rng, line.rows) if table else see_text.line_questions(rng, shape, line.rows, line.turn)
+        return {form: asked[form]} if form in asked else asked
+
+    def batch(self, stage, words):
+        self.pool.look()
+        rng = self.maker.rng
+        shares = [stage[1].get(k, 0) for k in see_lines.KINDS]
+        kind = see_lines.KINDS[int(rng.choice(len(shares), p=np.array(shares) / sum(shares)))]
+        if not words or kind == "page":
+            return see_lines.samples(rng, self.pool.batch(self.sizes[1], kind))
+        lines = self.pool.batch(3 * self.sizes[0], kind)
+        size = self.sizes[0] // 2 if kind == "table" else self.sizes[0]
+        lines = sorted(lines, key=lambda line: len(line.marks))[int(rng.integers(3)) * self.sizes[0]:][:size]
+        forms = ["table_" + form for form in see_text.TABLE_ASKED] if kind == "table" else ["ocr"] * 19 + ["spot"]
+        form = see_text.pick(rng, forms)
+        encode = lambda line: self.maker.reads(line.gray.shape, line.rows, self.asked(line, form))["encoded"]
+        return see_lines.samples(rng, lines, encode)
+
+
+def blended(scenes, texts, minutes):
+    """Batches of scenes and clips, and of text as often as the stage has it."""
+    while True:
+        stage = stage_at(minutes())
+        share = sum(stage[1].get(k, 0) for k in see_lines.KINDS) / sum(stage[1].values())
+        if texts and torch.rand(()) < share:
+            yield texts.batch(stage, stage[6])
+        else:
+            yield next(scenes)
+
+
 def in_merge_order(x):
     """[b, rows, columns, ...] per patch -> [b, patches, ...] in the order of the tower."""
     b, r, c = x.shape[:3]
@@ -201,15 +244,28 @@ def motion_loss(helpers, samples, merged, bins):
             + 3 * F.smooth_l1_loss(helpers.place(merged), want[there], beta=.05) + spot_loss(helpers.spot(merged), want[there], bins))
 
 
-def sign_loss(helpers, samples, merged, bins):
+def sign_loss(helpers, samples, merged, last, bins):
     """The characters of every cell in the order in which they are read."""
     want = torch.from_numpy(np.stack([s["signs"] for s in samples])).long()
     said = helpers.signs(merged).view(*want.shape, helpers.chars)
+    parts = torch.from_numpy(np.stack([s["parts"] for s in samples])).long()
+    within = (want > 0)[:, :, None].expand_as(parts)       # of what stands in the cell, what stands in each of its patches
+    part = helpers.part(last).view(*parts.shape, helpers.chars)[within]
+    parts = parts[within]
+    bins.add("part", (part.detach().argmax(-1) == parts)[parts > 0])
+    weight = torch.ones(helpers.chars)
+    weight[0] = .3
+    loss = F.cross_entropy(part, parts, weight)
     ask = (want > 0).any(-1)                               # cells with text, up to the end of theirs and one further
     ask = ask[..., None] & ((want > 0) | (torch.arange(want.shape[2]) == (want > 0).sum(-1, keepdim=True)))
     said, want = said[ask], want[ask]
     bins.add("sign", said.detach().argmax(-1) == want)
-    return F.cross_entropy(said, want)
+    number = torch.from_numpy(np.stack([s["begins"] for s in samples]))
+    there = number >= 0
+    guess = helpers.begins(merged)[there].float()
+    bins.add("begins", (guess.detach() * 8 - number[there]).abs() < .5)
+    loss = loss + F.cross_entropy(said, want)
+    return loss + 2 * F.smooth_l1_loss(guess, number[there] / 8, beta=.05) if there.any() else loss
 
 
 def word_table(tokenizer, gallery, variants=4):
@@ -251,9 +307,9 @@ def helper_loss(helpers, samples, merged, last, bins, frozen):
         logits = helpers.letter(last).view(*chars.shape, helpers.chars)
         weight = torch.ones(helpers.chars)
         weight[0] = .03
-        there = chars > 0
-        bins.add("char", (logits.detach().argmax(-1) == chars)[there])
-        return F.cross_entropy(logits.flatten(0, 2), chars.flatten(), weight) + sign_loss(helpers, samples, merged, bins)
+        there = (chars > 0) & (chars < helpers.chars - 1)
+        bins.add("page_char" if samples[0]["begins"].max() < 0 else "char", (logits.detach().argmax(-1) == chars)[there])
+        return F.cross_entropy(logits.flatten(0, 2), chars.flatten(), weight) + sign_loss(helpers, samples, merged, last, bins)
     if samples[0]["motion"] is not None:
         return motion_loss(helpers, samples, merged, bins)
     return 0.0
@@ -389,7 +445,9 @@ def work(rank, args, net, helpers, ema, saved, clock):
     log = open(args.out / "log.jsonl", "a") if rank == 0 else None
     alone = lambda: stage_at(float(clock[0]) / 60)[6] == 0
     source = twice(shards(args.shards, maker, clock), lambda: 1)
-    for samples in batches(source, args.batch, args.tower_batch):
+    minutes = lambda: float(clock[0]) / 60
+    texts = Texts(args, maker) if args.pool else None
+    for samples in blended(batches(source, args.batch, args.tower_batch), texts, minutes):
         if ended or float(clock[0]) >= args.minutes * 60:
             break
         part, step = float(clock[0]) / (args.minutes * 60), int(clock[1])
