@@ -538,6 +538,41 @@ static void test_uploads(void **state) {
 }
 
 /* ---- grid ---- */
+static limn_job *draw_grid(limn_queue *q, const char *params, const char *axes) {
+    limn_err err = {0};
+    limn_submitted s;
+    limn_params *p = gen_make(params);
+    limn_submit sub = {.kind = LIMN_JOB_GRID, .params = p, .json = axes, .json_len = strlen(axes)};
+    assert_ok(err, limn_queue_submit(q, &sub, &s, &err));
+    limn_params_free(&p);
+    return ended(q, s.id);
+}
+
+/* Words of the prompts, each in turn; what one axis has put in another may replace. */
+static void test_grid_words(void **state) {
+    char *dir = folder_make();
+    limn_queue *q = queue_open(dir, NULL, 0);
+    limn_job *j = draw_grid(
+        q,
+        "{\"prompt\": \"a fox and a fox\", \"negative_prompt\": \"fox fur\", \"width\": 64, "
+        "\"height\": 64}",
+        "{\"axes\": [{\"parameter\": \"prompt\", \"search\": \"fox\", \"values\": [\"fox\", "
+        "\"red fox\", \"\"]}, {\"parameter\": \"prompt\", \"search\": \"and\", \"values\": "
+        "[\"beside\"]}]}");
+    static const char *const said[] = {"\"a fox beside a fox\"", "\"a red fox beside a red fox\"",
+                                       "\"a  beside a \""};
+    assert_string_equal(j->error_text, "");
+    assert_int_equal(j->n_artifacts, 4);
+    for (int i = 0; i < 3; i++)
+        if (!strstr(j->artifacts[i].recipe, said[i]))
+            fail_msg("%s: %s", said[i], j->artifacts[i].recipe);
+    assert_non_null(strstr(j->artifacts[1].recipe, "\"red fox fur\""));
+    assert_non_null(strstr(j->result, "\"red fox, beside\""));
+    limn_job_free(&j);
+    limn_queue_close(&q);
+    folder_remove(dir);
+}
+
 static void test_grid(void **state) {
     char *dir = folder_make();
     limn_queue *q = queue_open(dir, NULL, 0);
@@ -565,6 +600,11 @@ static void test_grid(void **state) {
         "{\"axes\": [{\"parameter\": \"quality\", \"values\": [1]}]}",
         "{\"axes\": [{\"parameter\": \"steps\", \"values\": [[1]]}]}",
         "{\"axes\": [{\"parameter\": \"nothing\", \"values\": [1]}]}",
+        "{\"axes\": [{\"parameter\": \"prompt\", \"search\": \"dog\", \"values\": [\"a\"]}]}",
+        "{\"axes\": [{\"parameter\": \"prompt\", \"search\": \"\", \"values\": [\"a\"]}]}",
+        "{\"axes\": [{\"parameter\": \"prompt\", \"search\": 5, \"values\": [\"a\"]}]}",
+        "{\"axes\": [{\"parameter\": \"sampler\", \"search\": \"fox\", \"values\": [\"DDIM\"]}]}",
+        "{\"axes\": [{\"parameter\": \"prompt\", \"values\": [\"a\"], \"other\": 1}]}",
         "{\"axes\": [{\"parameter\": \"steps\", \"values\": [1]}], \"sheet\": 3}",
         "{\"axes\": [{\"parameter\": \"steps\", \"values\": [1]}], \"other\": 3}",
         "[]",
@@ -770,29 +810,18 @@ static void test_no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_draw),
-        cmocka_unit_test(test_seed_is_fixed),
-        cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_room),
-        cmocka_unit_test(test_flood),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_cancel_waiting),
-        cmocka_unit_test(test_owners),
-        cmocka_unit_test(test_search),
-        cmocka_unit_test(test_paging),
-        cmocka_unit_test(test_remove),
-        cmocka_unit_test(test_retention),
-        cmocka_unit_test(test_clock_jump),
-        cmocka_unit_test(test_uploads),
-        cmocka_unit_test(test_grid),
-        cmocka_unit_test(test_zombie),
-        cmocka_unit_test(test_restart),
-        cmocka_unit_test(test_drain),
-        cmocka_unit_test(test_stop_while_taking),
-        cmocka_unit_test(test_second_process),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_draw),           cmocka_unit_test(test_seed_is_fixed),
+        cmocka_unit_test(test_failures),       cmocka_unit_test(test_order),
+        cmocka_unit_test(test_room),           cmocka_unit_test(test_flood),
+        cmocka_unit_test(test_keys),           cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_waiting), cmocka_unit_test(test_owners),
+        cmocka_unit_test(test_search),         cmocka_unit_test(test_paging),
+        cmocka_unit_test(test_remove),         cmocka_unit_test(test_retention),
+        cmocka_unit_test(test_clock_jump),     cmocka_unit_test(test_uploads),
+        cmocka_unit_test(test_grid),           cmocka_unit_test(test_grid_words),
+        cmocka_unit_test(test_zombie),         cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_drain),          cmocka_unit_test(test_stop_while_taking),
+        cmocka_unit_test(test_second_process), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

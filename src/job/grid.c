@@ -19,6 +19,7 @@ void limn_grid_free(limn_grid **grid) {
     for (int a = 0; a < g->n_axes; a++) {
         for (int i = 0; i < g->axis[a].n; i++) limn_mem_free(g->axis[a].values[i]);
         limn_mem_free(g->axis[a].values);
+        limn_mem_free(g->axis[a].search);
     }
     limn_params_free(&g->base);
     limn_mem_free(g);
@@ -41,29 +42,82 @@ static char *scalar_text(const json_t *v) {
     return limn_buf_take(&b);
 }
 
+/* ---- search and replace ---- */
+static const char *const replaced_in[] = {"prompt", "negative_prompt"};
+
+static limn_status replace_in(limn_params *p, const char *row, const char *search, const char *by,
+                              limn_err *err) {
+    const char *at = limn_params_text(p, row), *found;
+    limn_buf text;
+    if (!strstr(at, search)) return LIMN_OK;
+    limn_buf_init(&text, 1 << 20);
+    for (; (found = strstr(at, search)); at = found + strlen(search)) {
+        limn_buf_add(&text, at, (size_t)(found - at));
+        limn_buf_adds(&text, by);
+    }
+    limn_buf_adds(&text, at);
+    limn_status st = text.failed
+                         ? limn_fail(err, LIMN_E_LIMIT, "the prompt is too long")
+                         : limn_params_set(p, row, limn_buf_text(&text), LIMN_FROM_SCRIPT, err);
+    limn_buf_deinit(&text);
+    return st;
+}
+
+/* One value of an axis laid upon what the axes before it have made. */
+static limn_status apply(limn_params *p, const limn_grid_axis *a, const char *value,
+                         limn_err *err) {
+    limn_status st = LIMN_OK;
+    if (!a->search) return limn_params_set(p, a->param->name, value, LIMN_FROM_SCRIPT, err);
+    for (size_t i = 0; i < 2 && st == LIMN_OK; i++)
+        st = replace_in(p, replaced_in[i], a->search, value, err);
+    return st;
+}
+
+static limn_status read_search(limn_grid_axis *a, const limn_grid *g, const json_t *search,
+                               int index, limn_err *err) {
+    const char *text = json_string_value(search);
+    bool found = false;
+    if (!search) return LIMN_OK;
+    if (!text || !*text)
+        return limn_fail(err, LIMN_E_VALUE, "/axes/%d/search: is not a text", index);
+    if (strcmp(a->param->name, replaced_in[0]) != 0)
+        return limn_fail(err, LIMN_E_VALUE, "/axes/%d/search: belongs to the parameter prompt",
+                         index);
+    for (size_t i = 0; i < 2; i++)
+        found = found || strstr(limn_params_text(g->base, replaced_in[i]), text);
+    if (!found)
+        return limn_fail(err, LIMN_E_VALUE, "/axes/%d/search: \"%.80s\" is not in the prompt",
+                         index, text);
+    a->search = limn_mem_strdup(text);
+    return a->search ? LIMN_OK : limn_fail(err, LIMN_E_NOMEM, "no memory for a grid");
+}
+
 static limn_status read_axis(limn_grid *g, const json_t *axis, int index, limn_err *err) {
     limn_grid_axis *a = &g->axis[g->n_axes++];
     const char *name = json_string_value(json_object_get(axis, "parameter"));
     const json_t *values = json_object_get(axis, "values");
+    const json_t *search = json_object_get(axis, "search");
     limn_params *probe = NULL;
     limn_status st = LIMN_OK;
     size_t n = json_array_size(values);
-    LIMN_CHECK(err, name && json_object_size(axis) == 2, LIMN_E_VALUE,
-               "/axes/%d: is not {\"parameter\", \"values\"}", index);
+    LIMN_CHECK(err, name && json_object_size(axis) == (search ? 3u : 2u), LIMN_E_VALUE,
+               "/axes/%d: is not {\"parameter\", \"values\"} with or without \"search\"", index);
     a->param = limn_param_find(&limn_gen_table, name);
     LIMN_CHECK(err, a->param && (a->param->flags & LIMN_P_AXIS), LIMN_E_VALUE,
                "/axes/%d/parameter: %s cannot be an axis", index, name);
+    LIMN_TRY(read_search(a, g, search, index, err));
     LIMN_CHECK(err, n >= 1 && n <= LIMN_GRID_VALUES, LIMN_E_VALUE,
                "/axes/%d/values: 1 to %d are needed", index, LIMN_GRID_VALUES);
     a->values = limn_mem_calloc(n, sizeof *a->values);
     LIMN_CHECK(err, a->values, LIMN_E_NOMEM, "no memory for a grid");
-    LIMN_TRY(limn_params_copy(&probe, g->base, err));
     for (size_t i = 0; i < n; i++) {
         char *text = scalar_text(json_array_get(values, i));
         LIMN_CHECK(err, text, LIMN_E_VALUE, "/axes/%d/values/%d: is not a text or a number", index,
                    (int)i);
         a->values[a->n++] = text;
-        st = limn_params_set(probe, a->param->name, text, LIMN_FROM_SCRIPT, err);
+        LIMN_TRY(limn_params_copy(&probe, g->base, err));
+        st = apply(probe, a, text, err);
+        limn_params_free(&probe);
         if (st != LIMN_OK) limn_err_prefix(err, "/axes/%d/values/%d", index, (int)i);
         LIMN_TRY(st);
     }
@@ -126,16 +180,17 @@ static int value_of(const limn_grid *g, int axis, int cell) {
 limn_status limn_grid_cell(limn_params **out, const limn_grid *g, int cell, limn_err *err) {
     limn_status st = limn_params_copy(out, g->base, err);
     for (int a = 0; a < g->n_axes && st == LIMN_OK; a++)
-        st = limn_params_set(*out, g->axis[a].param->name, g->axis[a].values[value_of(g, a, cell)],
-                             LIMN_FROM_SCRIPT, err);
+        st = apply(*out, &g->axis[a], g->axis[a].values[value_of(g, a, cell)], err);
     if (st != LIMN_OK) limn_params_free(out);
     return st;
 }
 
 void limn_grid_label(limn_buf *out, const limn_grid *g, int cell) {
-    for (int a = 0; a < g->n_axes; a++)
-        limn_buf_addf(out, "%s%s: %s", a ? ", " : "", g->axis[a].param->name,
-                      g->axis[a].values[value_of(g, a, cell)]);
+    for (int a = 0; a < g->n_axes; a++) {
+        const limn_grid_axis *x = &g->axis[a];
+        limn_buf_addf(out, "%s%s%s%s", a ? ", " : "", x->search ? "" : x->param->name,
+                      x->search ? "" : ": ", x->values[value_of(g, a, cell)]);
+    }
 }
 
 /* ---- running ---- */

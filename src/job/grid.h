@@ -15,6 +15,9 @@ typedef struct limn_grid_axis {
     const limn_param *param;
     char **values; /* [n] as text */
     int n;
+    /* Of "prompt", "search and replace": each value takes the place of this text wherever it stands
+     * in the prompt and in the negative prompt. NULL: each value is the whole of the parameter. */
+    char *search;
 } limn_grid_axis;
 
 typedef struct limn_grid {
@@ -29,7 +32,7 @@ limn_status limn_grid_parse(limn_grid **out, const char *json, size_t len, limn_
 void limn_grid_free(limn_grid **g);
 /* The values of a cell; the first axis runs fastest. */
 limn_status limn_grid_cell(limn_params **out, const limn_grid *g, int cell, limn_err *err);
-/* "steps: 20, cfg_scale: 7" */
+/* "steps: 20, cfg_scale: 7"; what replaces a text stands by itself. */
 void limn_grid_label(limn_buf *out, const limn_grid *g, int cell);
 
 /* Draws one cell: hands out the picture that goes on the sheet (the caller frees it) after it has

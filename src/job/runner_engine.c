@@ -18,6 +18,7 @@
 #include "param/gen.h"
 #include "param/param_json.h"
 #include "param/seeing.h"
+#include "pipeline/advice.h"
 #include "pipeline/draw_memory.h"
 #include "pipeline/engine.h"
 #include "pipeline/vl_model.h"
@@ -792,6 +793,35 @@ limn_status limn_runner_engine_cost(limn_runner *runner, limn_draw_cost *out, co
     }
 out:
     pthread_mutex_unlock(&r->check);
+    limn_params_free(&p);
+    return hide_paths(r, st, err);
+}
+
+static limn_status advise_size(limn_params *p, const limn_checkpoint *ckpt, limn_err *err) {
+    char side[24];
+    snprintf(side, sizeof side, "%lld", (long long)ckpt->native_size);
+    limn_status st = limn_params_set(p, "width", side, LIMN_FROM_MODEL, err);
+    return st == LIMN_OK ? limn_params_set(p, "height", side, LIMN_FROM_MODEL, err) : st;
+}
+
+limn_status limn_runner_engine_advice(limn_runner *runner, char **out, const char *model,
+                                      limn_err *err) {
+    engine_runner *r = self(runner);
+    limn_shelf_item item = {0};
+    limn_params *p = NULL;
+    limn_status st = LIMN_OK;
+    *out = NULL;
+    if (!r) return limn_fail(err, LIMN_E_UNSUPPORTED, "this engine has no models");
+    pthread_mutex_lock(&r->check);
+    LIMN_TRY(limn_shelf_find(r->shelf, &item, LIMN_SHELF_DRAW, model, err));
+    LIMN_TRY(open_counted(r, &item, err));
+    LIMN_TRY(limn_params_new(&p, LIMN_PARAMS_GEN, err));
+    LIMN_TRY(limn_advice_apply(p, r->counted, err));
+    LIMN_TRY(advise_size(p, r->counted, err));
+    LIMN_TRY(limn_params_format_json(out, p, false, err));
+out:
+    pthread_mutex_unlock(&r->check);
+    limn_shelf_item_deinit(&item);
     limn_params_free(&p);
     return hide_paths(r, st, err);
 }

@@ -42,6 +42,9 @@ typedef struct limn_draw_cost {
  * thread. E_UNSUPPORTED from another kind of runner. */
 limn_status limn_runner_engine_cost(limn_runner *r, limn_draw_cost *out, const limn_job *job,
                                     limn_err *err);
+/* What a drawing model recommends, as a JSON object of parameters: sampler, steps, guidance ... of
+ * its own files, and the size that it was trained at. The caller frees. E_NOT_FOUND. */
+limn_status limn_runner_engine_advice(limn_runner *r, char **out, const char *model, limn_err *err);
 /* Tokens of a text as the model's text encoder counts them; names a model of kind DRAW or SEE. JSON
  * {"count", "limit", "chunks", "tokens": [{"id", "text"}], "used": [tokens of each chunk]}: the
  * text as it stands, and (`used`, of a drawing model) read as a prompt, without brackets and

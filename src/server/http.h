@@ -164,7 +164,22 @@ void limn_http_reply_bytes(limn_http_req *rq, int status, const char *mime, void
 /* Static memory. */
 void limn_http_reply_static(limn_http_req *rq, int status, const char *mime, const void *data,
                             size_t size);
-void limn_http_reply_fd(limn_http_req *rq, int status, const char *mime, int fd, int64_t size);
+/* `size` bytes of the file from `from` on; takes the descriptor. */
+void limn_http_reply_fd(limn_http_req *rq, int status, const char *mime, int fd, int64_t from,
+                        int64_t size);
+/* A file of `size` bytes, or the part of it that "Range" asks for (206, 416); takes the descriptor.
+ * Several parts at once are answered with the whole, as a server may. */
+void limn_http_reply_file(limn_http_req *rq, const char *mime, int fd, int64_t size,
+                          const char *etag);
+/* "If-None-Match" names this tag (with its quotes), or any. */
+bool limn_http_has_tag(const limn_http_req *rq, const char *etag);
+typedef enum limn_http_range {
+    LIMN_HTTP_WHOLE, /* nothing that is understood is asked for */
+    LIMN_HTTP_PART,
+    LIMN_HTTP_NOTHING /* what is asked for is not in the file */
+} limn_http_range;
+/* The value of "Range", of a file of `size` bytes: *n bytes from *from on. */
+limn_http_range limn_http_range_read(const char *text, int64_t size, int64_t *from, int64_t *n);
 void limn_http_reply_empty(limn_http_req *rq, int status);
 /* After a reply call, before the handler returns. */
 void limn_http_add_header(limn_http_req *rq, const char *name, const char *value);

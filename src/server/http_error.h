@@ -32,6 +32,7 @@
     X(BODY_TOO_LARGE, 413, "invalid_request_error", "body_too_large")                              \
     X(URI_TOO_LONG, 414, "invalid_request_error", "uri_too_long")                                  \
     X(MEDIA_TYPE, 415, "invalid_request_error", "unsupported_media_type")                          \
+    X(BAD_RANGE, 416, "invalid_request_error", "range_not_satisfiable")                            \
     X(EXPECTATION, 417, "invalid_request_error", "expectation_failed")                             \
     X(REUSED, 422, "invalid_request_error", "idempotency_mismatch")                                \
     X(BAD_FILE, 422, "invalid_request_error", "bad_file")                                          \

@@ -71,8 +71,10 @@ void limn_http_reply_static(limn_http_req *rq, int status, const char *mime, con
         mime, (int64_t)size);
 }
 
-void limn_http_reply_fd(limn_http_req *rq, int status, const char *mime, int fd, int64_t size) {
-    struct MHD_Response *r = MHD_create_response_from_fd64((uint64_t)size, fd);
+void limn_http_reply_fd(limn_http_req *rq, int status, const char *mime, int fd, int64_t from,
+                        int64_t size) {
+    struct MHD_Response *r =
+        MHD_create_response_from_fd_at_offset64((uint64_t)size, fd, (uint64_t)from);
     if (!r) close(fd);
     set_response(rq, status, r, mime, size);
 }

@@ -38,10 +38,6 @@ static bool accepts(const char *list, const char *coding) {
     return false;
 }
 
-static bool names_tag(const char *list, const char *etag) {
-    return list && (strcmp(list, "*") == 0 || strstr(list, etag) != NULL);
-}
-
 static void reply_file(limn_http_req *rq, const limn_static_file *f) {
     const char *codings = limn_http_header(rq, "Accept-Encoding"), *used = NULL;
     const limn_static_part *part = &f->plain;
@@ -49,7 +45,7 @@ static void reply_file(limn_http_req *rq, const limn_static_file *f) {
         part = &f->brotli, used = "br";
     else if (f->gzip.size && accepts(codings, "gzip"))
         part = &f->gzip, used = "gzip";
-    if (names_tag(limn_http_header(rq, "If-None-Match"), f->etag))
+    if (limn_http_has_tag(rq, f->etag))
         limn_http_reply_empty(rq, 304);
     else
         limn_http_reply_static(rq, 200, f->mime, limn_static_bytes + part->at, part->size);

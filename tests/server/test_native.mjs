@@ -108,6 +108,27 @@ async function lists(s, job) {
   equal('an unknown model', (await s.get('/v1/models/nope')).json.error.code, 'model_not_found');
 }
 
+// Parts of a file, as players of clips and downloads that go on ask for them.
+async function parts(s, a) {
+  const path = `${s.base}/v1/artifacts/${a.id}/file`;
+  const whole = Buffer.from(await (await fetch(path)).arrayBuffer());
+  const part = async (headers, method = 'GET') => { const r = await fetch(path, { method, headers }); return { status: r.status, range: r.headers.get('content-range'), tag: r.headers.get('etag'), bytes: Buffer.from(await r.arrayBuffer()) }; };
+  const { tag } = await part({});
+  for (const [range, from, to] of [['bytes=0-9', 0, 10], ['bytes=5-', 5, whole.length], ['bytes=-7', whole.length - 7, whole.length], [`bytes=3-${10 ** 12}`, 3, whole.length], [`bytes=-${10 ** 12}`, 0, whole.length]]) {
+    const r = await part({ Range: range });
+    equal(range, [r.status, r.range, r.bytes.equals(whole.subarray(from, to))], [206, `bytes ${from}-${to - 1}/${whole.length}`, true]);
+  }
+  for (const range of [`bytes=${whole.length}-`, 'bytes=-0']) {
+    const r = await part({ Range: range });
+    equal(range, [r.status, r.range, JSON.parse(r.bytes).error.code], [416, `bytes */${whole.length}`, 'range_not_satisfiable']);
+  }
+  for (const range of ['bytes=9-3', 'bytes=0-1,4-5', 'bytes=', 'bytes=a-b', 'lines=0-1', `bytes=${'9'.repeat(30)}-`]) equal(`${range}: the whole`, (await part({ Range: range })).status, 200);
+  equal('If-Range of this file', (await part({ Range: 'bytes=0-0', 'If-Range': tag })).status, 206);
+  equal('of another one', (await part({ Range: 'bytes=0-0', 'If-Range': '"x"' })).status, 200);
+  equal('HEAD', (await part({ Range: 'bytes=0-0' }, 'HEAD')).status, 200);
+  equal('what is known already', [(await part({ 'If-None-Match': tag })).status, (await part({ 'If-None-Match': `"x", W/${tag}` })).status, (await part({ 'If-None-Match': '*' })).status, (await part({ 'If-None-Match': '"x"' })).status], [304, 304, 304, 200]);
+}
+
 async function artifacts(s, job) {
   const a = job.artifacts[0];
   const file = await s.fetch(a.url);
@@ -118,6 +139,7 @@ async function artifacts(s, job) {
   const thumb = await s.fetch(a.thumbnail);
   equal('thumbnail', [thumb.status, thumb.headers.get('content-type')], [200, 'image/webp']);
   check('download', (await s.fetch(`${a.url}?download=1`)).headers.get('content-disposition').startsWith('attachment'));
+  await parts(s, a);
   const facts = (await s.get(`/v1/artifacts/${a.id}`)).json;
   equal('recipe', [facts.recipe.seed, facts.artifact.id], [7, a.id]);
   const redo = await s.post('/v1/draw?wait=20', facts.recipe);

@@ -172,7 +172,23 @@ async function responses(s) {
   equal('a response that is a number', (await s.post('/v1/responses', { model: 'any', input: 'x', previous_response_id: 5 })).status, 400);
   const later = await s.post('/v1/responses', { model: 'any', input: 'x', background: true });
   check('background', ['queued', 'in_progress', 'completed'].includes(later.json.status), later.text);
-  equal('delete', (await s.call('DELETE', `/v1/responses/${r.json.id}`)).json?.deleted, true);
+  const items = async (query = '') => (await s.get(`/v1/responses/${next.json.id}/input_items${query}`)).json;
+  const all = await items();
+  equal('what was asked, newest first', [all.object, all.data.map((i) => [i.type, i.role, i.content.map((c) => c.type)]), all.has_more], ['list',
+    [['message', 'user', ['input_text', 'input_image']], ['message', 'assistant', ['output_text']], ['message', 'user', ['input_text']]], false]);
+  const first = await items('?order=asc&limit=1'), second = await items(`?order=asc&limit=1&after=${first.last_id}`);
+  equal('page by page', [first.data[0].content[0].text, first.has_more, second.data[0].content[0].text], ['hello', true, 'You said: hello']);
+  equal('its picture', (await fetch(all.data[0].content[1].image_url)).headers.get('content-type'), 'image/png');
+  equal('an item of another one', (await s.get(`/v1/responses/${next.json.id}/input_items?after=msg_x`)).status, 400);
+  await s.call('PATCH', '/v1/settings', { paused: true });
+  const waits = await s.post('/v1/responses', { model: 'any', input: 'x', background: true });
+  const stopped = await s.post(`/v1/responses/${waits.json.id}/cancel`, {});
+  equal('cancelled', [stopped.status, stopped.json.status, (await s.post(`/v1/responses/${waits.json.id}/cancel`, {})).json.status], [200, 'cancelled', 'cancelled']);
+  await s.call('PATCH', '/v1/settings', { paused: false });
+  equal('only those of the background', (await s.post(`/v1/responses/${next.json.id}/cancel`, {})).status, 400);
+  equal('no such response', (await s.post('/v1/responses/resp_none/cancel', {})).status, 404);
+  const removed = (await s.call('DELETE', `/v1/responses/${r.json.id}`)).json;
+  equal('delete', [removed.object, removed.deleted], ['response', true]);
   equal('gone', (await s.get(`/v1/responses/${r.json.id}`)).status, 404);
 }
 
@@ -223,7 +239,7 @@ async function refusals(s) {
     equal(name, [r.status, r.json?.error?.type, r.json?.error?.param], [status, 'invalid_request_error', param]);
   }
   equal('unknown members are ignored', (await s.post('/v1/chat/completions', ask('x', { store: true, metadata: { a: 'b' }, user: 'me' }))).status, 200);
-  for (const [name, body, param] of [['no prompt', {}, 'prompt'], ['n 11', { prompt: 'a', n: 11 }, 'n'], ['size', { prompt: 'a', size: '64' }, 'size'], ['size 0', { prompt: 'a', size: '0x64' }, 'size'],
+  for (const [name, body, param] of [['no prompt', {}, 'prompt'], ['n 11', { prompt: 'a', n: 11 }, 'n'], ['size', { prompt: 'a', size: '64' }, 'size'], ['size of one pixel', { prompt: 'a', size: '64x1' }, 'size'], ['size 0', { prompt: 'a', size: '0x64' }, 'size'],
     ['format', { prompt: 'a', output_format: 'gif' }, 'output_format'], ['partial', { prompt: 'a', partial_images: 4 }, 'partial_images']]) {
     const r = await s.post('/v1/images/generations', body);
     equal(`images: ${name}`, [r.status, r.json?.error?.param], [400, param]);

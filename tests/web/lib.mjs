@@ -95,6 +95,14 @@ export class Suite {
         this.failed = 0;
         this.run = 0;
         this.shots = join(tmpdir(), 'limn-web-failures');
+        this.album = process.env.LIMN_WEB_SHOTS; // a folder for pictures of everything, to be looked at
+    }
+
+    async keep(name, page) {
+        if (!this.album) return;
+        mkdirSync(this.album, { recursive: true });
+        const bytes = await page.screenshot({ timeout: 20000 }).catch(() => null);
+        if (bytes) writeFileSync(join(this.album, `${name.replace(/\W+/g, '-')}.png`), bytes);
     }
 
     async test(name, page, act) {
@@ -103,6 +111,7 @@ export class Suite {
         this.run++;
         try {
             await act();
+            await this.keep(name, page);
             console.log(`ok ${name} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
         } catch (e) {
             this.failed++;

@@ -284,6 +284,25 @@ await suite.test('gallery: browse, search, tag, delete with undo, export', page,
     await page.getByRole('button', { name: 'Clear search' }).first().click();
 });
 
+await suite.test('gallery: the key Delete takes the picture that has the focus, and Undo brings it back', page, async () => {
+    await picture();
+    await to('gallery');
+    await page.locator('.cell').first().waitFor();
+    const count = async () => Number(await page.locator('.list[data-query]').getAttribute('data-count'));
+    const focused = () => page.evaluate(() => document.activeElement?.dataset?.at ?? '');
+    const before = await until('the pictures', count);
+    await page.locator('.list[data-query]').focus();
+    for (const [key, at] of [['ArrowRight', '0'], ['ArrowRight', '1'], ['ArrowLeft', '0']]) {
+        await page.keyboard.press(key);
+        await until(`the focus on ${at}`, async () => (await focused()) === at);
+    }
+    await page.keyboard.press('Delete');
+    await until('one less', async () => (await count()) === before - 1);
+    await until('the focus on the next one', async () => (await focused()) === '0');
+    await page.getByRole('button', { name: 'Undo' }).last().click();
+    await until('all of them', async () => (await count()) === before);
+});
+
 await suite.test('gallery: search by words, model, seed, date and tags, alone and together', page, async () => {
     const bodies = [{ prompt: 'a silver teapot in snow', seed: 4711, job: { tags: ['kitchen', 'two words'] } }, { prompt: 'a silver kite', seed: 4712, job: { tags: ['sky'] } }, { prompt: 'teapot of clay', seed: 4711, job: { tags: ['kitchen'] } }];
     for (const b of bodies) same((await api('/v1/draw?wait=120', { steps: 1, ...b })).job.state, 'succeeded', 'state');
@@ -604,6 +623,41 @@ await suite.test('grid: three by three, filling while it is drawn', page, async 
     await until('nine real pictures', () => page.evaluate(() => [...document.querySelectorAll('[data-testid=grid-cell] img')].filter((i) => i.complete && i.naturalWidth >= 64 && i.src.includes('/v1/')).length === 9), 10000);
 });
 
+await suite.test('grid: words of the prompt, each in turn', page, async () => {
+    await to('draw');
+    await live();
+    await page.fill('#prompt', 'a red apple');
+    await setNumber('steps', 1);
+    await to('grid');
+    const axis = page.locator('fieldset').first();
+    await axis.locator('.face').click();
+    await page.getByRole('option', { name: /^Search and replace/ }).click();
+    const values = axis.getByRole('textbox', { name: 'Values of Search and replace' });
+    await values.fill('pear, plum');
+    await axis.getByText('“pear” is not in the prompt.').waitFor();
+    check(await page.locator('[data-testid=grid-run]').isDisabled(), 'what is not in the prompt can be sent');
+    await values.fill('apple, banana, fish');
+    await page.locator('fieldset').nth(1).locator('input.field').last().fill('');
+    await until('three pictures', async () => /^3 pictures/.test(await page.locator('[data-testid=grid-cost]').innerText()));
+    await page.click('[data-testid=grid-run]');
+    await until('all three', async () => (await page.locator('[data-testid=grid-cell] a').count()) === 3, 120000);
+    const [made] = await jobs('&kind=grid');
+    const said = await Promise.all(made.artifacts.filter((a) => a.role === 'result').map(async (a) => (await api(`/v1/artifacts/${a.id}`)).recipe.prompt));
+    same(said, ['a red apple', 'a red banana', 'a red fish'], 'prompts');
+    same((await page.locator('thead th').allInnerTexts()).map((x) => x.replace(/\s+/g, ' ').trim()), ['apple → apple', 'apple → banana', 'apple → fish'], 'heads');
+});
+
+await suite.test('draw: what a model recommends is what the form shows', page, async () => {
+    const { params } = await api('/v1/models/mini-draw/advice');
+    check(params.cfg_scale !== (await api('/v1/params')).data.find((p) => p.name === 'cfg_scale').default, 'mini-draw recommends nothing of its own');
+    await to('draw');
+    await live();
+    const back = page.locator('[data-param=cfg_scale] button.back');
+    if (await back.count()) await back.click();
+    const field = page.locator('[data-param=cfg_scale] input[type=text]').first();
+    await until('its guidance', async () => (await field.inputValue()) === String(params.cfg_scale));
+});
+
 await suite.test('the keyboard reaches everything that matters', page, async () => {
     await to('draw');
     await live();
@@ -718,6 +772,14 @@ await suite.test('the server is killed and comes back: nothing is lost', page, a
     await until('the banner', () => page.locator('[data-testid=away]').isVisible(), 15000);
     await page.fill('#prompt', 'words typed while it was away');
     await until('them to be written down', () => page.evaluate(() => /while it was away/.test(localStorage.getItem('limn.draft') ?? '')));
+    // What is asked for now is kept, once, also over a reload of what the browser still has.
+    await setNumber('steps', 3);
+    await page.click('[data-testid=draw]');
+    const kept = page.getByTestId('kept');
+    await until('it to be kept', async () => /does not answer/.test(await kept.innerText()));
+    await page.click('[data-testid=draw]');
+    check(/1 drawing is kept/.test(await kept.innerText()), 'the same drawing is kept twice');
+    await suite.keep('server away', page);
     await server.start();
     await until('the banner to go', async () => !(await page.locator('[data-testid=away]').isVisible()), 20000);
     same(await page.inputValue('#prompt'), 'words typed while it was away', 'prompt');
@@ -726,6 +788,10 @@ await suite.test('the server is killed and comes back: nothing is lost', page, a
     await page.reload();
     await live();
     same(await page.inputValue('#prompt'), 'words typed while it was away', 'prompt after reload');
+    const count = (await jobs()).length;
+    await page.getByTestId('kept-send').click();
+    await until('what was kept to be drawn', async () => { const [j] = await jobs(); return j.title === 'words typed while it was away' && j.state === 'succeeded'; });
+    same([(await jobs()).length, await kept.count()], [count + 1, 0], 'what was kept');
 });
 
 await suite.test('the page had no errors of its own', page, async () => same(problems, [], 'console'));

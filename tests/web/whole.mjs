@@ -98,6 +98,11 @@ export async function wholeTests(e) {
                     check(bad.length === 0, `${name}: ${bad.join('\n')}`);
                     const wide = await p.evaluate(() => document.documentElement.scrollWidth - innerWidth);
                     check(wide <= 0, `${name} is ${wide} px too wide`);
+                    // What scrolls down must not be wider than its room: its right edge would be cut off.
+                    const cut = await p.evaluate(() => [...document.querySelectorAll('main .scroll:not(.strip)')]
+                        .filter((x) => !x.querySelector(':scope > table') && x.scrollWidth > x.clientWidth + 1).map((x) => `${x.className}: ${x.scrollWidth} in ${x.clientWidth}`));
+                    same(cut, [], `${name}: what is cut off`);
+                    await suite.keep(`${where} ${theme} ${name}`, p);
                 };
                 for (const view of views) {
                     await open(p, base, view);

@@ -3,7 +3,7 @@
 import { deflateSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { places } from '../src/lib/boxes';
-import { cellIndex, parseAxis } from '../src/lib/grid';
+import { cellIndex, MAX_VALUES, parseAxis, parseReplace } from '../src/lib/grid';
 import { csv, inline, parse, safeHref, tables, type Block } from '../src/lib/markdown';
 import { parseA1111, parseComfy, parseInvoke, pngTexts, readPicture, settingPairs } from '../src/lib/recipe';
 import { settleNames } from '../src/lib/params';
@@ -151,6 +151,14 @@ describe('names of other programs', () => {
 
 describe('grid axes', () => {
     const p = (more: Partial<Param>): Param => ({ name: 'x', type: 'int', group: '', help: '', unit: null, default: 1, default_note: null, min: 1, max: 100, multiple: null, words: null, list: null, ui: null, aliases: [], flags: [], ...more });
+    it('reads what takes the place of a text', () => {
+        expect(parseReplace('apple, red pear, apple, "a, b"', ['an apple', ''])).toEqual({ values: ['apple', 'red pear', 'a, b'], wrong: null });
+        expect(parseReplace('fur, hair', ['a fox', 'fur'])).toEqual({ values: ['fur', 'hair'], wrong: null });
+        expect(parseReplace('pear, plum', ['an apple', '']).wrong).toBe('pear');
+        expect(parseReplace(' , ', ['x'])).toEqual({ values: [], wrong: null });
+        const many = parseReplace(Array.from({ length: MAX_VALUES + 3 }, (_, i) => `v${i}`).join(','), ['v0']);
+        expect([many.values.length, many.wrong]).toEqual([MAX_VALUES, `v${MAX_VALUES}`]);
+    });
     it('reads lists, ranges, steps and counts', () => {
         expect(parseAxis(p({}), '10, 20,30')).toEqual({ values: [10, 20, 30], wrong: null });
         expect(parseAxis(p({}), '10-30 (+10)').values).toEqual([10, 20, 30]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { describe, expect, it } from 'vitest';
-import { bodyOf, changed, controlOf, fit, fromRecipe, joinLora, matches, sizeFor, splitLora } from '../src/lib/params';
+import { advised, bodyOf, changed, controlOf, fit, fromRecipe, joinLora, matches, sizeFor, splitLora } from '../src/lib/params';
 import { nudge, tokenize } from '../src/lib/prompt';
 import type { Param } from '../src/lib/types';
 import { filterOf, heightOf, inView, layout, parseSearch, rowAt, withFilter } from '../src/lib/virtual';
@@ -78,6 +78,16 @@ describe('params', () => {
     it('takes over recipes without start pictures and defaults', () => {
         const table = [param({}), param({ name: 'init_image', flags: ['image'], default: null }), param({ name: 'seed', default: null })];
         expect(fromRecipe(table, { steps: 20, init_image: 'artifact:1', seed: 5, unknown: 1 })).toEqual({ seed: 5 });
+    });
+    it('knows what a model recommends', () => {
+        const table = [param({ flags: ['model_default'] }), param({ name: 'schedule', type: 'enum', default: 'automatic', flags: ['model_default'] }), param({ name: 'other' })];
+        const advice = { steps: 4, schedule: 'Trailing', sampler: 'DDIM', other: 9 };
+        expect(advised(table, advice, undefined).map((p) => p.default)).toEqual([4, 'Trailing', 20]);
+        expect(advised(table, advice, 'Euler').map((p) => p.default)).toEqual([4, 'automatic', 20]);
+        expect(advised(table, undefined, undefined)).toBe(table);
+        const own = advised(table, advice, undefined);
+        expect([changed(own[0] as Param, { steps: 4 }), changed(own[0] as Param, { steps: 20 })]).toEqual([false, true]);
+        expect(fromRecipe(own, { steps: 20, other: 20 })).toEqual({ steps: 20 });
     });
     it('finds by help, alias and label', () => {
         const p = param({ aliases: ['num_inference_steps'] });

@@ -110,8 +110,8 @@ limn_http_handler native_keys, native_key_make, native_key_revoke;
 /* native_lists.c */
 limn_http_handler native_params, native_params_schema, native_params_parse, native_params_format,
     native_samplers, native_schedules, native_upscalers, native_models, native_model,
-    native_model_info, native_models_refresh, native_wildcards, native_loras, native_vaes,
-    native_embeddings, native_styles, native_tokens;
+    native_model_info, native_model_advice, native_models_refresh, native_wildcards, native_loras,
+    native_vaes, native_embeddings, native_styles, native_tokens;
 /* native_system.c */
 limn_http_handler native_system, native_logs, native_settings, native_settings_set,
     native_studio_set, native_session, native_session_make, native_session_end;

@@ -42,8 +42,7 @@ void native_artifact(limn_http_req *rq) {
 
 /* Contents never change under a name. */
 static bool answer_unchanged(limn_http_req *rq, const char *etag) {
-    const char *have = limn_http_header(rq, "If-None-Match");
-    if (!have || !strstr(have, etag)) return false;
+    if (!limn_http_has_tag(rq, etag)) return false;
     limn_http_reply_empty(rq, 304);
     return true;
 }
@@ -94,7 +93,7 @@ void native_artifact_file(limn_http_req *rq) {
     } else if (limn_artifacts_open_fd(limn_queue_artifacts(rq->server->queue), &fd, &bytes, a.sha,
                                       &err) == LIMN_OK) {
         bool known = type_of(a.mime)->shown;
-        limn_http_reply_fd(rq, 200, known ? a.mime : "application/octet-stream", fd, bytes);
+        limn_http_reply_file(rq, known ? a.mime : "application/octet-stream", fd, bytes, etag);
         add_file_headers(rq, etag, download && strcmp(download, "1") == 0, &a);
     } else {
         limn_api_fail(rq, &err);

@@ -280,6 +280,20 @@ void native_model_info(limn_http_req *rq) {
         limn_api_fail(rq, &err);
 }
 
+void native_model_advice(limn_http_req *rq) {
+    limn_err err = {0};
+    char *text = NULL;
+    limn_status st =
+        limn_runner_engine_advice(limn_queue_runner(rq->server->queue), &text, rq->args[0], &err);
+    if (st == LIMN_OK)
+        limn_http_reply_json(rq, 200, json_pack("{s:o}", "params", json_loads(text, 0, NULL)));
+    else if (st == LIMN_E_NOT_FOUND)
+        no_model(rq);
+    else
+        limn_api_fail(rq, &err);
+    limn_text_free(&text);
+}
+
 void native_models_refresh(limn_http_req *rq) {
     limn_err err = {0};
     if (limn_shelf_refresh(rq->server->shelf, &err) == LIMN_OK)

@@ -125,6 +125,8 @@ static const limn_route rows[] = {
      .summary = "one model", .response = "Model"},
     {GET, .path = "/v1/models/{id}/info", READ, .cost = 1, .handler = native_model_info,
      .summary = "what is inside a model"},
+    {GET, .path = "/v1/models/{id}/advice", READ, .cost = 1, .handler = native_model_advice,
+     .summary = "what a drawing model recommends", .response = "Advice"},
     {GET, .path = "/v1/loras", READ, .cost = 1, .handler = native_loras, .summary = "LoRAs"},
     {GET, .path = "/v1/vaes", READ, .cost = 1, .handler = native_vaes, .summary = "autoencoders"},
     {GET, .path = "/v1/embeddings", READ, .cost = 1, .handler = native_embeddings,

@@ -142,13 +142,17 @@ typedef struct openai_category {
 limn_status openai_policy_read(limn_http_req *rq, const openai_category **rows, int *count,
                                const char *path, limn_err *err);
 
+/* ---- openai_items.c ---- */
+/* Answers with the input items of a response's job. */
+void openai_items_reply(limn_http_req *rq, const limn_job *job);
+
 /* ---- openai_probes.c ---- */
 /* E_UNSUPPORTED: the model's chat template has no place for tools, so that it would answer a
  * conversation with some in nonsense. NULL or "": the default model. */
 limn_status openai_check_tools(limn_http_req *rq, const char *model, limn_err *err);
 
-limn_http_handler openai_chat, openai_responses, openai_response, openai_image_make,
-    openai_image_edit, openai_image_vary, openai_health, openai_props, openai_slots,
-    openai_tokenize, openai_detokenize, openai_moderate;
+limn_http_handler openai_chat, openai_responses, openai_response, openai_response_cancel,
+    openai_response_items, openai_image_make, openai_image_edit, openai_image_vary, openai_health,
+    openai_props, openai_slots, openai_tokenize, openai_detokenize, openai_moderate;
 
 #endif

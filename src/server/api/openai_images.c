@@ -107,6 +107,16 @@ static limn_status read_stream(picture_ask *ask, const json_t *body, limn_err *e
     return LIMN_OK;
 }
 
+/* What is wrong with a width or height, said of the member that has both. */
+static limn_status size_named(limn_status st, limn_err *err) {
+    char why[sizeof err->text];
+    bool is_size = st != LIMN_OK &&
+                   (strncmp(err->text, "/width", 6) == 0 || strncmp(err->text, "/height", 7) == 0);
+    if (!is_size) return st;
+    snprintf(why, sizeof why, "%s", err->text + 1);
+    return limn_fail(err, st, "/size: %s", why);
+}
+
 static limn_status read_values(limn_http_req *rq, picture_ask *ask, limn_params **gen,
                                json_t *values, const json_t *body, limn_err *err) {
     char answer[12];
@@ -137,7 +147,7 @@ static limn_status read_values(limn_http_req *rq, picture_ask *ask, limn_params 
     text = json_dumps(values, JSON_COMPACT);
     LIMN_CHECK(err, text, LIMN_E_NOMEM, "no memory for the request");
     LIMN_TRY(limn_params_new(gen, LIMN_PARAMS_GEN, err));
-    LIMN_TRY(limn_params_parse_json(*gen, text, strlen(text), LIMN_FROM_API, err));
+    LIMN_TRY(size_named(limn_params_parse_json(*gen, text, strlen(text), LIMN_FROM_API, err), err));
     LIMN_TRY(limn_api_check_names(*gen, err));
 out:
     free(text);

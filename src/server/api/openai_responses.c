@@ -412,6 +412,18 @@ out:
 
 /* ---- handlers ---- */
 
+static void no_response(limn_http_req *rq) {
+    limn_http_fail(rq, LIMN_HTTP_NOT_FOUND, NULL, "there is no response \"%.80s\"", rq->args[0]);
+}
+
+static void reply_cancelled(limn_http_req *rq, limn_job *job, bool ended) {
+    (void)ended;
+    if (job)
+        limn_http_reply_json(rq, 200, response_json(job, job->model));
+    else
+        no_response(rq);
+}
+
 void openai_responses(limn_http_req *rq) {
     limn_err err = {0};
     json_t *messages = NULL;
@@ -439,21 +451,55 @@ void openai_responses(limn_http_req *rq) {
     limn_job_free(&job);
 }
 
+/* The response is told as it is then; one that has ended stays as it was. */
+void openai_response_cancel(limn_http_req *rq) {
+    limn_err err = {0};
+    limn_job *job = NULL;
+    limn_job_state was;
+    if (find_job(rq, &job, rq->args[0], &err) != LIMN_OK) {
+        no_response(rq);
+        return;
+    }
+    json_t *request = json_loads(job->request, 0, NULL);
+    bool background =
+        json_is_true(json_object_get(json_object_get(request, "response"), "background"));
+    json_decref(request);
+    if (!background)
+        limn_http_fail(rq, LIMN_HTTP_BAD_REQUEST, NULL,
+                       "only a response that was made with \"background\" can be cancelled");
+    else if (limn_queue_cancel(rq->server->queue, limn_http_owner(rq), job->id, &was, &err) !=
+                 LIMN_OK &&
+             err.status != LIMN_E_CONFLICT)
+        openai_fail(rq, &err);
+    else
+        limn_http_wait(rq, limn_http_printf(rq, "%s", job->id), -1, false, reply_cancelled);
+    limn_job_free(&job);
+}
+
+void openai_response_items(limn_http_req *rq) {
+    limn_err err = {0};
+    limn_job *job = NULL;
+    if (find_job(rq, &job, rq->args[0], &err) == LIMN_OK)
+        openai_items_reply(rq, job);
+    else
+        no_response(rq);
+    limn_job_free(&job);
+}
+
 /* GET, and DELETE, of /v1/responses/{id}. */
 void openai_response(limn_http_req *rq) {
     limn_err err = {0};
     limn_job *job = NULL;
     if (find_job(rq, &job, rq->args[0], &err) != LIMN_OK) {
-        limn_http_fail(rq, LIMN_HTTP_NOT_FOUND, NULL, "there is no response \"%.80s\"",
-                       rq->args[0]);
+        no_response(rq);
         return;
     }
     if (strcmp(rq->route->method, "DELETE") != 0)
         limn_http_reply_json(rq, 200, response_json(job, job->model));
     else if (limn_queue_remove(rq->server->queue, limn_http_owner(rq), job->id, &err) == LIMN_OK)
-        limn_http_reply_json(rq, 200,
-                             json_pack("{s:s, s:s, s:b}", "id", rq->args[0], "object",
-                                       "response.deleted", "deleted", 1));
+        limn_http_reply_json(
+            rq, 200,
+            json_pack("{s:s, s:s, s:b}", "id", rq->args[0], "object", "response", "deleted", 1));
     else
         openai_fail(rq, &err);
     limn_job_free(&job);

@@ -77,7 +77,7 @@ const limn_openapi_schema limn_openapi_schemas[] = {
     {"Grid", OBJECT("\"params\", \"axes\"",
         "\"params\": {\"type\": \"object\"}, \"axes\": {\"type\": \"array\", \"minItems\": 1, "
         "\"maxItems\": 3, \"items\": " OBJECT("\"parameter\", \"values\"",
-        "\"parameter\": " TEXT ", \"values\": {\"type\": \"array\"}") "}, \"sheet\": " BOOL
+        "\"parameter\": " TEXT ", \"values\": {\"type\": \"array\"}, \"search\": " TEXT) "}, \"sheet\": " BOOL
         ", \"job\": " REF("JobOptions"))},
     {"Check", OBJECT("\"ok\", \"images\", \"seconds\", \"memory\"",
         "\"ok\": {\"const\": true}, \"images\": " INT ", \"seconds\": {\"type\": [\"number\", "
@@ -107,6 +107,7 @@ const limn_openapi_schema limn_openapi_schemas[] = {
         ", \"supported\": " BOOL ", \"bundled\": " BOOL
         ", \"default\": " BOOL ", \"loaded\": " BOOL ", \"memory\": " INT ", \"bytes\": " INT ", \"need\": " INT
         ", \"fits\": {\"enum\": [\"now\", \"after_unload\", \"no\"]}")},
+    {"Advice", OBJECT("\"params\"", "\"params\": {\"type\": \"object\"}")},
     {"ModelList", OBJECT("\"object\", \"data\"",
         "\"object\": {\"const\": \"list\"}, \"data\": " LIST(REF("Model")) ", \"next\": "
         MAYBE_TEXT)},

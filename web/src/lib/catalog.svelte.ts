@@ -3,7 +3,7 @@
 // stands at once on the next visit and nothing jumps when the fresh lists arrive.
 import { ApiError, call, get } from './api';
 import { server } from './server.svelte';
-import { settleNames } from './params';
+import { advised, settleNames } from './params';
 import { load, save } from './store';
 import type { Model, Named, Param, SystemState, Values } from './types';
 
@@ -39,7 +39,12 @@ async function listAt(path: string): Promise<{ data: Named[] }> {
 }
 
 class Catalog {
-    params = $state.raw<Param[]>(load('params', []));
+    /* As the server's table has it, and as it is for the model that will draw. */
+    private table = $state.raw<Param[]>(load('params', []));
+    private advice = $state.raw<Record<string, Values>>(load('advice', {}));
+    private asked = new Set<string>();
+    private draws = $state.raw<{ model: unknown; sampler: unknown }>({ model: undefined, sampler: undefined });
+    params = $derived(advised(this.table, this.advice[this.modelName(this.draws.model)], this.draws.sampler));
     groups = $state.raw<string[]>(load('groups', []));
     lists = $state.raw<Lists>(load('lists', {}));
     models = $state.raw<Model[]>(load('models', []));
@@ -61,16 +66,38 @@ class Catalog {
             get<SystemState>('/v1/system'),
             ...names.map((n) => listAt(`/v1/${routes[n]}`)),
         ]);
-        this.params = unique(params.data, (p) => p.name);
+        this.table = unique(params.data, (p) => p.name);
         this.groups = params.groups;
         this.models = unique(models.data, (m) => m.id);
         this.system = system;
         this.lists = Object.fromEntries(names.map((n, i) => [n, unique(lists[i]?.data ?? [], (x) => x.name)]));
-        save('params', this.params);
+        save('params', this.table);
         save('groups', this.groups);
         save('models', this.models);
         save('lists', this.lists);
         save('system', this.system);
+        this.asked.clear();
+        await this.ask();
+    }
+
+    /* The draft has another model or sampler now. */
+    drawWith(model: unknown, sampler: unknown): void {
+        this.draws = { model, sampler };
+        if (server.link === 'live') void this.ask();
+    }
+
+    /* What the model recommends; without an answer the table's own values are shown. */
+    private async ask(): Promise<void> {
+        const model = this.modelName(this.draws.model);
+        if (!model || this.asked.has(model)) return;
+        this.asked.add(model);
+        const answer = await get<{ params: Values }>(`/v1/models/${encodeURIComponent(model)}/advice`).catch(() => null);
+        if (!answer) {
+            this.asked.delete(model);
+            return;
+        }
+        this.advice = { ...this.advice, [model]: answer.params };
+        save('advice', this.advice);
     }
 
     async refreshModels(): Promise<void> {

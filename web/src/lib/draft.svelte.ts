@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the user is about to draw: every typed and chosen value, the prompt history and the presets. Written down a
 // moment after each change, so that neither a reload nor a crash costs a word.
+import { untrack } from 'svelte';
 import { get } from './api';
 import { catalog, putStudio } from './catalog.svelte';
 import { bodyOf, fromRecipe } from './params';
@@ -30,6 +31,10 @@ class Draft {
             $effect(() => {
                 const copy = JSON.stringify(this.values);
                 saveSoon('draft', () => JSON.parse(copy) as unknown);
+            });
+            $effect(() => {
+                const { model, sampler } = this.values;
+                untrack(() => catalog.drawWith(model, sampler));
             });
             $effect(() => {
                 const copy = { lock: this.lockRatio, all: this.all, closed: { ...this.closed } };

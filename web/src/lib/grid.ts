@@ -14,7 +14,7 @@ export const MAX_CELLS = 256;
 
 /* Commas inside of quotes do not separate. */
 export function split(text: string): string[] {
-    return [...text.matchAll(/"((?:[^"\\]|\\.)*)"|([^,]+)/g)].map((m) => (m[1] !== undefined ? m[1].replace(/\\(.)/g, '$1') : (m[2] ?? '').trim())).filter((x) => x !== '');
+    return [...text.matchAll(/\s*"((?:[^"\\]|\\.)*)"\s*|([^,]+)/g)].map((m) => (m[1] !== undefined ? m[1].replace(/\\(.)/g, '$1') : (m[2] ?? '').trim())).filter((x) => x !== '');
 }
 
 function range(part: string): number[] | null {
@@ -56,6 +56,17 @@ export function parseAxis(p: Param, text: string): { values: Value[]; wrong: str
         if (values.length > MAX_VALUES) return { values: values.slice(0, MAX_VALUES), wrong: part };
     }
     return { values, wrong: null };
+}
+
+/* The axis that puts other words in the place of some: not a parameter of the table. */
+export const REPLACE = 'prompt/search';
+
+/* Its values: the first is what is searched in the prompts, each takes its place. */
+export function parseReplace(text: string, prompts: string[]): { values: string[]; wrong: string | null } {
+    const values = [...new Set(split(text))];
+    const search = values[0];
+    if (values.length > MAX_VALUES) return { values: values.slice(0, MAX_VALUES), wrong: values[MAX_VALUES] ?? '' };
+    return { values, wrong: search !== undefined && !prompts.some((x) => x.includes(search)) ? search : null };
 }
 
 /* Index of the picture of a cell: the first axis runs fastest. */

@@ -55,6 +55,19 @@ export function matches(p: Param, label: string, query: string): boolean {
 /* What happens when it is left alone, or null when that is not one value (the model decides, a new one each time). */
 export const defaultOf = (p: Param): unknown => (p.default_note ? null : p.default);
 
+/*
+ * The table as it is for one model: what the model recommends is what happens when a parameter is left alone. A schedule
+ * is recommended for the sampler beside it only.
+ */
+export function advised(params: Param[], advice: Values | undefined, sampler: unknown): Param[] {
+    if (!advice) return params;
+    const other = sampler !== undefined && sampler !== advice.sampler;
+    return params.map((p) => {
+        const value = p.flags.includes('model_default') && !(other && p.name === 'schedule') ? advice[p.name] : undefined;
+        return value === undefined ? p : { ...p, default: value as Param['default'] };
+    });
+}
+
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 /* Set, and set to something else than what would happen anyway. */
@@ -82,7 +95,8 @@ export function fromRecipe(params: Param[], recipe: Values): Values {
         const value = recipe[p.name];
         if (value === undefined || value === null || unused.has(p.name)) continue;
         if (p.flags.includes('image')) continue;
-        if (same(value, defaultOf(p)) && p.name !== 'seed') continue;
+        // What a model may decide by itself is not left to it: the recipe may be of another one.
+        if (same(value, defaultOf(p)) && p.name !== 'seed' && !p.flags.includes('model_default')) continue;
         values[p.name] = value;
     }
     return values;
