@@ -3,6 +3,7 @@
 // not be able to do.
 import { Server, check, equal, png, run, until } from './harness.mjs';
 import zlib from 'node:zlib';
+import { readFileSync } from 'node:fs';
 
 const V = '/sdapi/v1';
 const fox = { prompt: 'a fox', negative_prompt: 'blue', steps: 2, width: 64, height: 64, seed: 7 };
@@ -80,6 +81,12 @@ async function refusals(s) {
     const r = await s.call(method, `${V}/${name}`, method === 'GET' ? undefined : {});
     check(`${method} ${name} is known and named`, r.status === 501 && r.json.detail.includes(`/${name}`) && r.headers.get('x-should-retry') === 'false', [r.status, r.text]);
   }
+  // Everything that answers 501 has its line in the documentation.
+  const from = (file) => readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8');
+  const section = from('docs/API.md').split('## 10. What is not there')[1];
+  const all = [...from('src/server/api/sdapi_table.c').matchAll(/ABSENT\("\w+", "([^"]+)"\)/g), ...from('src/server/api/openai_table.c').matchAll(/path = "([^"]+)", INFER, ABSENT/g),
+    ...from('src/server/api/sdapi_draw.c').split('} absent[] = {')[1].split('};')[0].matchAll(/\{"(\w+)",/g)].map((m) => m[1]);
+  equal('absent, and in the documentation', [all.length > 80, all.filter((name) => !section.includes(`\`${name}\``))], [true, []]);
   for (const name of ['server-kill', 'server-restart', 'shutdown', 'restart', 'delete-file', 'file', 'lock-checkpoint'])
     equal(`${name} is not`, (await s.post(`${V}/${name}`, {})).status, 404);
   equal('shutdown is no route', (await s.post('/sdapi/v1/server-stop', {})).status, 404);
