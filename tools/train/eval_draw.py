@@ -19,6 +19,7 @@ import os
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -113,19 +114,20 @@ class Artist:
 
 
 class LimnArtist:
-    """Draws through limn's own command, one run per picture."""
+    """Draws through limn's own command, one run of one thread per picture, as many at once as there are cores."""
 
     def __init__(self, program, path, steps, guidance, *options):
-        self.command = [program, "draw", "--quiet", "-m", path, "-s", str(steps), "-g", str(guidance), *options]
+        self.command = [program, "draw", "--quiet", "-t", "1", "-m", path, "-s", str(steps), "-g", str(guidance), *options]
 
     def draw(self, prompts, seeds):
-        out = []
         with tempfile.TemporaryDirectory() as folder:
-            for prompt, seed in zip(prompts, seeds):
-                file = os.path.join(folder, "%d.png" % len(out))
-                subprocess.run([*self.command, "-r", str(seed), "-o", file, prompt], check=True,
-                               stdout=subprocess.DEVNULL)
-                out.append(torch.from_numpy(np.array(Image.open(file).convert("RGB"))))
+            def one(k, prompt, seed):
+                file = os.path.join(folder, "%d.png" % k)
+                subprocess.run([*self.command, "-r", str(seed), "-o", file, prompt], check=True, stdout=subprocess.DEVNULL)
+                return torch.from_numpy(np.array(Image.open(file).convert("RGB")))
+
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                out = list(pool.map(one, range(len(prompts)), prompts, seeds))
         return torch.stack(out).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -253,8 +255,9 @@ def main():
                           "seconds per picture": (time.time() - begun) / len(rows)}
         print("%-12s %6d %7.1f%% %7.1f%%" % (measure, len(rows), 100 * table[measure]["ruler"],
                                              100 * table[measure]["drawn"]), flush=True)
-    table["psnr"] = closeness(args, concepts, artist)
-    print("psnr, dB (pictures): " + ", ".join("%s %.1f (%d)" % (k, v, n) for k, (n, v) in table["psnr"].items()))
+    table["psnr"] = closeness(args, concepts, artist) if args.psnr else {}
+    if table["psnr"]:
+        print("psnr, dB (pictures): " + ", ".join("%s %.1f (%d)" % (k, v, n) for k, (n, v) in table["psnr"].items()))
     if args.json:
         args.json.write_text(json.dumps(table, indent=2) + "\n")
 
