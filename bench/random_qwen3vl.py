@@ -20,6 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools/reference"))
+from byte_letters import byte_letters  # noqa: E402
+
 # width, feed-forward, layers, heads, kv heads, tied, experts, chosen, feed-forward of one; tower: width, blocks,
 # feed-forward, heads, blocks with a merger of their own
 SMALL, LARGE = (1024, 24, 4096, 16, (5, 11, 17)), (1152, 27, 4304, 16, (8, 16, 24))
@@ -44,16 +47,6 @@ TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + 
             "'<|im_end|>\\n' }}{% endfor %}{{ '<|im_start|>assistant\\n' }}")
 
 # ---- vocabulary ----
-
-
-def byte_letters():
-    """GPT-2's printable letters for the 256 bytes."""
-    keep = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
-    table, extra = {}, 0
-    for b in range(256):
-        table[b] = chr(b) if b in keep else chr(256 + extra)
-        extra += b not in keep
-    return list(table.values())
 
 
 def vocabulary(n):

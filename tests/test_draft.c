@@ -137,8 +137,8 @@ static const char *const options[] = {
     "max_tokens=60;temperature=0.2;seed=7;logprobs=3;loop_limit=0",
     "max_tokens=60;temperature=0.9;top_k=40;top_p=0.95;seed=11;logprobs=3",
     "max_tokens=40;temperature=0;frequency_penalty=0.05;logprobs=3;stop=the",
-    "max_tokens=60;temperature=0.5;seed=3;logprobs=3;grammar=root ::= (\"the \" [a-c] \" "
-    "box\\n\")*",
+    ("max_tokens=60;temperature=0.5;seed=3;logprobs=3;grammar=root ::= (\"the \" [a-c] \" "
+     "box\\n\")*"),
     "temperature=0;logprobs=3;loop_limit=0", /* until the context is full */
 };
 

@@ -9,6 +9,8 @@ import re
 import sys
 from pathlib import Path
 
+from findings import run
+
 ROOT = Path(__file__).resolve().parent.parent
 # One set per level; a folder includes only lower levels and itself.
 LEVELS = [
@@ -131,17 +133,5 @@ CHECKS = [check_layers, check_file_length, check_function_length, check_library_
           check_readmes, check_basenames]
 
 
-def main():
-    failed = False
-    for check in CHECKS:
-        findings = list(check())
-        name = check.__name__.replace("check_", "").replace("_", " ")
-        print(("FAIL " if findings else "ok ") + name)
-        for text in findings:
-            print("    " + text.replace(str(ROOT) + "/", ""))
-        failed = failed or bool(findings)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(CHECKS, ROOT))

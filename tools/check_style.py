@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from findings import run
+
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = {".c", ".h", ".md", ".py", ".sh", ".build", ".txt", ".comp", ".json"}
 
@@ -92,17 +94,5 @@ def check_links():
 CHECKS = [check_format, check_whitespace, check_public_headers, check_unfinished, check_links]
 
 
-def main():
-    failed = False
-    for check in CHECKS:
-        findings = list(check())
-        name = check.__name__.replace("check_", "").replace("_", " ")
-        print(("FAIL " if findings else "ok ") + name)
-        for text in findings:
-            print("    " + text.replace(str(ROOT) + "/", ""))
-        failed = failed or bool(findings)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(CHECKS, ROOT))

@@ -10,7 +10,7 @@ BUILD="gcc libc6-dev meson ninja-build pkg-config make python3"
 LIBS="libedit-dev libvips-dev zlib1g-dev libjpeg-dev libwebp-dev libjansson-dev libpcre2-dev libutf8proc-dev libsqlite3-dev libsodium-dev
       libavformat-dev libavcodec-dev libswscale-dev libavutil-dev libpoppler-glib-dev libcairo2-dev libseccomp-dev libfontconfig-dev
       libmicrohttpd-dev libwslay-dev libcurl4-openssl-dev libglib2.0-dev brotli"
-TESTS="libcmocka-dev clang-format-16 fonts-dejavu-core libsimde-dev nodejs"
+TESTS="libcmocka-dev clang-16 clang-format-16 fonts-dejavu-core libsimde-dev nodejs"
 
 WEB="nodejs npm chromium sqlite3"
 

@@ -16,18 +16,12 @@ import zlib
 from pathlib import Path
 from struct import pack
 
+from verdict import check, end
+
 LIMN, GOLDEN = sys.argv[1], Path(os.environ["LIMN_GOLDEN_DIR"]).resolve()
 CORPUS = GOLDEN.parents[1] / "fuzz/corpus/media"
 SANITIZED = bool(os.environ.get("LIMN_SANITIZED"))
 MOST_MB = 600  # of one process; the programs themselves take some 60
-failed = 0
-
-
-def check(name, good, detail=""):
-    global failed
-    if not good:
-        failed += 1
-        print(f"FAIL {name}: {detail}")
 
 
 # ---- files ----
@@ -179,7 +173,7 @@ def main():
             Path(path).write_bytes(data)
             see(path, want)
         serve(os.path.join(folder, "data"))
-    return 1 if failed else 0
+    return end()
 
 
 sys.exit(main())

@@ -13,14 +13,7 @@ import sys
 import tempfile
 import urllib.request
 
-failed = 0
-
-
-def check(name, good, detail=""):
-    global failed
-    if not good:
-        failed += 1
-        print(f"FAIL {name}: {detail}")
+from verdict import check, end
 
 
 def main():
@@ -98,8 +91,7 @@ def main():
         finally:
             if server.poll() is None:
                 server.kill()
-    print("failed" if failed else "ok")
-    return 1 if failed else 0
+    return end()
 
 
 if __name__ == "__main__":

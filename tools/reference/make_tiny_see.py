@@ -11,6 +11,8 @@ import json
 import os
 from pathlib import Path
 
+from byte_letters import byte_letters
+
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 OUT = GOLDEN / "tiny_see"
 SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -24,17 +26,8 @@ PLAIN = {493: "<tool_call>", 494: "</tool_call>", 495: "<tool_response>", 496: "
          498: "</think>"}
 
 
-def byte_letters():
-    keep = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
-    table, extra = {}, 0
-    for b in range(256):
-        table[b] = chr(b) if b in keep else chr(256 + extra)
-        extra += b not in keep
-    return table
-
-
 def tokenizer():
-    vocab = {c: i for i, c in enumerate(byte_letters().values())}
+    vocab = {c: i for i, c in enumerate(byte_letters())}
     merges = []
     for m in MERGES:
         left, right = m.split(" ")

@@ -12,9 +12,9 @@
 
 enum { ZMM_NR = 32, ZMM_MR = 14 };
 
-/* Every height is a function of its own with its sums in registers; emulated, one function with
- * loops does for all (it compiles in seconds instead of minutes). */
-#ifdef LIMN_SIMDE
+/* Every height is a function of its own with its sums in registers; LIMN_ROLLED: one function with
+ * loops does for all. */
+#ifdef LIMN_ROLLED
 #define ZMM_TILE static
 #define ZMM_UNROLL
 #else

@@ -169,7 +169,7 @@ QUANT_TILE void few_q6_k(const limn_quant_tile *t, const int mr) {
     totals_store(c, t, mr);
 }
 
-#ifdef LIMN_SIMDE
+#ifdef LIMN_ROLLED
 #define HEIGHTS(name) few_##name(t, t->m)
 #else
 #define HEIGHTS(name)                                                                              \

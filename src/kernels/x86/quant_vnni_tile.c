@@ -12,19 +12,21 @@
 
 enum { MR = 6, NP = 2 };
 
-/* A group of expanded codes. */
-typedef struct group {
+/* What every expanded group begins with. */
+typedef struct expanded {
     uint8_t codes[8][NR * 4];
     int32_t begin[NR]; /* -128 times the sum of codes; q6_K: of codes times `part` */
     float scale[NR];
+} expanded;
+
+typedef struct group {
+    expanded h;
     float min[NR];
 } group;
 
-/* The same for q6_K, whose halves have scales of their own. */
+/* A group of q6_K, whose halves have scales of their own. */
 typedef struct group_6 {
-    uint8_t codes[8][NR * 4];
-    int32_t begin[NR];
-    float scale[NR];
+    expanded h;
     int32_t part[2][NR];
 } group_6;
 
@@ -45,8 +47,8 @@ LIMN_INLINE __m512i put_codes(uint8_t (*to)[NR * 4], const __m512i *w, const int
 }
 
 LIMN_INLINE void put_group(group *to, const __m512i w[8], __m512 scale, __m512 min) {
-    put(to->begin, _mm512_sub_epi32(_mm512_setzero_si512(), put_codes(to->codes, w, 8)));
-    _mm512_storeu_ps(to->scale, scale);
+    put(to->h.begin, _mm512_sub_epi32(_mm512_setzero_si512(), put_codes(to->h.codes, w, 8)));
+    _mm512_storeu_ps(to->h.scale, scale);
     _mm512_storeu_ps(to->min, min);
 }
 
@@ -124,12 +126,12 @@ static void expand_q6_k(void *codes, float *scale, float *min, const void *block
             LIMN_UNROLL
             for (int h = 0; h < 2; h++) {
                 __m512i part = zmm_bytes(_mm_load_si128((const __m128i *)(parts + h * NR)));
-                __m512i sum = put_codes(to->codes + 4 * h, w + 4 * h, 4);
+                __m512i sum = put_codes(to->h.codes + 4 * h, w + 4 * h, 4);
                 all = _mm512_sub_epi32(all, _mm512_mullo_epi32(sum, part));
                 put(to->part[h], part);
             }
-            put(to->begin, all);
-            _mm512_storeu_ps(to->scale, d);
+            put(to->h.begin, all);
+            _mm512_storeu_ps(to->h.scale, d);
         }
     }
 }
@@ -162,12 +164,12 @@ LIMN_INLINE __m512 one_of(const char *p) {
 }
 
 /* Adds the products of `words` words from word `first` on. */
-LIMN_INLINE void add_words(__m512i a[NP][MR], const uint8_t *const b[NP], const rows *x, size_t at,
+LIMN_INLINE void add_words(__m512i a[NP][MR], const expanded *const b[NP], const rows *x, size_t at,
                            const int first, const int words, const int mr, const int np) {
     LIMN_UNROLL
     for (int s = first; s < first + words; s++) {
         __m512i w[NP];
-        EACH_PANEL w[p] = zmm_codes(b[p] + s * 64);
+        EACH_PANEL w[p] = zmm_codes(b[p]->codes[s]);
         EACH_ROW {
             __m512i v = codes_of(x->at[r] + at + 4 * s);
             EACH_PANEL a[p][r] = _mm512_dpbusd_epi32(a[p][r], v, w[p]);
@@ -189,87 +191,90 @@ LIMN_INLINE void totals_store(const __m512 c[NP][MR], const limn_quant_tile *t, 
 }
 
 /* c = fma(sum, scale * d, c) */
-LIMN_INLINE void add_sums(__m512 c[NP][MR], const __m512i a[NP][MR], const float *const scale[NP],
+LIMN_INLINE void add_sums(__m512 c[NP][MR], const __m512i a[NP][MR], const expanded *const b[NP],
                           const rows *x, size_t g, const int mr, const int np) {
     EACH_ROW {
         __m512 d = one_of(x->at[r] + x->d + g * sizeof(float));
-        EACH_PANEL c[p][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[p][r]),
-                                             _mm512_mul_ps(_mm512_loadu_ps(scale[p]), d), c[p][r]);
+        EACH_PANEL c[p][r] = _mm512_fmadd_ps(
+            _mm512_cvtepi32_ps(a[p][r]), _mm512_mul_ps(_mm512_loadu_ps(b[p]->scale), d), c[p][r]);
     }
 }
 
 /* c = fma(-min, s, c) */
-LIMN_INLINE void sub_minima(__m512 c[NP][MR], const group *const b[NP], const rows *x, size_t g,
+LIMN_INLINE void sub_minima(__m512 c[NP][MR], const expanded *const b[NP], const rows *x, size_t g,
                             const int mr, const int np) {
     EACH_ROW {
         __m512 s = one_of(x->at[r] + x->s + g * sizeof(float));
-        EACH_PANEL c[p][r] = _mm512_fnmadd_ps(_mm512_loadu_ps(b[p]->min), s, c[p][r]);
+        EACH_PANEL c[p][r] =
+            _mm512_fnmadd_ps(_mm512_loadu_ps(((const group *)b[p])->min), s, c[p][r]);
     }
 }
 
-LIMN_INLINE void tile_plain(const limn_quant_tile *t, const int mr, const int np,
-                            const bool minima) {
+/* The sums of a group. */
+LIMN_INLINE void sum_group(__m512i a[NP][MR], const expanded *const b[NP], const rows *x, size_t g,
+                           const int mr, const int np) {
+    EACH_PANEL {
+        __m512i begin = _mm512_loadu_si512(b[p]->begin);
+        EACH_ROW a[p][r] = begin;
+    }
+    add_words(a, b, x, g * 32, 0, 8, mr, np);
+}
+
+/* The same of q6_K: each half times its scale. */
+LIMN_INLINE void sum_group_6(__m512i a[NP][MR], const expanded *const b[NP], const rows *x,
+                             size_t g, const int mr, const int np) {
+    const group_6 *six[NP];
+    __m512i all[NP][MR];
+    EACH_PANEL {
+        six[p] = (const group_6 *)b[p];
+        EACH_ROW a[p][r] = _mm512_setzero_si512();
+    }
+    add_words(a, b, x, g * 32, 0, 4, mr, np);
+    EACH_PANEL EACH_ROW {
+        all[p][r] =
+            _mm512_add_epi32(_mm512_mullo_epi32(a[p][r], _mm512_loadu_si512(six[p]->part[0])),
+                             _mm512_loadu_si512(b[p]->begin));
+        a[p][r] = _mm512_setzero_si512();
+    }
+    add_words(a, b, x, g * 32, 4, 4, mr, np);
+    EACH_PANEL EACH_ROW a[p][r] = _mm512_add_epi32(
+        _mm512_mullo_epi32(a[p][r], _mm512_loadu_si512(six[p]->part[1])), all[p][r]);
+}
+
+typedef enum tile_kind { SIGNED, MINIMA, SIXES } tile_kind;
+
+LIMN_INLINE void tile_any(const limn_quant_tile *t, const int mr, const int np,
+                          const tile_kind kind) {
+    const size_t bytes = kind == SIXES ? sizeof(group_6) : sizeof(group);
     const rows x = rows_of(t, mr);
-    const group *b[NP];
+    const expanded *b[NP];
     __m512 c[NP][MR];
-    EACH_PANEL b[p] = (const group *)(const void *)((const char *)t->b + (size_t)p * t->b_stride);
+    EACH_PANEL b[p] =
+        (const expanded *)(const void *)((const char *)t->b + (size_t)p * t->b_stride);
     totals_load(c, t, mr, np);
     for (size_t g = t->group0; g < t->group0 + t->groups; g++) {
         __m512i a[NP][MR];
-        const uint8_t *codes[NP];
-        const float *scale[NP];
-        EACH_PANEL {
-            __m512i begin = _mm512_loadu_si512(b[p]->begin);
-            EACH_ROW a[p][r] = begin;
-            codes[p] = b[p]->codes[0];
-            scale[p] = b[p]->scale;
-        }
-        add_words(a, codes, &x, g * 32, 0, 8, mr, np);
-        add_sums(c, a, scale, &x, g, mr, np);
-        if (minima) sub_minima(c, b, &x, g, mr, np);
-        EACH_PANEL b[p]++;
+        if (kind == SIXES)
+            sum_group_6(a, b, &x, g, mr, np);
+        else
+            sum_group(a, b, &x, g, mr, np);
+        add_sums(c, a, b, &x, g, mr, np);
+        if (kind == MINIMA) sub_minima(c, b, &x, g, mr, np);
+        EACH_PANEL b[p] = (const expanded *)(const void *)((const char *)b[p] + bytes);
     }
     totals_store(c, t, mr, np);
 }
 
 QUANT_TILE void tile_signed(const limn_quant_tile *t, const int mr, const int np) {
-    tile_plain(t, mr, np, false);
+    tile_any(t, mr, np, SIGNED);
 }
 
 QUANT_TILE void tile_minima(const limn_quant_tile *t, const int mr, const int np) {
-    tile_plain(t, mr, np, true);
+    tile_any(t, mr, np, MINIMA);
 }
 
 QUANT_TILE void tile_sixes(const limn_quant_tile *t, const int mr, const int np) {
-    const rows x = rows_of(t, mr);
-    const group_6 *b[NP];
-    __m512 c[NP][MR];
-    EACH_PANEL b[p] = (const group_6 *)(const void *)((const char *)t->b + (size_t)p * t->b_stride);
-    totals_load(c, t, mr, np);
-    for (size_t g = t->group0; g < t->group0 + t->groups; g++) {
-        __m512i a[NP][MR];
-        const uint8_t *codes[NP];
-        const float *scale[NP];
-        EACH_PANEL {
-            EACH_ROW a[p][r] = _mm512_setzero_si512();
-            codes[p] = b[p]->codes[0];
-            scale[p] = b[p]->scale;
-        }
-        add_words(a, codes, &x, g * 32, 0, 4, mr, np);
-        __m512i all[NP][MR];
-        EACH_PANEL EACH_ROW {
-            all[p][r] =
-                _mm512_add_epi32(_mm512_mullo_epi32(a[p][r], _mm512_loadu_si512(b[p]->part[0])),
-                                 _mm512_loadu_si512(b[p]->begin));
-            a[p][r] = _mm512_setzero_si512();
-        }
-        add_words(a, codes, &x, g * 32, 4, 4, mr, np);
-        EACH_PANEL EACH_ROW a[p][r] = _mm512_add_epi32(
-            _mm512_mullo_epi32(a[p][r], _mm512_loadu_si512(b[p]->part[1])), all[p][r]);
-        add_sums(c, a, scale, &x, g, mr, np);
-        EACH_PANEL b[p]++;
-    }
-    totals_store(c, t, mr, np);
+    tile_any(t, mr, np, SIXES);
 }
 
 LIMN_INLINE void next_rows(limn_quant_tile *t, int count) {
@@ -281,7 +286,7 @@ LIMN_INLINE void next_rows(limn_quant_tile *t, int count) {
     t->m -= count;
 }
 
-#ifdef LIMN_SIMDE
+#ifdef LIMN_ROLLED
 #define HEIGHTS(name, np) tile_##name(&t, mr, np)
 #else
 #define HEIGHTS(name, np)                                                                          \

@@ -11,8 +11,8 @@
 
 enum { NR = LIMN_QUANT_NR };
 
-/* As in gemm_zmm.h: emulated, one function with loops does for every height. */
-#ifdef LIMN_SIMDE
+/* LIMN_ROLLED: one function with loops does for every height. */
+#ifdef LIMN_ROLLED
 #define QUANT_TILE static
 #define EACH_ROW for (int r = 0; r < mr; r++)
 #define EACH_PANEL for (int p = 0; p < np; p++)

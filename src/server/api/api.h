@@ -69,6 +69,9 @@ limn_status limn_api_read_params(limn_http_req *rq, limn_params *params, json_t 
 limn_status limn_api_check_names(const limn_params *params, limn_err *err);
 /* The member "job": priority, preview_every, keep, tags. `submit` borrows from the request. */
 limn_status limn_api_read_job(limn_http_req *rq, limn_submit *submit, limn_err *err);
+/* The text of `spec` for the job; `text`, which `submit` borrows, is the caller's to free. NOMEM.
+ */
+limn_status limn_api_give_json(limn_submit *submit, const json_t *spec, char **text, limn_err *err);
 /* Submits for the request's owner with its idempotency key; answers the error itself. */
 bool limn_api_submit(limn_http_req *rq, limn_submit *submit, limn_submitted *out);
 /* An answer from a limn_err, with how it is retried. */

@@ -40,16 +40,25 @@ void limn_api_make(limn_http_req *rq, limn_submit *submit) {
     limn_job_free(&job);
 }
 
+/* The body of a drawing: `gen`, which `submit` borrows, is the caller's to free. */
+static limn_status read_drawing(limn_http_req *rq, limn_submit *submit, limn_params **gen,
+                                limn_err *err) {
+    limn_status st = LIMN_OK;
+    LIMN_TRY(limn_params_new(gen, LIMN_PARAMS_GEN, err));
+    submit->params = *gen;
+    LIMN_TRY(limn_api_read_job(rq, submit, err));
+    LIMN_TRY(limn_api_read_params(rq, *gen, rq->json, err));
+out:
+    return st;
+}
+
 static void make_drawing(limn_http_req *rq, limn_job_kind kind, bool needs_image) {
     limn_err err = {0};
     limn_params *gen = NULL;
     limn_submit submit = {.kind = kind};
-    limn_status st = limn_params_new(&gen, LIMN_PARAMS_GEN, &err);
-    if (st == LIMN_OK) st = limn_api_read_job(rq, &submit, &err);
-    if (st == LIMN_OK) st = limn_api_read_params(rq, gen, rq->json, &err);
+    limn_status st = read_drawing(rq, &submit, &gen, &err);
     if (st == LIMN_OK && needs_image && !limn_params_is_set(gen, "init_image"))
         st = limn_fail(&err, LIMN_E_VALUE, "/init_image: is needed here");
-    submit.params = gen;
     if (st == LIMN_OK)
         limn_api_make(rq, &submit);
     else
@@ -92,6 +101,7 @@ static limn_status read_grid(limn_http_req *rq, limn_submit *submit, limn_params
                              limn_err *err) {
     json_t *params = json_object_get(rq->json, "params"), *axes = json_object_get(rq->json, "axes");
     const json_t *sheet = json_object_get(rq->json, "sheet");
+    json_t *spec = NULL;
     limn_status st = LIMN_OK;
     LIMN_CHECK(err, json_is_object(params), LIMN_E_VALUE, "/params: must be an object");
     LIMN_CHECK(err, json_is_array(axes) && json_array_size(axes) >= 1 && json_array_size(axes) <= 3,
@@ -99,14 +109,11 @@ static limn_status read_grid(limn_http_req *rq, limn_submit *submit, limn_params
     LIMN_TRY(limn_params_new(gen, LIMN_PARAMS_GEN, err));
     LIMN_TRY(limn_api_read_job(rq, submit, err));
     LIMN_TRY(limn_api_read_params(rq, *gen, params, err));
-    json_t *spec = json_pack("{s:O, s:b}", "axes", axes, "sheet", !json_is_false(sheet));
-    *text = spec ? json_dumps(spec, JSON_COMPACT) : NULL;
-    json_decref(spec);
-    LIMN_CHECK(err, *text, LIMN_E_NOMEM, "no memory for the grid");
+    spec = json_pack("{s:O, s:b}", "axes", axes, "sheet", !json_is_false(sheet));
+    LIMN_TRY(limn_api_give_json(submit, spec, text, err));
     submit->params = *gen;
-    submit->json = *text;
-    submit->json_len = strlen(*text);
 out:
+    json_decref(spec);
     return st;
 }
 
@@ -151,10 +158,7 @@ void native_params_check(limn_http_req *rq) {
     limn_params *gen = NULL;
     limn_job *job = NULL;
     limn_submit submit = {.kind = LIMN_JOB_DRAW};
-    limn_status st = limn_params_new(&gen, LIMN_PARAMS_GEN, &err);
-    if (st == LIMN_OK) st = limn_api_read_job(rq, &submit, &err);
-    if (st == LIMN_OK) st = limn_api_read_params(rq, gen, rq->json, &err);
-    submit.params = gen;
+    limn_status st = read_drawing(rq, &submit, &gen, &err);
     if (st == LIMN_OK) st = prepare(rq, &job, &submit, &err);
     if (st == LIMN_OK)
         reply_check(rq, job, json_pack("{s:o}", "params", limn_api_params_json(gen, false)));
@@ -190,16 +194,14 @@ static void make_model_job(limn_http_req *rq, limn_job_kind kind) {
         limn_http_fail(rq, LIMN_HTTP_BAD_VALUE, "model", "/model: must be a string");
         return;
     }
+    limn_err err = {0};
+    char *text = NULL;
     json_t *spec = json_pack("{s:s}", "model", model ? json_string_value(model) : "");
-    char *text = spec ? json_dumps(spec, JSON_COMPACT) : NULL;
+    if (limn_api_give_json(&submit, spec, &text, &err) == LIMN_OK)
+        limn_api_make(rq, &submit);
+    else
+        limn_api_fail(rq, &err);
     json_decref(spec);
-    if (!text) {
-        limn_http_fail(rq, LIMN_HTTP_NO_MEMORY, NULL, "no memory for the request");
-        return;
-    }
-    submit.json = text;
-    submit.json_len = strlen(text);
-    limn_api_make(rq, &submit);
     free(text);
 }
 

@@ -200,11 +200,8 @@ void native_see(limn_http_req *rq) {
     if (!names_task(rq)) json_object_del(rq->json, "prompt"); /* it is in the message */
     LIMN_TRY(take_schema(rq, &err));
     LIMN_TRY(limn_api_read_params(rq, see, rq->json, &err));
-    text = json_dumps(messages, JSON_COMPACT);
-    LIMN_CHECK(&err, text, LIMN_E_NOMEM, "no memory for the request");
+    LIMN_TRY(limn_api_give_json(&submit, messages, &text, &err));
     submit.params = see;
-    submit.json = text;
-    submit.json_len = strlen(text);
     limn_api_make(rq, &submit);
 out:
     if (st != LIMN_OK) limn_api_fail(rq, &err);

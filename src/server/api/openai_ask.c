@@ -353,17 +353,12 @@ bool openai_submit_ask(limn_http_req *rq, openai_ask *ask, json_t *messages, boo
     char *text = NULL;
     bool made = false;
     limn_status st = LIMN_OK;
+    limn_submit submit = {.kind = LIMN_JOB_SEE, .source = "openai", .keep = keep};
     LIMN_CHECK(e, root, LIMN_E_NOMEM, "no memory for the request");
     LIMN_TRY(read_options(rq, ask, &see, root, e));
     if (ask->kept) json_object_set(root, "response", ask->kept);
-    text = json_dumps(root, JSON_COMPACT);
-    LIMN_CHECK(e, text, LIMN_E_NOMEM, "no memory for the request");
-    limn_submit submit = {.kind = LIMN_JOB_SEE,
-                          .params = see,
-                          .json = text,
-                          .json_len = strlen(text),
-                          .source = "openai",
-                          .keep = keep};
+    LIMN_TRY(limn_api_give_json(&submit, root, &text, e));
+    submit.params = see;
     ask->model = openai_model_name(rq, rq->json);
     ask->created = limn_clock_unix_ms() / 1000;
     made = submit_all(rq, ask, see, &submit);

@@ -209,6 +209,7 @@ static void look(limn_http_req *rq, const char *question, bool answer) {
     limn_err err = {0};
     limn_params *see = NULL;
     limn_submit submit = {.kind = LIMN_JOB_SEE, .source = "sdapi"};
+    json_t *messages = NULL;
     limn_submitted made;
     char *spec = NULL;
     limn_status st = LIMN_OK;
@@ -222,20 +223,17 @@ static void look(limn_http_req *rq, const char *question, bool answer) {
                  ? (long long)json_integer_value(max_tokens)
                  : 256LL);
     LIMN_TRY(limn_params_set(see, "max_tokens", limit, LIMN_FROM_API, &err));
-    json_t *o =
+    messages =
         json_pack("{s:[{s:s, s:[{s:s, s:s}, {s:s, s:s}]}]}", "messages", "role", "user", "content",
                   "type", "image", "image", ref, "type", "text", "text", question);
-    spec = o ? json_dumps(o, JSON_COMPACT) : NULL;
-    json_decref(o);
-    LIMN_CHECK(&err, spec, LIMN_E_NOMEM, "no memory for the request");
+    LIMN_TRY(limn_api_give_json(&submit, messages, &spec, &err));
     submit.params = see;
-    submit.json = spec;
-    submit.json_len = strlen(spec);
     rq->data = answer ? is_answer : NULL;
     if (limn_api_submit(rq, &submit, &made)) limn_http_wait(rq, made.id, -1, true, described);
 out:
     if (st != LIMN_OK) limn_api_fail(rq, &err);
     limn_params_free(&see);
+    json_decref(messages);
     free(spec);
 }
 

@@ -95,6 +95,7 @@ static bool change_model(limn_http_req *rq, const char *name, limn_err *err) {
     limn_shelf_item item = {0};
     limn_submit submit = {.kind = LIMN_JOB_LOAD, .source = "sdapi", .keep = true};
     limn_submitted made;
+    char *text = NULL;
     limn_status st = limn_shelf_find(s->shelf, &item, LIMN_SHELF_DRAW, name, err);
     if (st == LIMN_OK && item.is_default) {
         limn_shelf_item_deinit(&item);
@@ -103,15 +104,12 @@ static bool change_model(limn_http_req *rq, const char *name, limn_err *err) {
     json_t *change = st == LIMN_OK ? json_pack("{s:s}", "default_model", item.name) : NULL;
     if (st == LIMN_OK) st = limn_prefs_set(s->prefs, change, err);
     json_decref(change);
-    if (st == LIMN_OK) {
-        json_t *spec = json_pack("{s:s}", "model", item.name);
-        char *text = json_dumps(spec, 0);
-        json_decref(spec);
-        submit.json = text;
-        submit.json_len = text ? strlen(text) : 0;
-        if (limn_api_submit(rq, &submit, &made)) limn_http_wait(rq, made.id, -1, false, loaded);
-        free(text);
-    }
+    json_t *spec = st == LIMN_OK ? json_pack("{s:s}", "model", item.name) : NULL;
+    if (st == LIMN_OK) st = limn_api_give_json(&submit, spec, &text, err);
+    json_decref(spec);
+    if (st == LIMN_OK && limn_api_submit(rq, &submit, &made))
+        limn_http_wait(rq, made.id, -1, false, loaded);
+    free(text);
     limn_shelf_item_deinit(&item);
     return st == LIMN_OK;
 }

@@ -110,6 +110,15 @@ static limn_status read_int(int *out, const json_t *v, const char *name, int lo,
     return LIMN_OK;
 }
 
+limn_status limn_api_give_json(limn_submit *submit, const json_t *spec, char **text,
+                               limn_err *err) {
+    *text = spec ? json_dumps(spec, JSON_COMPACT) : NULL;
+    if (!*text) return limn_fail(err, LIMN_E_NOMEM, "no memory for the request");
+    submit->json = *text;
+    submit->json_len = strlen(*text);
+    return LIMN_OK;
+}
+
 limn_status limn_api_read_job(limn_http_req *rq, limn_submit *submit, limn_err *err) {
     const json_t *job = json_object_get(rq->json, "job");
     const char *key;
