@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Lanes, and what clients change about jobs: places, skipping, deleting and taking it back. */
+#include "job/queue_impl.h"
 #include "job_fixture.h"
 
 static const char four_steps[] =
@@ -392,6 +393,23 @@ static void test_no_trash(void **state) {
     folder_remove(dir);
 }
 
+/* What a small job needs beside its steps says little about the steps of a large one. */
+static void test_estimates(void **state) {
+    line *l = limn_mem_calloc(1, sizeof *l);
+    assert_non_null(l);
+    assert_true(line_estimate(l, LIMN_JOB_DRAW, "a", 100) < 0);
+    line_learn(l, LIMN_JOB_DRAW, "a", 100, 50);
+    line_learn(l, LIMN_JOB_DRAW, "a", 1, 4);
+    double large = line_estimate(l, LIMN_JOB_DRAW, "a", 100);
+    assert_true(large > 50 && large < 60);
+    assert_true(line_estimate(l, LIMN_JOB_DRAW, "b", 100) < 0);
+    /* and what is newer counts for more */
+    for (int i = 0; i < 20; i++) line_learn(l, LIMN_JOB_DRAW, "a", 100, 10);
+    large = line_estimate(l, LIMN_JOB_DRAW, "a", 100);
+    assert_true(large > 9.9 && large < 10.2);
+    limn_mem_free(l);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lanes),      cmocka_unit_test(test_lanes_share_room),
@@ -399,6 +417,7 @@ int main(void) {
         cmocka_unit_test(test_skip),       cmocka_unit_test(test_early_artifacts),
         cmocka_unit_test(test_delete),     cmocka_unit_test(test_delete_artifact),
         cmocka_unit_test(test_trash_ends), cmocka_unit_test(test_no_trash),
+        cmocka_unit_test(test_estimates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,7 +35,8 @@ typedef struct line_item {
 typedef struct rate {
     limn_job_kind kind;
     char model[64];
-    double seconds_per_work; /* moving average */
+    double seconds,
+        work; /* of past jobs, older ones counting less; large jobs tell more than small */
 } rate;
 
 enum { RATES = 32 };

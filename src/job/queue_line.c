@@ -87,12 +87,13 @@ void line_learn(line *l, limn_job_kind kind, const char *model, double work, dou
     if (work <= 0 || seconds < 0) return;
     rate *r = find_rate(l, kind, model);
     if (r) {
-        r->seconds_per_work += LEARN * (seconds / work - r->seconds_per_work);
+        r->seconds += seconds - LEARN * r->seconds;
+        r->work += work - LEARN * r->work;
     } else {
         if (l->n_rates < RATES) l->n_rates++;
         r = &l->rates[l->next_rate];
         l->next_rate = (l->next_rate + 1) % RATES;
-        *r = (rate){.kind = kind, .seconds_per_work = seconds / work};
+        *r = (rate){.kind = kind, .seconds = seconds, .work = work};
         short_copy(r->model, sizeof r->model, model);
     }
     for (int i = 0; i < l->count; i++)
@@ -102,7 +103,7 @@ void line_learn(line *l, limn_job_kind kind, const char *model, double work, dou
 
 double line_estimate(const line *l, limn_job_kind kind, const char *model, double work) {
     const rate *r = find_rate(l, kind, model);
-    return r && work > 0 ? r->seconds_per_work * work : -1;
+    return r && work > 0 ? r->seconds / r->work * work : -1;
 }
 
 double line_seconds(const line *l, int n) {
