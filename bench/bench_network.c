@@ -224,8 +224,9 @@ static void print_each(const limn_program *p, const char *op) {
     }
 }
 
-/* peak: G/s of the instruction that products live on; gbytes: GB/s of a copy. */
-static void print_classes(const limn_program *p, double peak, double gbytes) {
+/* peak: G/s of the instruction that products live on, attention: of what attention does; gbytes:
+ * GB/s of a copy. */
+static void print_classes(const limn_program *p, double peak, double attention, double gbytes) {
     struct {
         double time, work, bytes, limit;
         int count;
@@ -238,7 +239,8 @@ static void print_classes(const limn_program *p, double peak, double gbytes) {
         c[nd->op].time += t, total += t;
         c[nd->op].work += work;
         c[nd->op].bytes += bytes;
-        c[nd->op].limit += fmax(work / peak, bytes / gbytes) / 1e9;
+        c[nd->op].limit +=
+            fmax(work / (nd->op == LIMN_OP_ATTENTION ? attention : peak), bytes / gbytes) / 1e9;
         c[nd->op].count++;
     }
     printf("%-12s %6s %10s %6s %10s %8s %9s\n", "op", "count", "ms", "share", "GFLOP/s", "GB/s",
@@ -309,12 +311,15 @@ int main(int argc, char **argv) {
     if (limn_pool_new(&pool, threads, &err) != LIMN_OK) return die(&err);
     double memory = (double)limn_mem_peak_rss(); /* before the limits take theirs */
     bench_unit unit = unit_of(&co);
+    limn_cpu_options floats = co; /* attention has no integers */
+    if (co.precision == LIMN_PRECISION_INT8) floats.precision = LIMN_PRECISION_FAST;
+    double attention = bench_peak(unit_of(&floats), pool, 0.5);
     double peak = bench_peak(unit, pool, 0.5), gbytes = bench_measure(pool, co.cpu_flags).gbytes;
     limn_pool_free(&pool);
     printf("limits: %.0f G/s (%s), %.1f GB/s read and written by a copy\n", peak,
            bench_unit_name(unit), gbytes);
     if (o.each) print_each(p, o.each);
-    print_classes(p, peak, gbytes);
+    print_classes(p, peak, attention, gbytes);
     printf("median %.3f s (least %.3f, most %.3f of %d): %.1f GFLOP/s, %.0f%% of %.0f (%s); arena "
            "%.0f MB, packed weights "
            "%.0f MB, peak memory %.0f MB\n",

@@ -27,6 +27,7 @@ typedef struct kernel_table {
 void limn_attention_fill_avx512_simde(limn_attention_kernels *k);
 void limn_attention_fill_avx512bf16_simde(limn_attention_kernels *k);
 void limn_elementwise_fill_avx512_simde(limn_elementwise_kernels *k);
+void limn_elementwise_fill_avx512bf16_simde(limn_elementwise_kernels *k);
 void limn_norm_fill_avx512_simde(limn_norm_kernels *k);
 void limn_norm_fill_avx512bf16_simde(limn_norm_kernels *k);
 void limn_rope_fill_avx512_simde(limn_rope_kernels *k);
@@ -58,6 +59,7 @@ static inline int kernel_tables_fill(kernel_table *t) {
         limn_attention_fill_avx512_simde(&t[n].k.attention);
         if (i >= 2) limn_attention_fill_avx512bf16_simde(&t[n].k.attention);
         limn_elementwise_fill_avx512_simde(&t[n].k.elementwise);
+        if (i >= 2) limn_elementwise_fill_avx512bf16_simde(&t[n].k.elementwise);
         limn_norm_fill_avx512_simde(&t[n].k.norm);
         if (i >= 2) limn_norm_fill_avx512bf16_simde(&t[n].k.norm);
         limn_rope_fill_avx512_simde(&t[n].k.rope);

@@ -22,8 +22,9 @@ typedef struct mm_case {
     bool bias, add, expand, delta, borrow;
     limn_act act;
     float scale;
-    int residual; /* 0 none, 1 f32, 2 bf16 */
-    int pad;      /* elements between rows, and misalignment of the pointers */
+    limn_gate gate; /* n is even then */
+    int residual;   /* 0 none, 1 f32, 2 bf16 */
+    int pad;        /* elements between rows, and misalignment of the pointers */
 } mm_case;
 
 typedef struct mm_data {
@@ -159,6 +160,7 @@ static limn_matmul_args make_args(mm_data *d, const limn_packed *w, void *y) {
                 .add = c->add ? d->add : NULL,
                 .add_rows = 3,
                 .act = c->act,
+                .gate = c->gate,
                 .slope = 0.1f,
                 .scale = c->scale,
                 .residual = c->residual ? (char *)d->res + off * size_of(res) : NULL,
@@ -186,19 +188,49 @@ static void describe_fail(const kernel_table *t, const mm_case *c, int i, int j,
              (int)c->act, c->pad, i, j, got, want, tol);
 }
 
-/* Tolerance: 1e-5 of the sum of magnitudes (+ half a bf16 step of the result when y is bf16). */
+/* Outputs of a row. */
+static int outputs_of(const mm_case *c) {
+    return c->gate == LIMN_GATE_NONE ? c->n : c->n / 2;
+}
+
+/* The sum of magnitudes behind sum j of row i, at least 1. */
+static double magnitude(const mm_data *d, int i, int j) {
+    double mag = 1;
+    for (int q = 0; q < d->c.k; q++)
+        mag += fabs((double)d->x_eff[(size_t)i * (size_t)d->c.k + (size_t)q] *
+                    d->w_eff[(size_t)j * (size_t)d->c.k + (size_t)q]);
+    return mag;
+}
+
+/* Sum j of row i with its bias. */
+static double sum_of(const mm_data *d, int i, int j) {
+    double sum = d->c.bias ? (double)d->bias[j] : 0;
+    for (int q = 0; q < d->c.k; q++)
+        sum += (double)d->x_eff[(size_t)i * (size_t)d->c.k + (size_t)q] *
+               (double)d->w_eff[(size_t)j * (size_t)d->c.k + (size_t)q];
+    return sum;
+}
+
+/* What rounding value and gate to bf16 does to value * act(gate): |act(g)| <= |g|, |act'| < 1.13.
+ */
+static double rounded_halves(const mm_data *d, int i, int j) {
+    return fabs(sum_of(d, i, j) * sum_of(d, i, j + d->c.n / 2)) * 2.2 / 256;
+}
+
+/* Tolerance: 1e-5 of the sum of magnitudes, with a gate of the product of both (+ half a bf16 step
+ * of the result when y is bf16). */
 static void compare(const kernel_table *t, mm_data *d, const limn_matmul_args *ref) {
     const mm_case *c = &d->c;
     for (int i = 0; i < c->m; i++)
-        for (int j = 0; j < c->n; j++) {
+        for (int j = 0; j < outputs_of(c); j++) {
             size_t at = (size_t)i * (size_t)(c->n + c->pad) + (size_t)(c->pad + j);
-            double got = get(d->y, c->y_dtype, at), mag = 1;
+            double got = get(d->y, c->y_dtype, at), mag = magnitude(d, i, j);
             double want = get(d->y_ref, LIMN_F32, at);
-            for (int q = 0; q < c->k; q++)
-                mag += fabs((double)d->x_eff[(size_t)i * (size_t)c->k + (size_t)q] *
-                            d->w_eff[(size_t)j * (size_t)c->k + (size_t)q]);
+            if (c->gate != LIMN_GATE_NONE) mag *= 2 * magnitude(d, i, j + c->n / 2);
             double tol = 1e-5 * mag * fmax(1, fabs((double)c->scale));
             if (c->y_dtype == LIMN_BF16) tol += fabs(want) / 256;
+            if (c->y_dtype == LIMN_BF16 && c->gate != LIMN_GATE_NONE)
+                tol += rounded_halves(d, i, j);
             if (!(fabs(got - want) <= tol)) describe_fail(t, c, i, j, got, want, tol);
         }
     (void)ref;
@@ -209,8 +241,8 @@ static void check_guards(const kernel_table *t, mm_data *d, const uint8_t *y, ui
     const mm_case *c = &d->c;
     size_t e = size_of(c->y_dtype), stride = (size_t)(c->n + c->pad) * e, off = (size_t)c->pad * e;
     for (size_t b = 0; b < d->y_bytes; b++) {
-        bool in =
-            b >= off && b < off + (size_t)c->m * stride && (b - off) % stride < (size_t)c->n * e;
+        bool in = b >= off && b < off + (size_t)c->m * stride &&
+                  (b - off) % stride < (size_t)outputs_of(c) * e;
         if (!in && y[b] != fill) fail_msg("%s: byte %zu beyond y was written", t->name, b);
     }
 }
@@ -294,6 +326,63 @@ static void test_ragged(void **state) {
             mm_case c = random_case(&s, i);
             run_case(&tables[t], &c, (uint64_t)i + 1);
         }
+    }
+}
+
+/* Gated products: every compute mode, one and several k blocks, ragged rows. */
+static void test_gates(void **state) {
+    (void)state;
+    static const limn_dtype w_types[] = {LIMN_F32, LIMN_F16, LIMN_BF16};
+    for (int t = 0; t < n_tables; t++) {
+        uint64_t s = 31;
+        for (int i = 0; i < 36; i++) {
+            mm_case c = {.m = test_range(&s, 1, i % 3 ? 40 : 400),
+                         .n = 2 * tables[t].k.gemm.nr * (1 + i % 3),
+                         .k = test_range(&s, 1, i % 6 == 5 ? 3000 : 90),
+                         .w_dtype = w_types[i % 3],
+                         .x_dtype = i % 2 ? LIMN_F32 : LIMN_BF16,
+                         .y_dtype = i / 2 % 2 ? LIMN_F32 : LIMN_BF16,
+                         .compute = (limn_compute)(i / 3 % 3),
+                         .bias = i % 4 != 3,
+                         .act = i % 5 < 3 ? LIMN_ACT_GELU : LIMN_ACT_SILU,
+                         .gate = i % 7 < 4 ? LIMN_GATE_SECOND : LIMN_GATE_FIRST,
+                         .scale = 1,
+                         .pad = test_range(&s, 0, 3)};
+            if (c.k > 90) c.m = test_range(&s, 1, 30);
+            run_case(&tables[t], &c, (uint64_t)i + 1);
+        }
+    }
+}
+
+/* What cannot be gated says so. */
+static void test_gates_refused(void **state) {
+    (void)state;
+    static float w[34 * 32], x[32], y[34];
+    for (int i = 0; i < 2; i++) { /* halves of 17; quantised rows */
+        limn_packed *p;
+        limn_err err = {0};
+        static uint8_t q8[128 * 34];
+        limn_pack_args pa = {.data = i ? (void *)q8 : w,
+                             .dtype = i ? LIMN_Q8_0 : LIMN_F32,
+                             .n = i ? 128 : 34,
+                             .k = 32,
+                             .compute = LIMN_COMPUTE_HALF};
+        assert_int_equal(limn_packed_new(&p, &tables[0].k, NULL, &pa, &err), LIMN_OK);
+        limn_matmul_args a = {.y = y,
+                              .y_dtype = LIMN_F32,
+                              .y_stride = 64,
+                              .x = x,
+                              .x_dtype = LIMN_F32,
+                              .x_stride = 32,
+                              .m = 1,
+                              .w = p,
+                              .epi = {.scale = 1, .act = LIMN_ACT_GELU, .gate = LIMN_GATE_FIRST}};
+        size_t need = limn_matmul_scratch_bytes(&tables[0].k, &a, 1);
+        limn_exec ex = {.k = &tables[0].k, .scratch = limn_mem_aligned(need)};
+        ex.scratch_bytes = need;
+        assert_int_equal(limn_matmul(&ex, &a, &err), LIMN_E_UNSUPPORTED);
+        limn_mem_free(ex.scratch);
+        limn_packed_free(&p);
     }
 }
 
@@ -591,6 +680,8 @@ static void test_errors(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ragged),
+        cmocka_unit_test(test_gates),
+        cmocka_unit_test(test_gates_refused),
         cmocka_unit_test(test_small_rows),
         cmocka_unit_test(test_expand),
         cmocka_unit_test(test_dot_q8),

@@ -88,6 +88,17 @@ static void case_norms(fixture *f, int v) {
                   "y");
 }
 
+/* Halves of whole panels go into the product, with a residual behind; others stay by themselves. */
+static void case_gated(fixture *f, int v) {
+    static const int64_t k[] = {40, 64, 7, 33, 64}, n[] = {64, 128, 64, 20, 192};
+    limn_node *x = input(f, "x", LIMN_SHAPE(3, 5 * (v + 1), k[v]));
+    limn_node *y = limn_g_linear(f->g, x, weight(f, LIMN_SHAPE(2 * n[v], k[v]), 0.3f, 0),
+                                 v % 2 ? NULL : weight(f, LIMN_SHAPE(2 * n[v]), 0.1f, 0));
+    y = limn_g_glu(f->g, y, v % 2 ? LIMN_GLU_SWIGLU : LIMN_GLU_GEGLU);
+    if (v == 4) y = limn_g_unary(f->g, y, LIMN_ACT_SILU);
+    limn_g_output(f->g, limn_g_add(f->g, y, input(f, "r", y->shape)), "y");
+}
+
 static void case_attention(fixture *f, int v) {
     static const int64_t dim[] = {8, 40, 64, 80, 160}, lq[] = {1, 9, 65, 130, 33};
     static const int heads[] = {1, 4, 2, 2, 1}, kv[] = {1, 2, 2, 1, 1};
@@ -212,16 +223,10 @@ typedef struct case_row {
 } case_row;
 
 static const case_row cases[] = {
-    {"linear", case_linear},
-    {"conv2d", case_conv},
-    {"norms", case_norms},
-    {"attention", case_attention},
-    {"elementwise", case_elementwise},
-    {"rest", case_rest},
-    {"tile", case_tile},
-    {"cache", case_cache},
-    {"branches", case_branches},
-    {"experts", case_experts},
+    {"linear", case_linear},      {"conv2d", case_conv},         {"norms", case_norms},
+    {"gated linear", case_gated}, {"attention", case_attention}, {"elementwise", case_elementwise},
+    {"rest", case_rest},          {"tile", case_tile},           {"cache", case_cache},
+    {"branches", case_branches},  {"experts", case_experts},
 };
 enum { N_CASES = sizeof cases / sizeof cases[0], VARIANTS = 5 };
 
@@ -370,6 +375,30 @@ static void test_fusion_shortens_plans(void **state) {
         limn_plan_free(&apart);
         fixture_free(&f1);
         fixture_free(&f2);
+    }
+}
+
+/* A gated unit goes into its product where the halves are whole panels of a file's own numbers. */
+static void test_gates_fuse(void **state) {
+    (void)state;
+    static const int64_t half[] = {64, 20, 64};
+    static const limn_dtype types[] = {LIMN_F32, LIMN_F32, LIMN_Q8_0};
+    for (int i = 0; i < 3; i++) {
+        limn_err err = {0};
+        fixture f = {.state = 3};
+        limn_plan *p = NULL;
+        GOLDEN_OK(limn_graph_new(&f.g, &err));
+        limn_node *x = input(&f, "x", LIMN_SHAPE(1, 8, 32));
+        limn_weight *w = weight(&f, LIMN_SHAPE(2 * half[i], 32), 1, 0);
+        w->t.dtype = types[i]; /* a plan reads no values */
+        limn_node *y = limn_g_linear(f.g, x, w, NULL);
+        limn_g_output(f.g, limn_g_glu(f.g, y, LIMN_GLU_GEGLU), "y");
+        GOLDEN_OK(limn_plan_build(&p, &f.g, &(limn_plan_options){0}, &err));
+        assert_int_equal(p->n_steps, i == 0 ? 1 : 2);
+        assert_true(p->flops >= 2.0 * 8 * 32 * 2 * (double)half[i]);
+        limn_plan_free(&p);
+        w->t.dtype = LIMN_F32;
+        fixture_free(&f);
     }
 }
 
@@ -526,6 +555,7 @@ int main(void) {
         cmocka_unit_test(test_ops_against_reference),
         cmocka_unit_test(test_threads_give_the_same_bits),
         cmocka_unit_test(test_fusion_shortens_plans),
+        cmocka_unit_test(test_gates_fuse),
         cmocka_unit_test(test_slots_never_overlap),
         cmocka_unit_test(test_narrow_marks_only_product_inputs),
         cmocka_unit_test(test_states_are_guarded),

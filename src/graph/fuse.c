@@ -13,7 +13,7 @@ static bool is_private(const fuser *f, const limn_node *nd) {
 }
 
 static bool is_product(const limn_node *nd) {
-    return nd->op == LIMN_OP_LINEAR || nd->op == LIMN_OP_CONV2D;
+    return (nd->op == LIMN_OP_LINEAR && !nd->attr.gated) || nd->op == LIMN_OP_CONV2D;
 }
 
 /* The tail becomes the producer; the tail keeps its id, name and output mark. */
@@ -74,6 +74,23 @@ static bool fuse_add(fuser *f, limn_node *nd) {
     return false;
 }
 
+/* glu(linear): the halves meet while both are in the cache. Halves must be whole panels of every
+ * backend; quantised files have products of their own. */
+static bool fuse_glu(fuser *f, limn_node *nd) {
+    enum { HALF_UNIT = 64 };
+    limn_node *p = nd->src[0];
+    limn_glu kind = nd->attr.glu;
+    int64_t half = nd->shape.dim[nd->shape.ndim - 1];
+    if (p->op != LIMN_OP_LINEAR || !is_product(p) || !is_private(f, p) || p->attr.residual ||
+        p->attr.act != LIMN_ACT_NONE || p->attr.mul != 1 || half % HALF_UNIT != 0 ||
+        limn_dtype_get(p->w->t.dtype)->quantised)
+        return false;
+    take_over(f, nd, p);
+    nd->attr.gated = true;
+    nd->attr.glu = kind;
+    return true;
+}
+
 /* conv(upsample 2x): the convolution reads each input pixel four times instead. */
 static bool fuse_upsample(fuser *f, limn_node *nd) {
     limn_node *u = nd->src[0];
@@ -92,6 +109,7 @@ static bool fuse_node(fuser *f, limn_node *nd) {
     switch (nd->op) {
     case LIMN_OP_UNARY: return fuse_unary(f, nd);
     case LIMN_OP_ADD: return fuse_add(f, nd);
+    case LIMN_OP_GLU: return fuse_glu(f, nd);
     case LIMN_OP_CONV2D: return fuse_upsample(f, nd);
     default: return false;
     }

@@ -107,6 +107,7 @@ typedef struct limn_attr {
     bool exact;                 /* LINEAR: f32 at every precision */
     bool input_major;           /* EXPERTS: weights are [experts, inputs, outputs] */
     bool residual, channel_add; /* LINEAR/CONV2D: which optional sources follow, set by fusion */
+    bool gated; /* LINEAR: the halves of the product go through glu, set by fusion */
 } limn_attr;
 
 enum { LIMN_NODE_SRC = 4 };

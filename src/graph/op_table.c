@@ -355,8 +355,8 @@ static double flops_each(const limn_node *n) {
 }
 
 static double flops_linear(const limn_node *n) {
-    return 2.0 * (double)row_count(&n->shape) * (double)last_dim(&n->shape) *
-           (double)last_dim(&n->src[0]->shape);
+    double outputs = (double)last_dim(&n->shape) * (n->attr.gated ? 2 : 1);
+    return 2.0 * (double)row_count(&n->shape) * outputs * (double)last_dim(&n->src[0]->shape);
 }
 
 static double flops_experts(const limn_node *n) {

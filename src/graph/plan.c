@@ -304,11 +304,12 @@ void limn_plan_print(const limn_plan *p, limn_buf *out) {
     for (int k = 0; k < p->n_steps; k++) {
         const limn_node *nd = p->steps[k];
         const limn_plan_slot *s = is_outside(nd) ? NULL : &p->slots[p->slot[nd->id]];
-        limn_buf_addf(out, "%5d %-10s %-5s %-22s @%-10zu %s%s%s%s %s\n", k,
+        limn_buf_addf(out, "%5d %-10s %-5s %-22s @%-10zu %s%s%s%s%s %s\n", k,
                       limn_op_get(nd->op)->name, limn_dtype_get(nd->dtype)->name,
                       limn_shape_format(&nd->shape, text, sizeof text), s ? s->offset : 0,
                       nd->attr.channel_add ? " +channel" : "", nd->attr.act ? " +act" : "",
-                      nd->attr.residual ? " +residual" : "", nd->attr.upsample2 ? " +upsample" : "",
+                      nd->attr.residual ? " +residual" : "", nd->attr.gated ? " +glu" : "",
+                      nd->attr.upsample2 ? " +upsample" : "",
                       nd->w      ? nd->w->name
                       : nd->name ? nd->name
                                  : "");

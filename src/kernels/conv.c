@@ -108,7 +108,7 @@ static bool make_layout(layout *l, const limn_kernels *k, const limn_conv_args *
     l->zero_off = at;
     at += limn_gemm_align(l->zero_bytes);
     l->run_off = at;
-    l->total = at + limn_gemm_scratch_bytes(k, a->w, m, threads);
+    l->total = at + limn_gemm_scratch_bytes(k, a->w, m, false, threads);
     return true;
 }
 

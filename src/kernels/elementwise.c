@@ -147,7 +147,51 @@ static void glu_piece(const piece_job *j, float *y, const float *const in[], int
     j->k->elementwise.binary[LIMN_BINARY_MUL](y, in[0], act, 0, n);
 }
 
+typedef struct glu_job {
+    const limn_kernels *k;
+    const limn_glu_args *a;
+    int64_t band, col_step, col_tasks;
+} glu_job;
+
+static void glu_task(void *arg, size_t task, int worker) {
+    (void)worker;
+    const glu_job *j = arg;
+    limn_glu_args a = *j->a;
+    int64_t row = (int64_t)task / j->col_tasks * j->band;
+    int64_t col = (int64_t)task % j->col_tasks * j->col_step;
+    if (a.rows - row < j->band)
+        a.rows -= row;
+    else
+        a.rows = j->band;
+    a.cols = a.cols - col < j->col_step ? a.cols - col : j->col_step;
+    a.y.data = (char *)a.y.data + (row * a.y.stride + col) * (a.y.type == LIMN_F32 ? 4 : 2);
+    a.value.data = limn_rowio_at(a.value.data, a.value.type, row * a.value.stride + col);
+    a.gate.data = limn_rowio_at(a.gate.data, a.gate.type, row * a.gate.stride + col);
+    j->k->elementwise.glu(&a);
+}
+
+/* One loop from type to type. */
+static void glu_direct(const limn_exec *ex, const limn_glu_args *a) {
+    glu_job j = {ex->k, a, 1, LIMN_TASK_ELEMENTS, 1};
+    if (a->cols < LIMN_TASK_ELEMENTS)
+        j.band = LIMN_TASK_ELEMENTS / a->cols;
+    else
+        j.col_tasks = (a->cols + j.col_step - 1) / j.col_step;
+    limn_pool_run(ex->pool, glu_task, &j, (size_t)((a->rows + j.band - 1) / j.band * j.col_tasks));
+}
+
+static bool is_plain(const limn_rows_in *in) {
+    return in->repeat <= 1 && !in->single;
+}
+
 void limn_glu_run(const limn_exec *ex, const limn_glu_args *a) {
+    assert(limn_rowio_is_type(a->y.type) && limn_rowio_is_type(a->value.type));
+    if (a->rows <= 0 || a->cols <= 0) return;
+    if ((a->act == LIMN_ACT_GELU || a->act == LIMN_ACT_SILU) && a->value.type == a->gate.type &&
+        is_plain(&a->value) && is_plain(&a->gate)) {
+        glu_direct(ex, a);
+        return;
+    }
     piece_job j = {.fn = glu_piece, .args = a, .y = a->y, .in = {a->value, a->gate}};
     j.inputs = 2;
     piece_run(&j, ex, a->rows, a->cols);

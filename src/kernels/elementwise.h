@@ -38,6 +38,8 @@ typedef enum limn_binary {
         LIMN_BINARY_COUNT
 } limn_binary;
 
+struct limn_glu_args;
+
 /* Micro-kernels: n >= 0 contiguous elements, any alignment, y may equal an input. */
 typedef struct limn_elementwise_kernels {
     void (*act[LIMN_ACT_COUNT])(float *y, const float *x, float slope, int64_t n);
@@ -48,6 +50,9 @@ typedef struct limn_elementwise_kernels {
                                       int64_t n);
     void (*modulate)(float *y, const float *x, const float *scale, const float *shift, int64_t n);
     void (*gate_add)(float *y, const float *x, const float *gate, const float *h, int64_t n);
+    /* A whole limn_glu_run on the calling thread: GELU or SILU, value and gate of one type, neither
+     * repeated nor single */
+    void (*glu)(const struct limn_glu_args *a);
     void (*bf16_to_f32)(float *y, const uint16_t *x, int64_t n);
     void (*f16_to_f32)(float *y, const uint16_t *x, int64_t n);
     void (*q8_0_to_f32)(float *y, const void *x, int64_t n);     /* n: whole blocks of 32 */
@@ -156,5 +161,6 @@ void limn_convert_run(const struct limn_exec *ex, const limn_convert_args *a);
 void limn_elementwise_fill_c(limn_elementwise_kernels *e);
 void limn_elementwise_fill_avx2(limn_elementwise_kernels *e);
 void limn_elementwise_fill_avx512(limn_elementwise_kernels *e);
+void limn_elementwise_fill_avx512bf16(limn_elementwise_kernels *e);
 
 #endif

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "kernels/elementwise.h"
+#include "kernels/rowio.h"
 
 #define ACT(name, id)                                                                              \
     static void name##_c(float *y, const float *x, float slope, int64_t n) {                       \
@@ -58,6 +59,16 @@ static void gate_add_c(float *y, const float *x, const float *gate, const float 
     for (int64_t i = 0; i < n; i++) y[i] = x[i] + gate[i] * h[i];
 }
 
+static void glu_c(const limn_glu_args *a) {
+    for (int64_t r = 0; r < a->rows; r++)
+        for (int64_t i = 0; i < a->cols; i++) {
+            float v = limn_rowio_get(a->value.data, a->value.type, r * a->value.stride + i);
+            float g = limn_rowio_get(a->gate.data, a->gate.type, r * a->gate.stride + i);
+            limn_rowio_put(a->y.data, a->y.type, r * a->y.stride + i,
+                           v * limn_act_apply(a->act, 0, g));
+        }
+}
+
 static void bf16_to_f32_c(float *y, const uint16_t *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = limn_bf16_to_f32(x[i]);
 }
@@ -99,6 +110,7 @@ void limn_elementwise_fill_c(limn_elementwise_kernels *e) {
                    [LIMN_BINARY_ADD_SCALED] = add_scaled_c},
         .modulate = modulate_c,
         .gate_add = gate_add_c,
+        .glu = glu_c,
         .bf16_to_f32 = bf16_to_f32_c,
         .f16_to_f32 = f16_to_f32_c,
         .q8_0_to_f32 = q8_0_to_f32_c,

@@ -30,9 +30,11 @@ typedef struct run_plan {
     int blocks;
     int rows; /* of a tile, at most */
     int64_t m_tiles, n_tiles;
-    int64_t panels; /* of a tile, at most */
+    int64_t units;   /* panels, or pairs of a panel of each half */
+    int unit_panels; /* 1 or 2 */
+    int64_t panels;  /* units of a tile, at most */
     bool expand;
-    size_t table_bytes, tile_bytes, expand_bytes; /* per worker */
+    size_t table_bytes, tile_bytes, expand_bytes, half_bytes; /* per worker */
     size_t worker_bytes;
 } run_plan;
 
@@ -67,15 +69,16 @@ static int64_t choose_block(const limn_packed *w, const run_plan *p) {
  * little for bringing x in. */
 static void choose_tiles(const limn_packed *w, int mr, int64_t m, int threads, run_plan *p) {
     int64_t rows_max = round_up(p->expand ? TILE_ROWS_EXPAND : TILE_ROWS, mr);
-    int64_t panels_max = p->blocks > 1 ? TILE_FLOATS / (rows_max * w->nr) : w->panels;
+    int64_t unit_nr = (int64_t)w->nr * p->unit_panels;
+    int64_t panels_max = p->blocks > 1 ? TILE_FLOATS / (rows_max * unit_nr) : p->units;
     if (m < rows_max) panels_max = panels_max * rows_max / round_up(m, mr);
     if (panels_max < 1) panels_max = 1;
     double best = HUGE_VAL, panel_cost = p->expand ? 30 : 3, row_cost = 0.5;
-    int64_t m_min = ceil_div(m, rows_max), n_min = ceil_div(w->panels, panels_max);
+    int64_t m_min = ceil_div(m, rows_max), n_min = ceil_div(p->units, panels_max);
     for (int64_t mt = m_min; mt <= m_min + 2 * threads && (mt - 1) * mr < m; mt++) {
         int64_t rows = m < mr ? m : round_up(ceil_div(m, mt), mr), real_mt = ceil_div(m, rows);
-        for (int64_t nt = n_min; nt <= n_min + 4 * threads && nt <= w->panels; nt++) {
-            int64_t panels = ceil_div(w->panels, nt), real_nt = ceil_div(w->panels, panels);
+        for (int64_t nt = n_min; nt <= n_min + 4 * threads && nt <= p->units; nt++) {
+            int64_t panels = ceil_div(p->units, nt), real_nt = ceil_div(p->units, panels);
             int64_t rounds = ceil_div(real_mt * real_nt, threads);
             double cost = (double)rounds * ((double)(rows * panels) + panel_cost * (double)panels +
                                             row_cost * (double)rows);
@@ -91,26 +94,30 @@ static void choose_tiles(const limn_packed *w, int mr, int64_t m, int threads, r
     }
 }
 
-static run_plan make_plan(const limn_kernels *k, const limn_packed *w, int64_t m, int threads) {
+static run_plan make_plan(const limn_kernels *k, const limn_packed *w, int64_t m, bool gated,
+                          int threads) {
     run_plan p = {.words = limn_packed_words(w, k)};
     p.word_elems = limn_words_elems(p.words);
     p.expand = w->store == LIMN_STORE_ROWS;
+    p.unit_panels = gated ? 2 : 1;
+    p.units = w->panels / p.unit_panels;
     p.block = choose_block(w, &p);
     p.blocks = (int)ceil_div(w->ic_pad, p.block);
     choose_tiles(w, k->gemm.mr, m, threads, &p);
     bool at_once = p.blocks > 1 || p.rows <= SMALL_ROWS;
-    size_t panels = at_once ? (size_t)p.panels : 1;
+    size_t panels = (size_t)p.unit_panels * (at_once ? (size_t)p.panels : 1);
     p.table_bytes = limn_gemm_align((size_t)w->taps * (size_t)p.rows * sizeof(void *));
     p.tile_bytes = limn_gemm_align(panels * (size_t)p.rows * (size_t)w->nr * 4);
     p.expand_bytes = p.expand ? limn_gemm_align((size_t)p.block * (size_t)w->nr * 4) * 2 : 0;
-    p.worker_bytes = p.table_bytes + p.tile_bytes + p.expand_bytes;
+    p.half_bytes = gated ? limn_gemm_align((size_t)CHUNK_ROWS * (size_t)w->nr * 4) : 0;
+    p.worker_bytes = p.table_bytes + p.tile_bytes + p.expand_bytes + p.half_bytes;
     return p;
 }
 
-size_t limn_gemm_scratch_bytes(const limn_kernels *k, const limn_packed *w, int64_t m,
+size_t limn_gemm_scratch_bytes(const limn_kernels *k, const limn_packed *w, int64_t m, bool gated,
                                int threads) {
     if (m <= 0) return 0;
-    return make_plan(k, w, m, threads).worker_bytes * (size_t)threads;
+    return make_plan(k, w, m, gated, threads).worker_bytes * (size_t)threads;
 }
 
 typedef struct run_state {
@@ -122,10 +129,11 @@ typedef struct run_state {
 typedef struct tile_pos {
     int64_t row0, panel0;
     int rows, panels;
+    float *room; /* of gated products: sums of one chunk of one panel */
 } tile_pos;
 
-void limn_gemm_finish_panels(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel,
-                             int panels, float *c) {
+static limn_gemm_finish finish_of(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel,
+                                  int panels, float *c) {
     const limn_packed *w = job->w;
     const limn_epilogue *e = job->epi;
     int64_t col = panel * w->nr, cols = (int64_t)panels * w->nr;
@@ -157,7 +165,39 @@ void limn_gemm_finish_panels(const limn_gemm_job *job, int64_t row0, int rows, i
         f.col_scale = w->col_scale + col;
         f.col_fix = job->ex->k->gemm.int8_words == LIMN_WORDS_U8X4 ? w->col_sum + col : NULL;
     }
+    return f;
+}
+
+void limn_gemm_finish_panels(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel,
+                             int panels, float *c) {
+    limn_gemm_finish f = finish_of(job, row0, rows, panel, panels, c);
     job->ex->k->gemm.finish(&f);
+}
+
+/* Sums of a panel of each half get their bias and int8 scales, then value * act(gate) goes out.
+ * `room` holds one of them; the other goes where the first one's sums were. They are rounded as y
+ * is, as a product by itself and a gated unit after it would. */
+static void finish_gated(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel,
+                         float *first, float *second, float *room) {
+    const limn_packed *w = job->w;
+    float *sums[] = {first, second}, *half[] = {room, first};
+    for (int i = 0; i < 2; i++) {
+        limn_gemm_finish f = finish_of(job, row0, rows, panel + i * w->panels / 2, 1, sums[i]);
+        f.act = LIMN_ACT_NONE;
+        f.y = half[i];
+        f.y_stride = w->nr;
+        job->ex->k->gemm.finish(&f);
+    }
+    bool second_gate = job->epi->gate == LIMN_GATE_SECOND;
+    limn_dtype type = job->y_bf16 ? LIMN_BF16 : LIMN_F32;
+    size_t at = (size_t)(row0 * job->y_stride + panel * w->nr) * (job->y_bf16 ? 2 : 4);
+    limn_glu_args a = {.y = {(char *)job->y + at, type, job->y_stride},
+                       .value = {half[second_gate ? 0 : 1], type, w->nr, 1, false},
+                       .gate = {half[second_gate ? 1 : 0], type, w->nr, 1, false},
+                       .rows = rows,
+                       .cols = w->nr,
+                       .act = job->epi->act};
+    job->ex->k->elementwise.glu(&a);
 }
 
 void limn_gemm_finish_panel(const limn_gemm_job *job, int64_t row0, int rows, int64_t panel,
@@ -241,7 +281,10 @@ static void run_step(const run_state *s, const tile_pos *t, limn_gemm_panel *arg
         args->fetch_bytes[0] = next_bytes / (size_t)chunks;
         if (last) limn_gemm_fetch_outputs(job, t->row0 + r, args->m, panel);
         job->ex->k->gemm.panel[store](args);
-        for (int q = 0; q < args->panels && last; q++)
+        if (last && s->plan.unit_panels > 1)
+            finish_gated(job, t->row0 + r, args->m, panel, args->c, args->c + args->c_stride,
+                         t->room);
+        for (int q = 0; q < args->panels && last && s->plan.unit_panels == 1; q++)
             limn_gemm_finish_panel(job, t->row0 + r, args->m, panel + q,
                                    args->c + (size_t)q * args->c_stride);
     }
@@ -257,13 +300,15 @@ static void run_task(void *arg, size_t task, int worker) {
     int64_t mi = (int64_t)task / p->n_tiles, ni = (int64_t)task % p->n_tiles;
     tile_pos t = {.row0 = mi * p->rows, .panel0 = ni * p->panels};
     t.rows = (int)(job->m - t.row0 < p->rows ? job->m - t.row0 : p->rows);
-    t.panels = (int)(w->panels - t.panel0 < p->panels ? w->panels - t.panel0 : p->panels);
+    t.panels = (int)(p->units - t.panel0 < p->panels ? p->units - t.panel0 : p->panels);
     char *mine = (char *)job->scratch + (size_t)worker * p->worker_bytes;
     const void **table = (const void **)mine;
     float *tile = (float *)(mine + p->table_bytes);
     float *expanded = (float *)(mine + p->table_bytes + p->tile_bytes);
+    t.room = (float *)(mine + p->table_bytes + p->tile_bytes + p->expand_bytes);
     job->fill_rows(job, table, (size_t)p->rows, t.row0, t.rows);
-    int step = p->rows <= SMALL_ROWS && !p->expand ? t.panels : 1;
+    bool gated = p->unit_panels > 1;
+    int step = p->rows <= SMALL_ROWS && !p->expand && !gated ? t.panels : 1;
     bool keep = p->blocks > 1 || step > 1;
     limn_store store = w->store;
     if (p->expand) store = p->word_elems > 1 ? LIMN_STORE_BF16X2 : LIMN_STORE_F32;
@@ -272,8 +317,8 @@ static void run_task(void *arg, size_t task, int worker) {
                             .rows_stride = (size_t)p->rows,
                             .segs = w->taps,
                             .nr = w->nr,
-                            .panels = step,
-                            .b_stride = w->panel_bytes,
+                            .panels = gated ? 2 : step,
+                            .b_stride = w->panel_bytes * (gated ? (size_t)p->units : 1),
                             .c_stride = tile_floats};
     args.fix_words = (int)(w->fix_block / 2);
     for (int b = 0; b < p->blocks; b++) {
@@ -285,7 +330,7 @@ static void run_task(void *arg, size_t task, int worker) {
         args.scale_offset = limn_words_bytes(p->words, w->ic_pad) + fixes * sizeof(float);
         for (int q = 0; q < t.panels; q += step) {
             int64_t panel = t.panel0 + q;
-            args.c = tile + (keep ? (size_t)q * tile_floats : 0);
+            args.c = tile + (keep ? (size_t)(q * p->unit_panels) * tile_floats : 0);
             if (p->expand) {
                 (w->input_major ? expand_input_major : expand_block)(
                     s, expanded, expanded + p->block * w->nr, panel, c0, n);
@@ -306,7 +351,8 @@ static void run_task(void *arg, size_t task, int worker) {
 limn_status limn_gemm_run(const limn_gemm_job *job, limn_err *err) {
     if (job->m <= 0) return LIMN_OK;
     run_state s = {.job = job,
-                   .plan = make_plan(job->ex->k, job->w, job->m, limn_pool_threads(job->ex->pool))};
+                   .plan = make_plan(job->ex->k, job->w, job->m, job->epi->gate != LIMN_GATE_NONE,
+                                     limn_pool_threads(job->ex->pool))};
     limn_pool_run(job->ex->pool, run_task, &s, (size_t)(s.plan.m_tiles * s.plan.n_tiles));
     if (limn_exec_cancelled(job->ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");
     return LIMN_OK;
@@ -317,6 +363,8 @@ limn_status limn_epilogue_check(const limn_epilogue *e, limn_dtype y_dtype, int6
     if (y_dtype != LIMN_F32 && y_dtype != LIMN_BF16)
         return limn_fail(err, LIMN_E_UNSUPPORTED, "a product cannot be written as %s",
                          limn_dtype_get(y_dtype)->name);
+    if (e->gate != LIMN_GATE_NONE)
+        return limn_fail(err, LIMN_E_UNSUPPORTED, "only a product of matrices can be gated");
     if (e->residual && e->residual_dtype != LIMN_F32 && e->residual_dtype != LIMN_BF16)
         return limn_fail(err, LIMN_E_UNSUPPORTED, "a residual of %s cannot be added",
                          limn_dtype_get(e->residual_dtype)->name);

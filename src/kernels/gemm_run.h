@@ -25,7 +25,9 @@ struct limn_gemm_job {
     void *scratch; /* limn_gemm_scratch_bytes */
 };
 
-size_t limn_gemm_scratch_bytes(const limn_kernels *k, const limn_packed *w, int64_t m, int threads);
+/* gated: the epilogue has a gate */
+size_t limn_gemm_scratch_bytes(const limn_kernels *k, const limn_packed *w, int64_t m, bool gated,
+                               int threads);
 limn_status limn_gemm_run(const limn_gemm_job *job, limn_err *err);
 
 /* Sends the sums c [rows][gemm.nr] of one panel, or of neighbours that are not wider than gemm.nr

@@ -51,7 +51,7 @@ static bool takes_quant(const limn_matmul_args *a) {
 static size_t run_bytes(const limn_kernels *k, const limn_matmul_args *a, int threads) {
     if (takes_quant(a)) return limn_gemm_quant_scratch_bytes(k, a->w, a->m, threads);
     if (takes_few(k, a)) return limn_gemm_few_scratch_bytes(a->w, a->m, threads);
-    return limn_gemm_scratch_bytes(k, a->w, a->m, threads);
+    return limn_gemm_scratch_bytes(k, a->w, a->m, a->epi.gate != LIMN_GATE_NONE, threads);
 }
 
 static layout make_layout(const limn_kernels *k, const limn_matmul_args *a, int threads) {
@@ -121,7 +121,16 @@ static limn_status check(const limn_exec *ex, const limn_matmul_args *a, size_t 
     if (ex->scratch_bytes < need)
         return limn_fail(err, LIMN_E_INTERNAL, "a product needs %zu bytes of scratch, has %zu",
                          need, ex->scratch_bytes);
-    return limn_epilogue_check(&a->epi, a->y_dtype, a->y_stride, a->w->n, err);
+    if (a->epi.gate == LIMN_GATE_NONE)
+        return limn_epilogue_check(&a->epi, a->y_dtype, a->y_stride, a->w->n, err);
+    limn_epilogue plain = a->epi;
+    plain.gate = LIMN_GATE_NONE;
+    if (takes_quant(a) || a->w->store == LIMN_STORE_ROWS || a->w->n % (2 * a->w->nr) != 0 ||
+        plain.add || plain.residual || plain.scale != 1 ||
+        (plain.act != LIMN_ACT_GELU && plain.act != LIMN_ACT_SILU))
+        return limn_fail(err, LIMN_E_UNSUPPORTED, "a gated product of %lld outputs",
+                         (long long)a->w->n);
+    return limn_epilogue_check(&plain, a->y_dtype, a->y_stride, a->w->n / 2, err);
 }
 
 limn_status limn_matmul(const limn_exec *ex, const limn_matmul_args *a, limn_err *err) {
@@ -164,16 +173,27 @@ static float load_elem(const void *p, limn_dtype t, int64_t i) {
     return t == LIMN_BF16 ? limn_bf16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
 }
 
+/* Output j of row i of x . W^T + bias + add. */
+static double ref_sum(const limn_matmul_args *a, const float *w, int64_t n, int64_t k, int64_t i,
+                      int64_t j) {
+    const limn_epilogue *e = &a->epi;
+    double sum = 0;
+    for (int64_t c = 0; c < k; c++)
+        sum += (double)load_elem(a->x, a->x_dtype, i * a->x_stride + c) * w[j * k + c];
+    if (e->bias) sum += e->bias[j];
+    if (e->add) sum += e->add[i / e->add_rows * n + j];
+    return sum;
+}
+
 void limn_matmul_ref(const limn_matmul_args *a, const float *w, int64_t n, int64_t k) {
     const limn_epilogue *e = &a->epi;
+    int64_t half = e->gate == LIMN_GATE_NONE ? 0 : n / 2;
+    int64_t gate = e->gate == LIMN_GATE_SECOND ? half : 0;
     for (int64_t i = 0; i < a->m; i++)
-        for (int64_t j = 0; j < n; j++) {
-            double sum = 0;
-            for (int64_t c = 0; c < k; c++)
-                sum += (double)load_elem(a->x, a->x_dtype, i * a->x_stride + c) * w[j * k + c];
-            if (e->bias) sum += e->bias[j];
-            if (e->add) sum += e->add[i / e->add_rows * n + j];
+        for (int64_t j = 0; j < (half > 0 ? half : n); j++) {
+            double sum = ref_sum(a, w, n, k, i, j + gate);
             float v = limn_act_apply(e->act, e->slope, (float)sum) * e->scale;
+            if (half > 0) v *= (float)ref_sum(a, w, n, k, i, j + half - gate);
             if (e->residual)
                 v += load_elem(e->residual, e->residual_dtype, i * e->residual_stride + j);
             if (a->y_dtype == LIMN_BF16)

@@ -11,21 +11,27 @@
 #include "kernels/exec.h"
 #include "kernels/pack.h"
 
+/* Which half of the n sums of a row is the gate: y [m, n / 2] = value * act(gate), after the bias,
+ * value and gate rounded to the type of y first. */
+typedef enum limn_gate { LIMN_GATE_NONE, LIMN_GATE_FIRST, LIMN_GATE_SECOND } limn_gate;
+
 /* What happens to a sum on its way out; all-zero except `scale` = 1 means nothing. */
 typedef struct limn_epilogue {
     const float *bias; /* [n] or NULL */
     const float *add;  /* [ceil(m / add_rows), n] or NULL: one row for every add_rows output rows */
     int64_t add_rows;
     limn_act act;
-    float slope;               /* LIMN_ACT_LEAKY_RELU */
-    float scale;               /* after act, before residual */
+    limn_gate gate; /* act is GELU or SILU, scale 1; neither add nor residual; products only, with
+                     * halves of whole panels, of weights that are packed expanded */
+    float slope;    /* LIMN_ACT_LEAKY_RELU */
+    float scale;    /* after act, before residual */
     const void *residual;      /* [m, n] or NULL; may be y itself */
     limn_dtype residual_dtype; /* F32 or BF16 */
     int64_t residual_stride;   /* elements between rows */
 } limn_epilogue;
 
 typedef struct limn_matmul_args {
-    void *y; /* [m, n] F32 or BF16 */
+    void *y; /* [m, n] F32 or BF16; [m, n / 2] with a gate */
     limn_dtype y_dtype;
     int64_t y_stride; /* elements between rows */
     const void *x;    /* [m, k] F32 or BF16; must not overlap y */

@@ -5,19 +5,9 @@
 #include "kernels/norm.h"
 #include "kernels/rowio.h"
 
-static float load_at(const void *x, limn_dtype type, int64_t i) {
-    float f;
-    limn_dtype_to_f32(&f, limn_rowio_at(x, type, i), type, 1);
-    return f;
-}
-
-static void store_at(void *y, limn_dtype type, int64_t i, float v) {
-    limn_dtype_from_f32((char *)y + i * (type == LIMN_F32 ? 4 : 2), &v, type, 1);
-}
-
 static double row_sum_c(const void *x, limn_dtype type, int64_t n) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)load_at(x, type, i);
+    for (int64_t i = 0; i < n; i++) sum += (double)limn_rowio_get(x, type, i);
     return sum;
 }
 
@@ -25,7 +15,7 @@ static void row_moments_c(const void *x, limn_dtype type, float shift, int64_t n
                           double *sum_sq) {
     *sum = *sum_sq = 0;
     for (int64_t i = 0; i < n; i++) {
-        double d = (double)load_at(x, type, i) - (double)shift;
+        double d = (double)limn_rowio_get(x, type, i) - (double)shift;
         *sum += d;
         *sum_sq += d * d;
     }
@@ -34,15 +24,15 @@ static void row_moments_c(const void *x, limn_dtype type, float shift, int64_t n
 static void row_apply_c(void *y, limn_dtype y_type, const void *x, limn_dtype x_type,
                         const limn_norm_row *row, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
-        float v = (load_at(x, x_type, i) - row->mean) * row->rstd + row->offset;
+        float v = (limn_rowio_get(x, x_type, i) - row->mean) * row->rstd + row->offset;
         if (row->weight) v *= row->weight[i];
         if (row->bias) v += row->bias[i];
-        store_at(y, y_type, i, v);
+        limn_rowio_put(y, y_type, i, v);
     }
 }
 
 static float block_at(const limn_norm_block *b, int64_t row, int64_t col) {
-    return load_at(b->x, b->type, row * b->stride + col);
+    return limn_rowio_get(b->x, b->type, row * b->stride + col);
 }
 
 static void col_add_c(float *acc, const limn_norm_block *b, int64_t n) {
@@ -65,8 +55,8 @@ static void col_apply_c(const limn_rows *y, const limn_norm_block *x, const floa
     for (int64_t r = 0; r < x->rows; r++)
         for (int64_t i = 0; i < n; i++) {
             float v = (block_at(x, r, i) - mean[i]) * scale[i] + (bias ? bias[i] : 0.0f);
-            store_at(y->data, y->type, r * y->stride + i,
-                     silu ? (float)(v / (1.0 + exp(-(double)v))) : v);
+            limn_rowio_put(y->data, y->type, r * y->stride + i,
+                           silu ? (float)(v / (1.0 + exp(-(double)v))) : v);
         }
 }
 

@@ -26,6 +26,17 @@ static inline const void *limn_rowio_at(const void *base, limn_dtype t, int64_t 
     return (const char *)base + offset * (t == LIMN_F32 ? 4 : 2);
 }
 
+/* One element, for the plain bodies. */
+static inline float limn_rowio_get(const void *x, limn_dtype t, int64_t i) {
+    float f;
+    limn_dtype_to_f32(&f, limn_rowio_at(x, t, i), t, 1);
+    return f;
+}
+
+static inline void limn_rowio_put(void *y, limn_dtype t, int64_t i, float v) {
+    limn_dtype_from_f32((char *)y + i * (t == LIMN_F32 ? 4 : 2), &v, t, 1);
+}
+
 /* n elements from `offset` as f32: the memory itself when it is f32, else a copy in buf. */
 static inline const float *limn_rowio_load(const limn_kernels *k, float *buf, const void *base,
                                            limn_dtype t, int64_t offset, int64_t n) {

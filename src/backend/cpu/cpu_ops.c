@@ -45,6 +45,11 @@ static limn_epilogue epilogue_of(const cpu_step *s) {
         e.add = s->x[at++];
         e.add_rows = rows_of(s->n) / s->n->shape.dim[0];
     }
+    if (a->gated) {
+        bool geglu = a->glu == LIMN_GLU_GEGLU;
+        e.gate = geglu ? LIMN_GATE_SECOND : LIMN_GATE_FIRST;
+        e.act = geglu ? LIMN_ACT_GELU : LIMN_ACT_SILU;
+    }
     if (a->residual) {
         e.residual = s->x[at];
         e.residual_dtype = s->n->src[at]->dtype;

@@ -35,6 +35,17 @@ static float epilogue(const ref_step *s, double sum, const float *bias, int64_t 
     return v;
 }
 
+static float glu_of(limn_glu kind, float first, float second) {
+    return kind == LIMN_GLU_GEGLU ? first * limn_act_apply(LIMN_ACT_GELU, 0, second)
+                                  : limn_act_apply(LIMN_ACT_SILU, 0, first) * second;
+}
+
+static double dot(const float *x, const float *w, int64_t k) {
+    double sum = 0;
+    for (int64_t t = 0; t < k; t++) sum += (double)x[t] * w[t];
+    return sum;
+}
+
 static limn_status ref_linear(const ref_step *s, limn_err *err) {
     int64_t n = last_of(s->n), k = last_of(s->n->src[0]), m = count_of(s->n) / n;
     float *w = NULL, *b = NULL;
@@ -44,9 +55,13 @@ static limn_status ref_linear(const ref_step *s, limn_err *err) {
     LIMN_TRY(weight_values(&b, s->n->bias, err));
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
-            double sum = 0;
-            for (int64_t t = 0; t < k; t++) sum += (double)x[i * k + t] * w[j * k + t];
-            s->y[i * n + j] = epilogue(s, sum, b, i, j, n, m);
+            float v = epilogue(s, dot(x + i * k, w + j * k, k), b, i, j, n, m);
+            if (s->n->attr.gated) {
+                int64_t second = j + n; /* of 2 n outputs */
+                v = glu_of(s->n->attr.glu, v,
+                           epilogue(s, dot(x + i * k, w + second * k, k), b, i, second, n, m));
+            }
+            s->y[i * n + j] = v;
         }
 out:
     limn_mem_free(w);
@@ -245,12 +260,10 @@ static limn_status ref_unary(const ref_step *s, limn_err *err) {
 static limn_status ref_glu(const ref_step *s, limn_err *err) {
     (void)err;
     int64_t c = last_of(s->n), rows = count_of(s->n) / c;
-    bool geglu = s->n->attr.glu == LIMN_GLU_GEGLU;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < c; i++) {
             const float *x = (const float *)s->x[0] + r * 2 * c;
-            s->y[r * c + i] = geglu ? x[i] * limn_act_apply(LIMN_ACT_GELU, 0, x[c + i])
-                                    : limn_act_apply(LIMN_ACT_SILU, 0, x[i]) * x[c + i];
+            s->y[r * c + i] = glu_of(s->n->attr.glu, x[i], x[c + i]);
         }
     return LIMN_OK;
 }

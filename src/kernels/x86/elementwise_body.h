@@ -4,6 +4,7 @@
  * depend on its lane or on being in a tail, so any cut into pieces gives the same bits.
  */
 #include "kernels/elementwise.h"
+#include "kernels/x86/glu_body.h"
 #include "kernels/x86/vec_math.h"
 
 /* One loop and its tail; `expr` sees x (and slope as s). */
@@ -148,6 +149,7 @@ static void elementwise_fill(limn_elementwise_kernels *e) {
                    [LIMN_BINARY_ADD_SCALED] = add_scaled_v},
         .modulate = modulate_v,
         .gate_add = gate_add_v,
+        .glu = glu_v,
         .bf16_to_f32 = bf16_to_f32_v,
         .f16_to_f32 = f16_to_f32_v,
         .q8_0_to_f32 = q8_0_to_f32_v,

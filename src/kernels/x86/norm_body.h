@@ -2,49 +2,12 @@
 /* Vector bodies of the norm micro-kernels, for any vec_*.h; see norm.h. */
 #include "kernels/norm.h"
 #include "kernels/x86/vec_math.h"
-
-#define NORM_INLINE static inline __attribute__((always_inline))
-
-/* Calls NAME(..., type) with a type that is a constant there. */
-#define WITH_TYPE(type, NAME, ...)                                                                 \
-    switch (type) {                                                                                \
-    case LIMN_F32: NAME(__VA_ARGS__, LIMN_F32); break;                                             \
-    case LIMN_BF16: NAME(__VA_ARGS__, LIMN_BF16); break;                                           \
-    default: NAME(__VA_ARGS__, LIMN_F16); break;                                                   \
-    }
-
-/* VF numbers from element i on; lanes from n on are zeros. */
-NORM_INLINE vf typed_load(const void *x, int64_t i, int64_t n, const limn_dtype type) {
-    const char *p = (const char *)x + i * (type == LIMN_F32 ? 4 : 2);
-    uint16_t part[VF] = {0};
-    if (type == LIMN_F32)
-        return n >= VF ? vf_load((const float *)(const void *)p)
-                       : vf_load_n((const float *)(const void *)p, n);
-    if (n < VF) p = memcpy(part, p, (size_t)n * sizeof *part);
-    return type == LIMN_BF16 ? vf_load_bf16((const uint16_t *)(const void *)p)
-                             : vf_load_f16((const uint16_t *)(const void *)p);
-}
-
-NORM_INLINE void typed_store(void *y, int64_t i, vf v, int64_t n, const limn_dtype type) {
-    uint16_t part[VF], *h = (uint16_t *)y + i, *to = n >= VF ? h : part;
-    if (type == LIMN_F32) {
-        if (n >= VF)
-            vf_store((float *)y + i, v);
-        else
-            vf_store_n((float *)y + i, v, n);
-        return;
-    }
-    if (type == LIMN_BF16)
-        vf_store_bf16(to, v);
-    else
-        vf_store_f16(to, v);
-    if (n < VF) memcpy(h, part, (size_t)n * sizeof *part);
-}
+#include "kernels/x86/vec_typed.h"
 
 /* Four independent sums hide the latency of the addition; pieces are short, so f32 lanes suffice.
  * Without squares only sum is made, and shift is not used. */
-NORM_INLINE void piece_moments(const void *x, int64_t at, int64_t n, float shift, double *sum,
-                               double *sum_sq, const bool squares, const limn_dtype type) {
+VEC_INLINE void piece_moments(const void *x, int64_t at, int64_t n, float shift, double *sum,
+                              double *sum_sq, const bool squares, const limn_dtype type) {
     vf m = vf_set1(shift), s[4], q[4];
     for (int j = 0; j < 4; j++) s[j] = q[j] = vf_zero();
     int64_t i = 0;
@@ -67,7 +30,7 @@ NORM_INLINE void piece_moments(const void *x, int64_t at, int64_t n, float shift
     if (squares) *sum_sq += (double)vf_sum(vf_add(vf_add(q[0], q[1]), vf_add(q[2], q[3])));
 }
 
-NORM_INLINE void sum_pieces(double *sum, const void *x, int64_t n, const limn_dtype type) {
+VEC_INLINE void sum_pieces(double *sum, const void *x, int64_t n, const limn_dtype type) {
     for (int64_t i = 0; i < n; i += LIMN_NORM_PIECE)
         piece_moments(x, i, n - i < LIMN_NORM_PIECE ? n - i : LIMN_NORM_PIECE, 0, sum, NULL, false,
                       type);
@@ -79,8 +42,8 @@ static double row_sum_v(const void *x, limn_dtype type, int64_t n) {
     return sum;
 }
 
-NORM_INLINE void moments_pieces(double *sum, double *sum_sq, const void *x, float shift, int64_t n,
-                                const limn_dtype type) {
+VEC_INLINE void moments_pieces(double *sum, double *sum_sq, const void *x, float shift, int64_t n,
+                               const limn_dtype type) {
     for (int64_t i = 0; i < n; i += LIMN_NORM_PIECE)
         piece_moments(x, i, n - i < LIMN_NORM_PIECE ? n - i : LIMN_NORM_PIECE, shift, sum, sum_sq,
                       true, type);
@@ -97,8 +60,8 @@ static inline vf affine_part(const float *p, vf absent, int64_t i, int64_t n) {
     return p ? (n == VF ? vf_load(p + i) : vf_load_n(p + i, n)) : absent;
 }
 
-NORM_INLINE void row_apply_types(void *y, const void *x, const limn_norm_row *row, int64_t n,
-                                 const limn_dtype x_type, const limn_dtype y_type) {
+VEC_INLINE void row_apply_types(void *y, const void *x, const limn_norm_row *row, int64_t n,
+                                const limn_dtype x_type, const limn_dtype y_type) {
     vf m = vf_set1(row->mean), r = vf_set1(row->rstd), o = vf_set1(row->offset);
     vf one = vf_set1(1.0f), zero = vf_zero();
     int64_t i = 0;
@@ -115,8 +78,8 @@ NORM_INLINE void row_apply_types(void *y, const void *x, const limn_norm_row *ro
     }
 }
 
-NORM_INLINE void row_apply_from(void *y, const void *x, const limn_norm_row *row, int64_t n,
-                                limn_dtype y_type, const limn_dtype x_type) {
+VEC_INLINE void row_apply_from(void *y, const void *x, const limn_norm_row *row, int64_t n,
+                               limn_dtype y_type, const limn_dtype x_type) {
     WITH_TYPE(y_type, row_apply_types, y, x, row, n, x_type)
 }
 
@@ -143,8 +106,8 @@ static inline void part_store(float *p, vf v, int64_t n) {
 }
 
 /* `wide` vectors of columns at once: their sums stay in registers while the rows go by. */
-NORM_INLINE int64_t col_add_wide(float *acc, const limn_norm_block *b, int64_t i, int64_t n,
-                                 const limn_dtype type, const int wide) {
+VEC_INLINE int64_t col_add_wide(float *acc, const limn_norm_block *b, int64_t i, int64_t n,
+                                const limn_dtype type, const int wide) {
     for (; wide == 1 ? i < n : i + wide * VF <= n; i += wide * VF) {
         vf a[8];
         const int64_t w = wide > 1 ? VF : n - i;
@@ -157,9 +120,9 @@ NORM_INLINE int64_t col_add_wide(float *acc, const limn_norm_block *b, int64_t i
     return i;
 }
 
-NORM_INLINE int64_t col_moments_wide(float *s1, float *s2, const limn_norm_block *b,
-                                     const float *mean, int64_t i, int64_t n, const limn_dtype type,
-                                     const int wide) {
+VEC_INLINE int64_t col_moments_wide(float *s1, float *s2, const limn_norm_block *b,
+                                    const float *mean, int64_t i, int64_t n, const limn_dtype type,
+                                    const int wide) {
     for (; wide == 1 ? i < n : i + wide * VF <= n; i += wide * VF) {
         vf s[4], q[4], m[4];
         const int64_t w = wide > 1 ? VF : n - i;
@@ -182,8 +145,8 @@ NORM_INLINE int64_t col_moments_wide(float *s1, float *s2, const limn_norm_block
     return i;
 }
 
-NORM_INLINE void col_add_type(float *acc, const limn_norm_block *b, int64_t n,
-                              const limn_dtype type) {
+VEC_INLINE void col_add_type(float *acc, const limn_norm_block *b, int64_t n,
+                             const limn_dtype type) {
     int64_t i = col_add_wide(acc, b, 0, n, type, 8);
     i = col_add_wide(acc, b, i, n, type, 4);
     col_add_wide(acc, b, i, n, type, 1);
@@ -192,8 +155,8 @@ NORM_INLINE void col_add_type(float *acc, const limn_norm_block *b, int64_t n,
 static void col_add_v(float *acc, const limn_norm_block *b,
                       int64_t n){WITH_TYPE(b->type, col_add_type, acc, b, n)}
 
-NORM_INLINE void col_moments_type(float *s1, float *s2, const limn_norm_block *b, const float *mean,
-                                  int64_t n, const limn_dtype type) {
+VEC_INLINE void col_moments_type(float *s1, float *s2, const limn_norm_block *b, const float *mean,
+                                 int64_t n, const limn_dtype type) {
     int64_t i = col_moments_wide(s1, s2, b, mean, 0, n, type, 4);
     col_moments_wide(s1, s2, b, mean, i, n, type, 1);
 }
@@ -211,16 +174,16 @@ typedef struct col_apply_args {
 } col_apply_args;
 
 /* Columns [i, i + n), n <= VF, of a row that begins at elements y_at and x_at. */
-NORM_INLINE void apply_part(const col_apply_args *a, int64_t y_at, int64_t x_at, int64_t i,
-                            int64_t n, const bool biased, const bool silu, const limn_dtype x_type,
-                            const limn_dtype y_type) {
+VEC_INLINE void apply_part(const col_apply_args *a, int64_t y_at, int64_t x_at, int64_t i,
+                           int64_t n, const bool biased, const bool silu, const limn_dtype x_type,
+                           const limn_dtype y_type) {
     vf d = vf_sub(typed_load(a->x.x, x_at + i, n, x_type), part_load(a->mean + i, n));
     vf v = vf_fma(d, part_load(a->scale + i, n), biased ? part_load(a->bias + i, n) : vf_zero());
     typed_store(a->y.data, y_at + i, silu ? vm_silu(v) : v, n, y_type);
 }
 
-NORM_INLINE void col_apply_types(const col_apply_args *args, bool silu, const limn_dtype x_type,
-                                 const limn_dtype y_type) {
+VEC_INLINE void col_apply_types(const col_apply_args *args, bool silu, const limn_dtype x_type,
+                                const limn_dtype y_type) {
     const col_apply_args a = *args; /* y might be anything, but not these */
     for (int64_t r = 0; r < a.x.rows; r++) {
         int64_t i = 0, ya = r * a.y.stride, xa = r * a.x.stride;
@@ -237,8 +200,8 @@ NORM_INLINE void col_apply_types(const col_apply_args *args, bool silu, const li
     }
 }
 
-NORM_INLINE void col_apply_from(const col_apply_args *a, bool silu, limn_dtype y_type,
-                                const limn_dtype x_type) {
+VEC_INLINE void col_apply_from(const col_apply_args *a, bool silu, limn_dtype y_type,
+                               const limn_dtype x_type) {
     WITH_TYPE(y_type, col_apply_types, a, silu, x_type)
 }
 

@@ -66,6 +66,7 @@ void limn_kernels_init_x86(limn_kernels *k, unsigned cpu_flags) {
     limn_gemm_fill_quant_vnni(&k->gemm);
     if (!(cpu_flags & LIMN_CPU_AVX512BF16)) return;
     limn_gemm_fill_avx512bf16(&k->gemm);
+    limn_elementwise_fill_avx512bf16(&k->elementwise);
     limn_norm_fill_avx512bf16(&k->norm);
     limn_attention_fill_avx512bf16(&k->attention);
 }
