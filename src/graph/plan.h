@@ -4,10 +4,10 @@
  * one arena for everything that lives between them.
  *
  * Passes, in order: dead nodes are dropped; element-wise tails move into the op before them (bias +
- * channel add + activation + residual into LINEAR / CONV2D, gated units into LINEAR, SiLU into GROUP_NORM, 2x upsampling
- * into the CONV2D that reads it); intermediates that only matrix products read are kept as bf16
- * when the compute type is bf16; every remaining result gets a place in one arena such that two
- * share bytes only when their lifetimes do not meet.
+ * channel add + activation + residual into LINEAR / CONV2D, gated units into LINEAR, SiLU into
+ * GROUP_NORM, 2x upsampling into the CONV2D that reads it); intermediates that only matrix products
+ * read are kept as bf16 when the compute type is bf16; every remaining result gets a place in one
+ * arena such that two share bytes only when their lifetimes do not meet.
  *
  * A plan owns its graph. It is immutable after limn_plan_build and may be shared between threads;
  * the arena itself belongs to an execution (backend/backend.h).
