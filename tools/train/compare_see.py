@@ -29,8 +29,8 @@ SEED = 434343          # below 10 ** 6, where the seeds of training begin
 
 def limn_writes(limn, model, picture, question, forbidden):
     bias = [part for token in forbidden for part in ("--logit-bias", "%d:-100" % token)]
-    done = subprocess.run([limn, "see", picture, question, "--model", model, "--temperature", "0", "--max-tokens", str(LONGEST),
-                           "--json", "--logprobs", "1", "--quiet"] + bias, capture_output=True, text=True, check=True)
+    done = subprocess.run([limn, "see", picture, question, "--model", model, "--temperature", "0", "--precision", "exact",
+                           "--max-tokens", str(LONGEST), "--json", "--logprobs", "1", "--quiet"] + bias, capture_output=True, text=True, check=True)
     return [t["id"] for t in json.loads(done.stdout)["logprobs"]]
 
 

@@ -103,8 +103,8 @@ def sign_looks(answer):
     return [], told
 
 
-def table_looks(spans):
-    """Of a table: spans of see_text.table_spans. Markup looks at the last character written and at the one to come."""
+def span_looks(spans):
+    """Of text among markup: spans of see_text.table_spans or spot_spans. Markup looks at the last character written and at the one to come."""
     told, before = [], None
     for start, end, mark in spans:
         for j in range(start, end):

@@ -37,17 +37,18 @@ STAGES = (
     (346.5, {"scene": .14, "page": .6, "line": .2, "table": .06}, .15, 1.0, (1,), ("3d", "flat", "noto"), 0, 0),
     (381, {"scene": .11, "clip": .03, "page": .54, "line": .27, "table": .05}, .15, 1.0, (1,), ("3d", "flat", "noto"), 5, .4),
     (406, {"scene": .13, "clip": .03, "page": .4, "line": .4, "table": .04}, .15, 1.0, (1,), ("3d", "flat", "noto"), 5, .3),
-    (420, {"scene": .2, "clip": .05, "page": .27, "line": .38, "table": .1}, .15, 1.0, (1,), ("3d", "flat", "noto"), 5, .2),
-    (432, {"scene": .3, "clip": .07, "page": .18, "line": .36, "table": .09}, .2, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
+    (418, {"scene": .36, "clip": .07, "page": .13, "line": .36, "table": .08}, .15, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
+    (432, {"scene": .33, "clip": .06, "page": .1, "line": .38, "table": .13}, .15, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
+    (438.4, {"scene": .5, "clip": .24, "page": .03, "line": .2, "table": .03}, .15, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
 )
 STEP = 20          # coordinates are taught in multiples of this: two digits to learn instead of three
 LATE = 44          # from this minute on the second weight holds
 # How often each question is chosen, early and late.
 WEIGHTS = {
-    "name": (4, 2), "list": (.5, .2), "caption": (3, 1), "ground": (2, .4), "tint": (1, 1), "count": (1.5, 5), "yesno": (2, 2.5),
-    "place": (1, 5), "size": (.5, .7), "box": (.5, 6), "point": (.1, 2.5), "classify": (.5, .4), "moderate": (.2, .8),
+    "name": (4, 2), "list": (.5, .2), "caption": (3, 1), "ground": (2, .4), "tint": (1, 2), "count": (1.5, 5), "yesno": (2, 2.5),
+    "place": (1, 5), "size": (.5, .7), "box": (.5, 6), "point": (.1, 2.5), "classify": (.5, .4), "moderate": (.2, 1.2),
     "unknown": (.2, .6), "ocr": (3, 3), "spot": (.2, .3), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
-    "table_json": (1, 1), "clip_move": (2, 5), "clip_when": (2, 2), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 3), "talk": (1, 1),
+    "table_json": (1, 1), "clip_move": (2, 5), "clip_when": (2, 5), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 3), "talk": (1, 1),
 }
 TASKS = tuple(WEIGHTS)
 # Talk without a picture.
@@ -101,7 +102,7 @@ class Maker:
                 self.finder(gallery), task, picture.things, pixels.shape, step, question, answer)
         elif kind in LINES:
             pixels, sheet, rows, turn = see_text.line_sample(rng, ease, form=kind)
-            asked = see_text.line_questions(rng, pixels.shape, rows, turn)
+            asked = see_text.line_questions(rng, pixels.shape, rows, turn, step)
         elif kind == "table":
             pixels, sheet, rows = see_text.table_sample(rng)
             asked = see_text.table_questions(rng, rows)
@@ -137,16 +138,16 @@ class Maker:
                 "first": first}
 
     def reads(self, shape, rows, asked):
-        """One question about a picture of text, answered character by character but for a table's markup."""
+        """One question about a picture of text, answered character by character but for markup."""
         rng = self.rng
         weight = np.array([WEIGHTS[t][1] for t in asked])
         task = list(asked)[int(rng.choice(len(asked), p=weight / weight.sum()))]
         question, answer = asked[task][0]
-        if task.startswith("table"):
-            spelled = see_text.table_spans(rows, task[6:])
-            told = see_look.table_looks(spelled)
+        if task == "ocr":
+            spelled, told = True, see_look.sign_looks(answer)
         else:
-            spelled, told = True, see_look.sign_looks(answer) if task == "ocr" else ([], [])
+            spelled = see_text.spot_spans(rows, answer) if task == "spot" else see_text.table_spans(rows, task[6:])
+            told = see_look.span_looks(spelled)
         conversation = [[(TASKS.index(task), question, answer, spelled, told)]]
         first = "text" if rng.random() < .1 else "picture"
         encoded = self.encoder.encode(shape[0] // CELL, shape[1] // CELL, None, conversation, first)

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from see_scene import scaled
+
 CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.,:;!?-+/%&()'\"#@=*$ "
 CHAR_INDEX = {c: i + 1 for i, c in enumerate(CHARS)}     # 0: no character stands there
 ORDINALS = 10                                            # characters of a cell that are asked for, in reading order
@@ -240,12 +242,22 @@ def page_sample(rng, width, height):
     return sheet
 
 
-def line_questions(rng, shape, boxes, turn):
+def line_questions(rng, shape, boxes, turn, step=1):
+    """Boxes of answers are multiples of `step`."""
     out = {"ocr": [(pick(rng, READ_ASKED), "\n".join(t for _, t in boxes))]}
     if not turn and rng.random() < .5:
-        h, w = shape[:2]
-        rows = [{"bbox_2d": [min(1000, max(0, round(v * 1000 / s))) for v, s in zip(b, (w, h, w, h))], "text_content": t} for b, t in boxes]
+        rows = [{"bbox_2d": scaled(b, shape, step), "text_content": t} for b, t in boxes]
         out["spot"] = [(pick(rng, SPOT_ASKED), json.dumps(rows))]
+    return out
+
+
+def spot_spans(boxes, answer):
+    """[(start, end, first mark)] of the lines' texts in the answer."""
+    out, at, mark = [], 0, 0
+    for _, text in boxes:
+        at = answer.index('"text_content": "', at) + len('"text_content": "')
+        out.append((at, at + len(text), mark))
+        mark += len(text)
     return out
 
 

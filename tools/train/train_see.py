@@ -31,7 +31,7 @@ import see_text
 from see_model import CELL, PATCH, SPOTS, Encoder, Helpers, batch_of, begin_from, begin_patches, build, check, export, load_tokenizer, read, see
 from eval_see import MEASURED as MEASURED_TASKS
 from eval_see import Batches, measure
-from see_shards import STAGES, TASKS, Maker, stage_at
+from see_shards import STAGES, STEP, TASKS, Maker, stage_at
 
 CHARS = len(see_text.CHARS) + 1
 LOOK = .6                # weight of see_look.py's loss
@@ -145,7 +145,7 @@ class Texts:
     def asked(self, line, form):
         rng, shape = self.maker.rng, line.gray.shape
         table = line.kind == "table"
-        asked = see_text.table_questions(rng, line.rows) if table else see_text.line_questions(rng, shape, line.rows, line.turn)
+        asked = see_text.table_questions(rng, line.rows) if table else see_text.line_questions(rng, shape, line.rows, line.turn, STEP)
         return {form: asked[form]} if form in asked else asked
 
     def batch(self, stage, words):
@@ -158,7 +158,7 @@ class Texts:
         lines = self.pool.batch(3 * self.sizes[0], kind)
         size = self.sizes[0] // 2 if kind == "table" else self.sizes[0]
         lines = sorted(lines, key=lambda line: len(line.marks))[int(rng.integers(3)) * self.sizes[0]:][:size]
-        forms = ["table_" + form for form in see_text.TABLE_ASKED] if kind == "table" else ["ocr"] * 19 + ["spot"]
+        forms = ["table_" + form for form in see_text.TABLE_ASKED] if kind == "table" else ["ocr"] * 9 + ["spot"]
         form = see_text.pick(rng, forms)
         encode = lambda line: self.maker.reads(line.gray.shape, line.rows, self.asked(line, form))["encoded"]
         return see_lines.samples(rng, lines, encode)
