@@ -5,6 +5,7 @@
 # PYTHON names a python with the packages of tools/train/README.md; EVAL_OPTIONS goes to eval_draw.py,
 # EVAL_SEE_OPTIONS to eval_see.py, EVAL_CIRCLE_OPTIONS to circle.py.
 set -eu
+status=0         # 1 when limn and its references differ; the other measures are taken all the same
 limn=$1
 data=${2:-build/train}
 python=${PYTHON:-python3}
@@ -28,7 +29,7 @@ if [ -e models/mini-draw/model_index.json ]; then
     fi
     "$python" "$here/eval_draw.py" --limn "$limn" --model models/mini-draw --judge "$data/judge/judge.pt" \
         --sprites "$data/sprites" ${EVAL_OPTIONS:-}
-    "$python" "$here/compare_draw.py" --limn "$limn" --model models/mini-draw
+    "$python" "$here/compare_draw.py" --limn "$limn" --model models/mini-draw || status=1
 fi
 if [ -e models/mini-upscale/mini-upscale.safetensors ]; then
     "$python" "$here/eval_upscale.py" --limn "$limn" --sprites "$data/sprites" \
@@ -36,8 +37,9 @@ if [ -e models/mini-upscale/mini-upscale.safetensors ]; then
 fi
 if [ -e models/mini-see/config.json ]; then
     "$python" "$here/eval_see.py" --model models/mini-see --sprites "$data/sprites" ${EVAL_SEE_OPTIONS:-}
-    "$python" "$here/compare_see.py" --limn "$limn" --model models/mini-see --sprites "$data/sprites"
+    "$python" "$here/compare_see.py" --limn "$limn" --model models/mini-see --sprites "$data/sprites" || status=1
     if [ -e models/mini-draw/model_index.json ]; then
         "$python" "$here/circle.py" --limn "$limn" --draw models/mini-draw --see models/mini-see ${EVAL_CIRCLE_OPTIONS:-}
     fi
 fi
+exit "$status"
