@@ -113,6 +113,7 @@ async function meanwhile() {
   const processes = [host(s), ...children(host(s))];
   const signal = (name) => processes.forEach((pid) => { try { process.kill(pid, name); } catch { /* gone */ } });
   signal('SIGSTOP');
+  const stopped = Date.now();
   const base64 = png(300, 200, { noise: true }).toString('base64');
   const waiting = [upload(s, png(300, 200, { noise: true })), s.post('/v1/see?wait=20', { prompt: 'x', images: [`data:image/png;base64,${base64}`] }),
     s.post('/sdapi/v1/png-info', { image: base64 })];
@@ -123,6 +124,14 @@ async function meanwhile() {
   equal('others are answered', [(await s.post('/v1/draw?wait=20', { prompt: 'a fox', width: 64, height: 64, steps: 1 })).json.job.state, (await s.get('/livez')).status, answered],
     ['succeeded', 200, 0]);
   signal('SIGCONT');
+  // A decoder may take 15 s to say that it is there; when the disk stood still for as long, 503 was right.
+  if (Date.now() - stopped > 14000) {
+    await Promise.all(waiting);
+    await s.stop();
+    s.remove();
+    await meanwhile();
+    return;
+  }
   equal('and they too, then', (await Promise.all(waiting)).map((r) => r.status), [201, 200, 200]);
   equal('stops', (await s.stop()).code, 0);
   s.remove();
