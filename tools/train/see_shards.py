@@ -40,6 +40,7 @@ STAGES = (
     (418, {"scene": .36, "clip": .07, "page": .13, "line": .36, "table": .08}, .15, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
     (432, {"scene": .33, "clip": .06, "page": .1, "line": .38, "table": .13}, .15, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
     (438.4, {"scene": .5, "clip": .24, "page": .03, "line": .2, "table": .03}, .15, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
+    (441.4, {"scene": .45, "clip": .12, "page": .06, "line": .32, "table": .05}, .15, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
 )
 STEP = 20          # coordinates are taught in multiples of this: two digits to learn instead of three
 LATE = 44          # from this minute on the second weight holds
