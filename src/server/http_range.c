@@ -26,14 +26,12 @@ static bool read_number(int64_t *out, const char **at) {
 }
 
 limn_http_range limn_http_range_read(const char *text, int64_t size, int64_t *from, int64_t *n) {
-    int64_t last = size - 1;
-    bool tail;
+    int64_t first = 0, last = size - 1;
     *from = 0;
     *n = size;
     if (!text || strncmp(text, "bytes=", 6) != 0) return LIMN_HTTP_WHOLE;
     text += 6;
-    tail = *text == '-';
-    if (tail) {
+    if (*text == '-') { /* so many at the end */
         text++;
         if (!read_number(&last, &text) || *text) return LIMN_HTTP_WHOLE;
         if (last == 0 || size == 0) return LIMN_HTTP_NOTHING;
@@ -41,13 +39,11 @@ limn_http_range limn_http_range_read(const char *text, int64_t size, int64_t *fr
         *n = size - *from;
         return LIMN_HTTP_PART;
     }
-    if (!read_number(from, &text) || *text++ != '-') return LIMN_HTTP_WHOLE;
-    if (*text && (!read_number(&last, &text) || *text || last < *from)) {
-        *from = 0;
-        return LIMN_HTTP_WHOLE;
-    }
-    if (*from >= size) return LIMN_HTTP_NOTHING;
-    *n = (last < size ? last + 1 : size) - *from;
+    if (!read_number(&first, &text) || *text++ != '-') return LIMN_HTTP_WHOLE;
+    if (*text && (!read_number(&last, &text) || *text || last < first)) return LIMN_HTTP_WHOLE;
+    if (first >= size) return LIMN_HTTP_NOTHING;
+    *from = first;
+    *n = (last < size ? last + 1 : size) - first;
     return LIMN_HTTP_PART;
 }
 
