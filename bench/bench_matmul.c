@@ -121,7 +121,9 @@ int main(int argc, char **argv) {
 #ifdef LIMN_HAVE_ONEDNN
     onednn_set_threads(o.threads);
 #endif
-    printf("read memory %.1f GB/s\n", bench_read_speed(o.pool, (size_t)128 << 20, 0.3));
+    bench_memory *memory = bench_memory_new(o.pool, (size_t)128 << 20);
+    if (memory) printf("read memory %.1f GB/s\n", bench_memory_read(memory, 0.3));
+    bench_memory_free(&memory);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         bench_one(&o, shapes[i], LIMN_F32, LIMN_COMPUTE_EXACT);
         bench_one(&o, shapes[i], LIMN_F16, LIMN_COMPUTE_HALF);

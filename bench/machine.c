@@ -99,36 +99,81 @@ double bench_peak(bench_unit u, limn_pool *pool, double seconds) {
     return (double)job.rounds * ACCUMULATORS * units[u].ops * threads / taken * 1e-9;
 }
 
+/* ---- memory ---- */
 typedef struct read_job {
+    void (*read)(uint64_t sums[8], const uint64_t *p, size_t words);
     const uint64_t *data;
-    size_t words; /* per task */
+    size_t words; /* per task, a multiple of 16 */
     uint64_t sums[64 * 8];
 } read_job;
 
-static void read_task(void *arg, size_t task, int worker) {
-    read_job *job = arg;
-    const uint64_t *p = job->data + task * job->words;
+struct bench_memory {
+    limn_pool *pool;
+    uint64_t *data;
+    read_job job;
+};
+
+static void read_plain(uint64_t sums[8], const uint64_t *p, size_t words) {
     uint64_t s[8] = {0};
-    (void)worker;
-    for (size_t i = 0; i + 8 <= job->words; i += 8)
-        for (int j = 0; j < 8; j++) s[j] ^= p[i + (size_t)j];
-    for (int j = 0; j < 8; j++) job->sums[task % 64 * 8 + (size_t)j] ^= s[j];
+    for (size_t i = 0; i < words; i += 8)
+        for (size_t j = 0; j < 8; j++) s[j] ^= p[i + j];
+    for (int j = 0; j < 8; j++) sums[j] ^= s[j];
 }
 
-double bench_read_speed(limn_pool *pool, size_t bytes, double seconds) {
-    int threads = limn_pool_threads(pool);
-    uint64_t *data = limn_mem_aligned(bytes * (size_t)threads);
-    if (!data) return 0;
-    read_job job = {.data = data, .words = bytes / 8};
-    for (size_t i = 0; i < bytes / 8 * (size_t)threads; i++) data[i] = i;
-    limn_pool_run(pool, read_task, &job, (size_t)threads);
-    int rounds = 0;
-    double t = bench_clock(threads), taken;
-    do {
-        limn_pool_run(pool, read_task, &job, (size_t)threads);
-        rounds++;
-        taken = bench_clock(threads) - t;
-    } while (taken < seconds);
-    limn_mem_free(data);
-    return (double)bytes * (double)threads * rounds / taken * 1e-9;
+/* Whole lines, a fifth faster than the loop above on a core that reads alone. */
+static void read_zmm(uint64_t sums[8], const uint64_t *p, size_t words) {
+    size_t rounds = words / 16;
+    (void)sums;
+    __asm__ volatile("vpxor %%xmm0, %%xmm0, %%xmm0\n vpxor %%xmm1, %%xmm1, %%xmm1\n"
+                     "1:\n vpxorq (%0), %%zmm0, %%zmm0\n vpxorq 64(%0), %%zmm1, %%zmm1\n"
+                     "add $128, %0\n dec %1\n jnz 1b\n vzeroupper\n"
+                     : "+r"(p), "+r"(rounds)::"xmm0", "xmm1", "cc", "memory");
+}
+
+static void read_task(void *arg, size_t task, int worker) {
+    read_job *job = arg;
+    (void)worker;
+    job->read(job->sums + task % 64 * 8, job->data + task * job->words, job->words);
+}
+
+bench_memory *bench_memory_new(limn_pool *pool, size_t bytes) {
+    size_t threads = (size_t)limn_pool_threads(pool), words = bytes / 128 * 16;
+    bench_memory *m = calloc(1, sizeof *m);
+    if (m) *m = (bench_memory){.pool = pool, .data = limn_mem_aligned(words * threads * 8)};
+    if (!m || !m->data) {
+        bench_memory_free(&m);
+        return NULL;
+    }
+    for (size_t i = 0; i < words * threads; i++) m->data[i] = i;
+    m->job = (read_job){.data = m->data, .words = words};
+    return m;
+}
+
+void bench_memory_free(bench_memory **m) {
+    if (!*m) return;
+    limn_mem_free((*m)->data);
+    free(*m);
+    *m = NULL;
+}
+
+double bench_memory_read(bench_memory *m, double seconds) {
+    static const struct {
+        unsigned flag;
+        void (*read)(uint64_t sums[8], const uint64_t *p, size_t words);
+    } ways[] = {{0, read_plain}, {LIMN_CPU_AVX512, read_zmm}};
+    int threads = limn_pool_threads(m->pool);
+    double passes[2] = {0}, taken[2] = {0}, best = 0;
+    unsigned cpu = limn_cpu_detect();
+    while (taken[0] + taken[1] < seconds)
+        for (int i = 0; i < 2; i++) { /* in turn */
+            if ((cpu & ways[i].flag) != ways[i].flag) continue;
+            m->job.read = ways[i].read;
+            double t = bench_clock(threads);
+            limn_pool_run(m->pool, read_task, &m->job, (size_t)threads);
+            taken[i] += bench_clock(threads) - t;
+            passes[i]++;
+        }
+    for (int i = 0; i < 2; i++)
+        if (passes[i] > 0 && passes[i] / taken[i] > best) best = passes[i] / taken[i];
+    return best * (double)m->job.words * 8 * threads * 1e-9;
 }

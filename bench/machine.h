@@ -31,7 +31,12 @@ bool bench_unit_has(bench_unit u, unsigned cpu_flags);
 /* 1e9 operations (a multiply and an add count as two) per second of all threads of the pool, over
  * about `seconds`. */
 double bench_peak(bench_unit u, limn_pool *pool, double seconds);
-/* GB/s of all threads reading `bytes` of memory each. */
-double bench_read_speed(limn_pool *pool, size_t bytes, double seconds);
+/* Memory that is read again and again, `bytes` by each thread of the pool (borrowed). How fast it
+ * is may change from minute to minute: measure beside every run. NULL without memory. */
+typedef struct bench_memory bench_memory;
+bench_memory *bench_memory_new(limn_pool *pool, size_t bytes);
+void bench_memory_free(bench_memory **m);
+/* GB/s of all threads over about `seconds`, by the fastest way of reading this processor has. */
+double bench_memory_read(bench_memory *m, double seconds);
 
 #endif

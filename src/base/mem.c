@@ -41,7 +41,7 @@ void *limn_mem_realloc(void *p, size_t size) {
 void *limn_mem_aligned(size_t size) {
     if (size == 0 || size > SIZE_MAX - 4096 || must_fail()) return NULL;
     const size_t huge = (size_t)2 << 20;
-    size_t align = size >= 4 * huge ? huge : 64;
+    size_t align = size >= huge ? huge : 64; /* weights are read from end to end at each token */
     void *p = NULL;
     if (posix_memalign(&p, align, (size + 63) & ~(size_t)63) != 0) return NULL;
     if (align == huge) madvise(p, size, MADV_HUGEPAGE);

@@ -9,8 +9,9 @@
 #include "kernels/rowio.h"
 
 enum {
-    SPLIT_KEYS = 512,     /* keys of one decoding task */
-    TILE_FLOATS = 1 << 14 /* query tile: rows x dim of about 64 KiB */
+    SPLIT_KEYS = 512,      /* keys of one decoding task */
+    TILE_FLOATS = 1 << 17, /* query tile: rows x dim, at most half a MiB of results */
+    TILE_ROWS = 512        /* and no more than these */
 };
 
 float limn_attention_scale(const limn_attention_args *a) {
@@ -53,13 +54,16 @@ typedef struct attention_job {
     float *parts;        /* decoding: [n, kv_heads, splits, rows, 2 + dim_v]: m, l, acc */
 } attention_job;
 
-/* Queries of a tile: as many as keep the tile in the cache, fewer when threads would be idle. A
- * query's result does not depend on its tile, so the number of threads may matter here. */
+/* Queries of a tile: many, since each tile converts all keys and values for itself, and its queries
+ * and results are passed over once for 96 keys only (the second cache holds them, and the third is
+ * near enough). Fewer when threads would be idle. A query's result does not depend on its tile, so
+ * the number of threads may matter here. Fewer queries never give larger tiles: scratch for the
+ * most is enough for all. */
 static int64_t tile_rows(const limn_attention_args *a, const limn_attention_tiler *t, int threads) {
     int64_t wide = a->dim > limn_attention_dim_v(a) ? a->dim : limn_attention_dim_v(a);
-    int64_t rows = TILE_FLOATS / wide;
-    rows = rows < 48 ? 48 : rows > 128 ? 128 : rows;
-    while (rows > 32 && a->n * a->heads * ((a->len_q + rows - 1) / rows) < 4 * threads) rows /= 2;
+    int64_t rows = TILE_FLOATS / wide, heads = a->n * a->heads;
+    rows = rows > TILE_ROWS ? TILE_ROWS : rows;
+    while (rows > 32 && heads * ((a->len_q + rows - 1) / rows) < 8 * threads) rows /= 2;
     return (rows + t->panel - 1) / t->panel * t->panel;
 }
 
@@ -108,29 +112,6 @@ static void tile_task(void *arg, size_t task, int worker) {
     j->tiler->run(&b, (char *)j->ex->scratch + (size_t)worker * j->worker_bytes);
 }
 
-static void split_task(void *arg, size_t task, int worker) {
-    const attention_job *j = arg;
-    const limn_attention_args *a = j->a;
-    if (limn_exec_cancelled(j->ex)) return;
-    int64_t split = (int64_t)task % j->splits, bh = (int64_t)task / j->splits;
-    int64_t group = a->heads / a->kv_heads, dv = limn_attention_dim_v(a);
-    limn_attention_block b = {.kernels = j->ex->k,
-                              .a = a,
-                              .batch = bh / a->kv_heads,
-                              .head0 = bh % a->kv_heads * group,
-                              .heads = group,
-                              .q_count = a->len_q};
-    int64_t k0 = split * SPLIT_KEYS, k1 = k0 + SPLIT_KEYS < a->len_k ? k0 + SPLIT_KEYS : a->len_k;
-    limn_attention_state s =
-        limn_attention_rows(&b, k0, k1, (char *)j->ex->scratch + (size_t)worker * j->worker_bytes);
-    float *part = j->parts + (int64_t)task * j->rows * (2 + dv);
-    for (int64_t r = 0; r < j->rows; r++, part += 2 + dv) {
-        part[0] = s.m[r];
-        part[1] = s.l[r];
-        memcpy(part + 2, s.acc + r * dv, (size_t)dv * 4);
-    }
-}
-
 /* Joins the key ranges of one group's rows, first to last. */
 static void join_task(void *arg, size_t task, int worker) {
     (void)worker;
@@ -161,6 +142,30 @@ static void join_task(void *arg, size_t task, int worker) {
     }
 }
 
+static void split_task(void *arg, size_t task, int worker) {
+    const attention_job *j = arg;
+    const limn_attention_args *a = j->a;
+    if (limn_exec_cancelled(j->ex)) return;
+    int64_t split = (int64_t)task % j->splits, bh = (int64_t)task / j->splits;
+    int64_t group = a->heads / a->kv_heads, dv = limn_attention_dim_v(a);
+    limn_attention_block b = {.kernels = j->ex->k,
+                              .a = a,
+                              .batch = bh / a->kv_heads,
+                              .head0 = bh % a->kv_heads * group,
+                              .heads = group,
+                              .q_count = a->len_q};
+    int64_t k0 = split * SPLIT_KEYS, k1 = k0 + SPLIT_KEYS < a->len_k ? k0 + SPLIT_KEYS : a->len_k;
+    limn_attention_state s =
+        limn_attention_rows(&b, k0, k1, (char *)j->ex->scratch + (size_t)worker * j->worker_bytes);
+    float *part = j->parts + (int64_t)task * j->rows * (2 + dv);
+    for (int64_t r = 0; r < j->rows; r++, part += 2 + dv) {
+        part[0] = s.m[r];
+        part[1] = s.l[r];
+        memcpy(part + 2, s.acc + r * dv, (size_t)dv * 4);
+    }
+    if (j->splits == 1) join_task(arg, task, worker);
+}
+
 void limn_attention_run(const limn_exec *ex, const limn_attention_args *a) {
     assert(a->kv_heads > 0 && a->heads % a->kv_heads == 0);
     assert(a->dim > 0 && a->dim <= LIMN_ATTENTION_DIM_MAX);
@@ -176,6 +181,6 @@ void limn_attention_run(const limn_exec *ex, const limn_attention_args *a) {
     }
     j.parts = (float *)((char *)ex->scratch + (size_t)threads * j.worker_bytes);
     limn_pool_run(ex->pool, split_task, &j, (size_t)(a->n * a->kv_heads * j.splits));
-    if (!limn_exec_cancelled(ex))
+    if (j.splits > 1 && !limn_exec_cancelled(ex))
         limn_pool_run(ex->pool, join_task, &j, (size_t)(a->n * a->kv_heads));
 }

@@ -60,6 +60,20 @@ static limn_attention_rows_in view_rows(const limn_attention_block *b, const lim
     return (limn_attention_rows_in){buf, LIMN_F32, dim, keys, dim};
 }
 
+/* Asks for keys or values [j, j + keys) of a kv head: its rows lie among those of other heads,
+ * which no processor foresees. */
+static void fetch_rows(const limn_attention_block *b, const limn_attn_view *v, int64_t j,
+                       int64_t keys, int64_t dim) {
+    const limn_dtype_info *info = limn_dtype_get(v->type);
+    int64_t head = b->head0 / (b->a->heads / b->a->kv_heads);
+    int64_t at = b->batch * v->batch + head * v->head + j * v->row;
+    int64_t bytes = dim / info->block * info->bytes;
+    for (int64_t i = 0; i < keys; i++, at += v->row) {
+        const char *row = (const char *)v->data + at / info->block * info->bytes;
+        for (int64_t o = 0; o < bytes; o += 64) __builtin_prefetch(row + o, 0, 3);
+    }
+}
+
 /* Scores of the first n keys of a block become weights; the row's state follows. */
 static void update_row(const limn_attention_block *b, limn_attention_state *s, int64_t row,
                        const float *bias, int64_t n) {
@@ -77,15 +91,17 @@ static void update_row(const limn_attention_block *b, limn_attention_state *s, i
     s->m[row] = m;
 }
 
-/* One block of keys for all rows. Rows that see fewer keys than the block has are mixed by
- * themselves, so that a value behind the limit is not even multiplied by 0. */
+/* One block of keys for all rows, before `left` others. Rows that see fewer keys than the block has
+ * are mixed by themselves, so that a value behind the limit is not even multiplied by 0. */
 static void stream_block(const limn_attention_block *b, limn_attention_state *s, int64_t j,
-                         int64_t keys) {
+                         int64_t keys, int64_t left) {
     const limn_attention_args *a = b->a;
     int64_t rows = b->heads * b->q_count, dv = limn_attention_dim_v(a);
     limn_attention_rows_in k = view_rows(b, &a->k, s->k, j, keys, a->dim);
     limn_attention_rows_in v = view_rows(b, &a->v, s->v, j, keys, dv);
+    fetch_rows(b, &a->v, j, keys, dv);
     b->kernels->attention.dots(s->s, KEY_BLOCK, s->q, rows, &k);
+    fetch_rows(b, &a->k, j + keys, left < KEY_BLOCK ? left : KEY_BLOCK, a->dim);
     bool all = limn_attention_visible(a, b->q0) >= j + keys;
     for (int64_t r = 0; r < rows; r++) {
         int64_t i = b->q0 + r % b->q_count, see = limn_attention_visible(a, i) - j;
@@ -113,8 +129,10 @@ limn_attention_state limn_attention_rows(const limn_attention_block *b, int64_t 
                             b->head0 + h, b->q0, b->q_count, a->dim);
     int64_t last = limn_attention_visible(a, b->q0 + b->q_count - 1);
     if (k1 > last) k1 = last;
-    for (int64_t j = k0; j < k1; j += KEY_BLOCK)
-        stream_block(b, &s, j, k1 - j < KEY_BLOCK ? k1 - j : KEY_BLOCK);
+    for (int64_t j = k0, keys; j < k1; j += keys) {
+        keys = k1 - j < KEY_BLOCK ? k1 - j : KEY_BLOCK;
+        stream_block(b, &s, j, keys, k1 - j - keys);
+    }
     return s;
 }
 

@@ -232,6 +232,15 @@ void limn_row_to_f32(const limn_kernels *k, float *y, const void *x, limn_dtype 
         limn_dtype_to_f32(y, x, t, n);
 }
 
+void limn_row_from_f32(const limn_kernels *k, void *y, const float *x, limn_dtype t, int64_t n) {
+    if (t == LIMN_BF16)
+        k->elementwise.f32_to_bf16(y, x, n);
+    else if (t == LIMN_F16)
+        k->elementwise.f32_to_f16(y, x, n);
+    else
+        limn_dtype_from_f32(y, x, t, n);
+}
+
 void limn_convert_run(const limn_exec *ex, const limn_convert_args *a) {
     const limn_dtype_info *info = limn_dtype_get(a->x_type);
     assert(a->n >= 0 && a->n % info->block == 0 && limn_rowio_is_type(a->y_type));

@@ -22,6 +22,7 @@
 #include "tensor/dtype.h"
 
 struct limn_exec;
+struct limn_kernels;
 
 /* X(id, name, formula) */
 #define LIMN_BINARY_LIST(X)                                                                        \
@@ -156,6 +157,10 @@ typedef struct limn_convert_args {
 
 /* Dense conversion, dequantising block types. */
 void limn_convert_run(const struct limn_exec *ex, const limn_convert_args *a);
+
+/* n elements of f32 to any dtype (whole blocks) on the calling thread; the way back: rowio.h. */
+void limn_row_from_f32(const struct limn_kernels *k, void *y, const float *x, limn_dtype t,
+                       int64_t n);
 
 /* Fillers of the dispatch table; called by kernels.c and x86_init.c only. */
 void limn_elementwise_fill_c(limn_elementwise_kernels *e);

@@ -6,6 +6,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/conv.h"
+#include "kernels/elementwise.h"
 #include "kernels/experts.h"
 #include "kernels/matmul.h"
 #include "kernels/move.h"
@@ -443,6 +444,7 @@ static limn_status span_get(cache_span *out, const cpu_step *s, int span, int64_
 
 typedef struct store_job {
     const cpu_step *s;
+    const limn_kernels *k;
     char *to;
     const float *from;
     size_t row_bytes;
@@ -452,8 +454,8 @@ typedef struct store_job {
 static void store_task(void *arg, size_t task, int worker) {
     const store_job *j = arg;
     (void)worker;
-    limn_dtype_from_f32(j->to + task * j->row_bytes, j->from + (int64_t)task * j->width,
-                        j->s->n->dtype, j->width);
+    limn_row_from_f32(j->k, j->to + task * j->row_bytes, j->from + (int64_t)task * j->width,
+                      j->s->n->dtype, j->width);
 }
 
 static limn_status store_run(const cpu_step *s, const limn_exec *ex, limn_err *err) {
@@ -462,7 +464,8 @@ static limn_status store_run(const cpu_step *s, const limn_exec *ex, limn_err *e
     limn_status st = LIMN_OK;
     for (int64_t b = 0; b < x[0] && st == LIMN_OK; b++) {
         cache_span span;
-        store_job j = {.s = s, .from = (const float *)s->x[1] + b * x[1] * x[2], .width = x[2]};
+        store_job j = {
+            .s = s, .k = ex->k, .from = (const float *)s->x[1] + b * x[1] * x[2], .width = x[2]};
         st = span_get(&span, s, 2, b, x[1], rows, err);
         if (st != LIMN_OK) break;
         (void)limn_dtype_row_bytes(&j.row_bytes, s->n->dtype, x[2]);

@@ -7,7 +7,7 @@
  */
 #include "kernels/x86/quant_zmm.h"
 
-enum { MR = 8, AHEAD = 4096 };
+enum { MR = 8, AHEAD = 8192 };
 
 LIMN_INLINE __m512i word(const limn_q8_rows *x, int r, size_t at) {
     int32_t v;
