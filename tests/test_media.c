@@ -403,6 +403,17 @@ static void test_pdf(void **state) {
     limn_mem_free(b.data);
 }
 
+static bytes file_of(VipsImage *im, const char *ending) {
+    void *data;
+    size_t size;
+    if (vips_image_write_to_buffer(im, ending, &data, &size, NULL))
+        fail_msg("%s", vips_error_buffer());
+    bytes b = {malloc(size), size};
+    memcpy(b.data, data, size);
+    g_free(data);
+    return b;
+}
+
 /* `count` grey pictures of 24 x 16 in one file: picture i has the value 20 i. */
 static bytes stack_make(const char *ending, int count, int delay_ms) {
     VipsImage *list[16], *tall, *copy;
@@ -418,13 +429,7 @@ static bytes stack_make(const char *ending, int count, int delay_ms) {
     int delay[16];
     for (int i = 0; i < count; i++) delay[i] = delay_ms;
     vips_image_set_array_int(copy, "delay", delay, count);
-    void *data;
-    size_t size;
-    if (vips_image_write_to_buffer(copy, ending, &data, &size, NULL))
-        fail_msg("%s", vips_error_buffer());
-    bytes b = {malloc(size), size};
-    memcpy(b.data, data, size);
-    g_free(data);
+    bytes b = file_of(copy, ending);
     g_object_unref(copy);
     g_object_unref(tall);
     for (int i = 0; i < count; i++) g_object_unref(list[i]);
@@ -466,11 +471,145 @@ static void test_stacks(void **state) {
     refused((bytes){tiff.data, tiff.size / 2}, NULL, LIMN_E_FORMAT, "");
     refused((bytes){webp.data, webp.size / 2}, NULL, LIMN_E_FORMAT, "");
     refused((bytes){png.data, png.size / 2}, NULL, LIMN_E_FORMAT, "cut off");
+    check_stack((bytes){gif.data, gif.size - 1}, NULL, LIMN_MEDIA_VIDEO, 4); /* without trailer */
+    for (size_t n = gif.size - 9; n < gif.size - 1; n++) /* within the last frame */
+        refused((bytes){gif.data, n}, NULL, LIMN_E_FORMAT, "cut off");
+    for (size_t n = 14; n < 19; n++) /* within the colours or the first block */
+        refused((bytes){gif.data, n}, NULL, LIMN_E_FORMAT, "cut off");
     refused(png, &(limn_media_options){.max_pixels = 100}, LIMN_E_LIMIT, "megapixels");
     free(tiff.data);
     free(gif.data);
     free(webp.data);
     free(png.data);
+}
+
+/* ---- TIFF ---- */
+
+typedef struct chain {
+    int pages;          /* grey, 24 x 16, the value 90 */
+    uint32_t last_side; /* the last page is a square of this; 0: it is like the others */
+    bool circle;        /* after the last page comes the first again */
+} chain;
+
+static void add_number(limn_buf *out, uint32_t v, int size) {
+    for (int i = 0; i < size; i++) limn_buf_add(out, &(uint8_t){(uint8_t)(v >> 8 * i)}, 1);
+}
+
+/* Directories one after the other, all with the same strip of pixels behind the header. */
+static bytes tiff_chain(const chain *c) {
+    enum { W = 24, H = 16, ENTRIES = 8, DIRECTORY = 2 + 12 * ENTRIES + 4, FIRST = 8 + W * H };
+    limn_buf out;
+    limn_buf_init(&out, 4 << 20);
+    limn_buf_add(&out, "II*", 4);
+    add_number(&out, FIRST, 4);
+    for (int i = 0; i < W * H; i++) add_number(&out, 90, 1);
+    for (int i = 0; i < c->pages; i++) {
+        bool last = i == c->pages - 1;
+        uint32_t w = last && c->last_side ? c->last_side : W;
+        uint32_t h = last && c->last_side ? c->last_side : H;
+        /* width, height, bits, no compression, black is zero, where, rows of the strip, bytes */
+        const uint32_t entries[ENTRIES][2] = {{256, w}, {257, h}, {258, 8}, {259, 1},
+                                              {262, 1}, {273, 8}, {278, h}, {279, W * H}};
+        add_number(&out, ENTRIES, 2);
+        for (int k = 0; k < ENTRIES; k++) {
+            add_number(&out, entries[k][0], 2);
+            add_number(&out, 4, 2); /* LONG */
+            add_number(&out, 1, 4);
+            add_number(&out, entries[k][1], 4);
+        }
+        uint32_t next = FIRST + DIRECTORY * (uint32_t)(i + 1);
+        add_number(&out, !last ? next : c->circle ? FIRST : 0, 4);
+    }
+    bytes b = {NULL, out.len};
+    b.data = (uint8_t *)limn_buf_take(&out);
+    assert_non_null(b.data);
+    return b;
+}
+
+static void page_is_grey(limn_media *m, int value) {
+    limn_image *im;
+    limn_err err = {0};
+    if (limn_media_next(&im, m, &err) != LIMN_OK) fail_msg("%s", err.text);
+    assert_non_null(im);
+    assert_int_equal(im->channels, 3);
+    for (int k = 0; k < 3; k++) assert_in_range(im->data[300 + k], value - 1, value + 1);
+    limn_image_free(&im);
+}
+
+static void test_tiff_chains(void **state) {
+    (void)state;
+    bytes b = tiff_chain(&(chain){.pages = 10000});
+    refused(b, NULL, LIMN_E_LIMIT, "10000 pages");
+    refused(b, &(limn_media_options){.first = 10001}, LIMN_E_VALUE, "page 10001 of 10000");
+    limn_media *m = open_ok(b, &(limn_media_options){.first = 9999});
+    for (int i = 0; i < 2; i++) page_is_grey(m, 90);
+    limn_media_close(&m);
+    refused((bytes){b.data, b.size - 50}, NULL, LIMN_E_FORMAT, "cut off");
+    refused((bytes){b.data, 300}, NULL, LIMN_E_FORMAT, "cut off");
+    limn_mem_free(b.data);
+    for (int pages = 1; pages <= 3; pages += 2) { /* each page once */
+        b = tiff_chain(&(chain){.pages = pages, .circle = true});
+        m = open_ok(b, NULL);
+        assert_int_equal(limn_media_info_of(m)->count, pages);
+        for (int i = 0; i < pages; i++) page_is_grey(m, 90);
+        limn_media_close(&m);
+        limn_mem_free(b.data);
+    }
+    b = tiff_chain(&(chain){.pages = 2, .last_side = 16000}); /* known before it is decoded */
+    refused(b, NULL, LIMN_E_LIMIT, "16000 x 16000");
+    limn_mem_free(b.data);
+}
+
+/* One picture of `bands` like `pixel`, as a file. */
+static bytes tiff_flat(const double *pixel, int bands, VipsBandFormat format,
+                       VipsInterpretation as) {
+    VipsImage *black, *flat, *cast, *copy;
+    double ones[4] = {1, 1, 1, 1}, add[4];
+    memcpy(add, pixel, (size_t)bands * sizeof *add);
+    assert_int_equal(vips_black(&black, 24, 16, "bands", bands, NULL), 0);
+    assert_int_equal(vips_linear(black, &flat, ones, add, bands, NULL), 0);
+    assert_int_equal(vips_cast(flat, &cast, format, NULL), 0);
+    assert_int_equal(vips_copy(cast, &copy, "interpretation", as, NULL), 0);
+    bytes b = file_of(copy, ".tif");
+    g_object_unref(copy);
+    g_object_unref(cast);
+    g_object_unref(flat);
+    g_object_unref(black);
+    return b;
+}
+
+static void test_tiff_colours(void **state) {
+    (void)state;
+    const struct {
+        double pixel[4];
+        int bands;
+        VipsBandFormat format;
+        VipsInterpretation as;
+        int grey;
+    } rows[] = {
+        {{0x8080, 0x8080, 0x8080}, 3, VIPS_FORMAT_USHORT, VIPS_INTERPRETATION_RGB16, 0x80},
+        {{0xffff, 0xffff, 0xffff}, 3, VIPS_FORMAT_USHORT, VIPS_INTERPRETATION_RGB16, 0xff},
+        {{0x4040}, 1, VIPS_FORMAT_USHORT, VIPS_INTERPRETATION_GREY16, 0x40},
+        {{0, 0, 0, 0}, 4, VIPS_FORMAT_UCHAR, VIPS_INTERPRETATION_CMYK, 0xff},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        bytes b = tiff_flat(rows[i].pixel, rows[i].bands, rows[i].format, rows[i].as);
+        limn_media *m = open_ok(b, NULL);
+        assert_string_equal(limn_media_info_of(m)->format, "tiff");
+        page_is_grey(m, rows[i].grey);
+        limn_media_close(&m);
+        refused((bytes){b.data, b.size / 2}, NULL, LIMN_E_FORMAT, "cut off");
+        free(b.data);
+    }
+    bytes b = tiff_flat((double[]){0, 255, 255, 0}, 4, VIPS_FORMAT_UCHAR,
+                        VIPS_INTERPRETATION_CMYK); /* magenta and yellow are red */
+    limn_media *m = open_ok(b, NULL);
+    limn_image *im;
+    assert_int_equal(limn_media_next(&im, m, NULL), LIMN_OK);
+    assert_true(im->data[0] > 190 && im->data[1] < 90 && im->data[2] < 90);
+    limn_image_free(&im);
+    limn_media_close(&m);
+    free(b.data);
 }
 
 /* The files are made here, by libraries that limn opens when it first reads one. */
@@ -495,6 +634,8 @@ int main(void) {
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_pdf),
         cmocka_unit_test(test_stacks),
+        cmocka_unit_test(test_tiff_chains),
+        cmocka_unit_test(test_tiff_colours),
     };
     return cmocka_run_group_tests(tests, open_libraries, NULL);
 }

@@ -23,8 +23,17 @@ static const format_row formats[] = {
     {"pngload", "png", false},   {"jpegload", "jpeg", false}, {"heifload", "heif", false},
 };
 
+/* Also what libvips does not know for one, as its directory is not there any more. */
+static bool is_tiff(const void *data, size_t size) {
+    static const char magic[4][4] = {"II*", {'M', 'M', 0, '*'}, "II+", {'M', 'M', 0, '+'}};
+    for (int i = 0; i < 4; i++)
+        if (size >= 4 && memcmp(data, magic[i], 4) == 0) return true;
+    return false;
+}
+
 bool limn_image_is_known(const void *data, size_t size) {
-    return limn_vips_start(NULL) == LIMN_OK && size > 0 && limn_vips_is_known(data, size);
+    if (limn_vips_start(NULL) != LIMN_OK || size == 0) return false;
+    return is_tiff(data, size) || limn_vips_is_known(data, size);
 }
 
 static VipsImage *open_page(const limn_image_stack *s, int page) {
@@ -33,6 +42,15 @@ static VipsImage *open_page(const limn_image_stack *s, int page) {
                                           NULL);
     return vips_image_new_from_buffer(s->data, s->size, "", "fail_on", VIPS_FAIL_ON_TRUNCATED,
                                       "page", page, NULL);
+}
+
+/* vips_image_get_n_pages() says 1 of ten thousand and more. */
+static int count_pages(VipsImage *im) {
+    int n;
+    if (!vips_image_get_typeof(im, VIPS_META_N_PAGES) ||
+        vips_image_get_int(im, VIPS_META_N_PAGES, &n))
+        return 1;
+    return n > 1 ? n : 1;
 }
 
 static double animation_seconds(VipsImage *im, int count) {
@@ -54,7 +72,8 @@ static uint64_t get_number(const uint8_t *p, int bytes, bool big) {
 /* libvips counts the pages that it reaches: a file that breaks off would only look shorter. Follows
  * the chain of directories (TIFF 6.0 section 2; BigTIFF with 8-byte offsets). */
 static bool tiff_is_complete(const uint8_t *d, size_t size) {
-    if (size < 16 || (memcmp(d, "II", 2) != 0 && memcmp(d, "MM", 2) != 0)) return true;
+    if (!is_tiff(d, size)) return true;
+    if (size < 16) return false;
     bool big = d[0] == 'M', wide = get_number(d + 2, 2, big) == 43;
     int offset_bytes = wide ? 8 : 4, count_bytes = wide ? 8 : 2, entry = wide ? 20 : 12;
     uint64_t at = get_number(d + offset_bytes, offset_bytes, big);
@@ -80,7 +99,7 @@ limn_status limn_image_stack_init(limn_image_stack *s, const void *data, size_t 
     if (!im) return limn_vips_refuse(data, size, err);
     s->width = im->Xsize;
     s->height = im->Ysize;
-    s->count = vips_image_get_n_pages(im);
+    s->count = count_pages(im);
     const char *loader;
     if (vips_image_get_string(im, VIPS_META_LOADER, &loader)) loader = "";
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
@@ -116,17 +135,19 @@ static limn_status open_frames(limn_image_stack *s, limn_err *err) {
     return s->frames ? LIMN_OK : limn_vips_failed(err, LIMN_E_FORMAT, "cannot be decoded");
 }
 
-static limn_status next_frame(limn_image **out, limn_image_stack *s, limn_err *err) {
+static limn_status next_frame(limn_image **out, limn_image_stack *s, int64_t max_pixels,
+                              limn_err *err) {
     VipsImage *im;
     if (vips_crop(s->frames, &im, 0, s->next * s->height, s->width, s->height, NULL))
         return limn_vips_failed(err, LIMN_E_FORMAT, "cannot be decoded");
-    limn_status st = limn_vips_read(out, &im, err);
+    limn_status st = limn_vips_read(out, &im, max_pixels, err);
     g_object_unref(im);
     s->next++;
     return st;
 }
 
-limn_status limn_image_stack_read(limn_image **out, limn_image_stack *s, int index, limn_err *err) {
+limn_status limn_image_stack_read(limn_image **out, limn_image_stack *s, int index,
+                                  int64_t max_pixels, limn_err *err) {
     *out = NULL;
     if (index < 0 || index >= s->count)
         return limn_fail(err, LIMN_E_VALUE, "picture %d of %d", index + 1, s->count);
@@ -136,12 +157,12 @@ limn_status limn_image_stack_read(limn_image **out, limn_image_stack *s, int ind
         if (!s->frames || s->next > index) st = open_frames(s, err);
         while (st == LIMN_OK && s->next <= index) {
             limn_image_free(out);
-            st = next_frame(out, s, err);
+            st = next_frame(out, s, max_pixels, err);
         }
     } else {
         VipsImage *im = open_page(s, index);
         if (!im) return limn_vips_failed(err, LIMN_E_FORMAT, "cannot be decoded");
-        st = limn_vips_read(out, &im, err);
+        st = limn_vips_read(out, &im, max_pixels, err);
         g_object_unref(im);
     }
     vips_error_clear();

@@ -27,7 +27,9 @@ limn_status limn_image_stack_init(limn_image_stack *s, const void *data, size_t 
                                   limn_err *err);
 void limn_image_stack_deinit(limn_image_stack *s);
 /* Picture `index`, upright sRGB. The frames of an animation can be read in rising order without
- * starting again; going back starts from the first. */
-limn_status limn_image_stack_read(limn_image **out, limn_image_stack *s, int index, limn_err *err);
+ * starting again; going back starts from the first. A page may be larger than the first: more than
+ * `max_pixels` are E_LIMIT, before any is decoded. */
+limn_status limn_image_stack_read(limn_image **out, limn_image_stack *s, int index,
+                                  int64_t max_pixels, limn_err *err);
 
 #endif

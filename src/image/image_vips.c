@@ -93,12 +93,13 @@ static int to_srgb(VipsImage **im) {
     return 0;
 }
 
-limn_status limn_vips_read(limn_image **out, VipsImage **im, limn_err *err) {
+limn_status limn_vips_read(limn_image **out, VipsImage **im, int64_t max_pixels, limn_err *err) {
     int64_t pixels = (int64_t)(*im)->Xsize * (*im)->Ysize;
     if ((*im)->Xsize > LIMN_IMAGE_MAX_SIDE || (*im)->Ysize > LIMN_IMAGE_MAX_SIDE ||
-        pixels > LIMN_IMAGE_MAX_PIXELS)
-        return limn_fail(err, LIMN_E_LIMIT, "the picture has %d x %d pixels, at most %d megapixels",
-                         (*im)->Xsize, (*im)->Ysize, (int)(LIMN_IMAGE_MAX_PIXELS >> 20));
+        pixels > max_pixels)
+        return limn_fail(err, LIMN_E_LIMIT,
+                         "the picture has %d x %d pixels, at most %.1f megapixels", (*im)->Xsize,
+                         (*im)->Ysize, (double)max_pixels / 1e6);
     if (to_srgb(im)) return limn_vips_failed(err, LIMN_E_FORMAT, "cannot be decoded");
     if ((*im)->Bands < 3)
         return limn_fail(err, LIMN_E_UNSUPPORTED, "a picture of %d channels", (*im)->Bands);
@@ -134,7 +135,28 @@ static bool jpeg_is_complete(const uint8_t *d, size_t size) {
     return false;
 }
 
+/* Follows the blocks (GIF89a, 18 to 27) up to the trailer, or to what is no block: a file may not
+ * end within one. Some writers leave the trailer out. */
+static bool gif_is_complete(const uint8_t *d, size_t size) {
+    enum { HEAD = 13, EXTENSION = 0x21, PICTURE = 0x2c, PICTURE_HEAD = 11, COLOURS = 0x80 };
+    if (size < HEAD) return false;
+    size_t at = HEAD + (d[10] & COLOURS ? (size_t)6 << (d[10] & 7) : 0);
+    while (at < size && (d[at] == EXTENSION || d[at] == PICTURE)) {
+        if (d[at] == EXTENSION) {
+            at += 2;
+        } else {
+            if (size - at < PICTURE_HEAD) return false;
+            at += PICTURE_HEAD + (d[at + 9] & COLOURS ? (size_t)6 << (d[at + 9] & 7) : 0);
+        }
+        while (at < size && d[at]) at += 1 + (size_t)d[at];
+        if (at >= size) return false;
+        at++;
+    }
+    return at <= size;
+}
+
 static bool is_complete(const uint8_t *d, size_t size) {
+    if (size >= 4 && memcmp(d, "GIF8", 4) == 0) return gif_is_complete(d, size);
     switch (limn_container_of(d, size)) {
     case LIMN_CONTAINER_PNG: return png_is_complete(d, size);
     case LIMN_CONTAINER_JPEG: return jpeg_is_complete(d, size);
@@ -191,7 +213,7 @@ limn_status limn_image_decode(limn_image **out, const void *data, size_t size, l
     VipsImage *im =
         vips_image_new_from_buffer(data, size, "", "fail_on", VIPS_FAIL_ON_TRUNCATED, NULL);
     if (!im) return limn_vips_refuse(data, size, err);
-    st = limn_vips_read(out, &im, err);
+    st = limn_vips_read(out, &im, LIMN_IMAGE_MAX_PIXELS, err);
     drop_image(&im);
     vips_error_clear();
     if (st != LIMN_OK) limn_image_free(out);

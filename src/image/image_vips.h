@@ -11,8 +11,9 @@
 extern limn_late limn_late_vips, limn_late_objects;
 
 /* The pixels of *im as 8-bit sRGB of 3 or 4 channels, upright. *im is replaced on the way and
- * still belongs to the caller. E_LIMIT for a size that is too large, E_FORMAT for damaged data. */
-limn_status limn_vips_read(limn_image **out, VipsImage **im, limn_err *err);
+ * still belongs to the caller. E_LIMIT for a picture of more than `max_pixels`, before any is
+ * decoded; E_FORMAT for damaged data. */
+limn_status limn_vips_read(limn_image **out, VipsImage **im, int64_t max_pixels, limn_err *err);
 
 /* E_FORMAT when a PNG or JPEG ends before its end marker, which libvips 8.14 would fill with grey,
  * when the bytes are empty; E_LIMIT above 1 GB. */

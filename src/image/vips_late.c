@@ -16,7 +16,7 @@
     X(vips_foreign_find_load_buffer)                                                               \
     X(vips_icc_transform)                                                                          \
     X(vips_image_get_array_int)                                                                    \
-    X(vips_image_get_n_pages)                                                                      \
+    X(vips_image_get_int)                                                                          \
     X(vips_image_get_string)                                                                       \
     X(vips_image_get_typeof)                                                                       \
     X(vips_image_new_from_buffer)                                                                  \

@@ -25,7 +25,7 @@ static limn_status read_stack(limn_image **out, void *self, int64_t index, limn_
         r->first = NULL;
         return LIMN_OK;
     }
-    limn_status st = limn_image_stack_read(out, &r->stack, (int)index, err);
+    limn_status st = limn_image_stack_read(out, &r->stack, (int)index, r->max_pixels, err);
     if (st == LIMN_OK)
         st = limn_media_check_size("a picture", (*out)->width, (*out)->height, r->max_pixels, err);
     return st;

@@ -67,6 +67,56 @@ def pdf(width, height, pages):
             f"startxref\n{len(out)}\n%%EOF\n".encode())
 
 
+def tiff(pages, circle=False, bits=8, inks=1, last=None):
+    """Pages of 24 x 16, one after the other, that share their pixels; after the last one may come the first again.
+    last: side, compression and strip of a last page that is another."""
+    def directory(width, height, compression, at, size, after):
+        kind = {1: 1, 3: 2, 4: 5}[inks]  # grey, RGB, CMYK
+        entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, inks, depths if inks > 2 else bits),
+                   (259, 3, 1, compression), (262, 3, 1, kind), (273, 4, 1, at), (277, 3, 1, inks), (278, 4, 1, height),
+                   (279, 4, 1, size)]
+        return pack("<H", len(entries)) + b"".join(pack("<HHII", *e) for e in entries) + pack("<I", after)
+
+    plain = b"\x40" * (24 * 16 * inks * bits // 8)
+    side, compression, strip = last or (0, 1, b"")
+    depths = 8 + len(plain) + len(strip)
+    depths += depths % 2
+    first, step = depths + 2 * inks, 2 + 12 * 9 + 4
+    out = [(b"II*\0" + pack("<I", first) + plain + strip).ljust(depths, b"\0"), pack(f"<{inks}H", *[bits] * inks)]
+    for i in range(pages - (1 if last else 0)):
+        after = first + step * (i + 1) if i < pages - 1 else first if circle else 0
+        out.append(directory(24, 16, 1, 8, len(plain), after))
+    if last:
+        out.append(directory(side, side, compression, 8 + len(plain), len(strip), 0))
+    return b"".join(out)
+
+
+def claims_jpeg(side):
+    """The golden picture with another size in its frame header."""
+    data = read(GOLDEN / "image/plain.jpg")
+    at = re.search(rb"\xff[\xc0\xc2]\0\x11\x08", data).end()
+    return data[:at] + pack(">HH", side, side) + data[at + 4:]
+
+
+def claims_webp():
+    """A lossless picture (WebP container, VP8L): 14 bits for each side, both full; and an extended one of 2^24 a side."""
+    body = b"\x2f" + pack("<I", 0x3fff | 0x3fff << 14) + b"\0" * 60
+    simple = b"WEBPVP8L" + pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+    head = pack("<I", 0) + b"\xff" * 6
+    wide = b"WEBPVP8X" + pack("<I", len(head)) + head + simple[4:]
+    return [b"RIFF" + pack("<I", len(x)) + x for x in (simple, wide)]
+
+
+def squeezed(side):
+    """One bit a pixel, so small that the file tells nothing about the size."""
+    packer = zlib.compressobj(9)
+    return packer.compress(b"\x55" * (side // 8 * side)) + packer.flush()
+
+
+def half(data):
+    return data[:len(data) // 2]
+
+
 def read(path):
     return path.read_bytes()
 
@@ -103,6 +153,22 @@ FILES = [
     ("wide.pdf", pdf(1000000, 20, 1), False),
     ("500-pages.pdf", pdf(100, 100, 500), None),  # too many for the context, or answered
     ("three.pdf", pdf(100, 100, 3), True),
+    ("cut.mp4", half(read(CORPUS / "a.mp4")), False),
+    ("cut.webp", half(read(CORPUS / "s.webp")), False),
+    ("cut.gif", half(read(CORPUS / "s.gif")), False),
+    ("cut.pdf", half(read(CORPUS / "s.pdf")), False),
+    ("cut.tif", half(tiff(3)), False),
+    ("cut-strip.tif", tiff(1, last=(64, 1, b"\x40" * 99)), False),
+    ("plain.tif", tiff(1), True),
+    ("cmyk.tif", tiff(1, inks=4), True),
+    ("16bit.tif", tiff(1, bits=16, inks=3), True),
+    ("10000-pages.tif", tiff(10000), False),
+    ("circle.tif", tiff(3, circle=True), True),
+    ("itself.tif", tiff(1, circle=True), True),
+    ("later-page-large.tif", tiff(2, bits=1, last=(16000, 8, squeezed(16000))), False),
+    ("largest.jpg", claims_jpeg(65535), False),
+    ("largest.webp", claims_webp()[0], False),
+    ("largest-extended.webp", claims_webp()[1], False),
     ("playlist.m3u8", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", False),
 ]
 
@@ -149,8 +215,9 @@ def serve(folder):
         base = re.search(r"http:\S+", server.stdout.readline())[0].rstrip("/")
         for name, data, want in FILES:
             status, body = post(base, data)
-            # a long strip is a picture like any other until a model is asked about it; so is a document
-            mine = None if name in ("1x30000.png", "30000x1.png", "wide.pdf") else want
+            # a long strip is a picture like any other until a model is asked about it; so is a document, of which
+            # only the first page is looked at
+            mine = None if name in ("1x30000.png", "30000x1.png", "wide.pdf", "later-page-large.tif") else want
             if name == "animated.png":  # has no type of its own on the web: the answer says what to send
                 mine = False
                 check("upload animated.png: what to send", b"animated PNG" in body, body[:200])
