@@ -15,11 +15,11 @@ bool limn_http_has_tag(const limn_http_req *rq, const char *etag) {
     return list && (strcmp(list, "*") == 0 || strstr(list, etag) != NULL);
 }
 
-/* Digits up to `end`; false: there are none, or too many. */
+/* Digits, as many as there are: a number too large for its type is as good as the largest. */
 static bool read_number(int64_t *out, const char **at) {
     char *end;
     size_t n = strspn(*at, "0123456789");
-    if (n == 0 || n > 18) return false;
+    if (n == 0) return false;
     *out = strtoll(*at, &end, 10);
     *at = end;
     return true;

@@ -114,15 +114,15 @@ async function parts(s, a) {
   const whole = Buffer.from(await (await fetch(path)).arrayBuffer());
   const part = async (headers, method = 'GET') => { const r = await fetch(path, { method, headers }); return { status: r.status, range: r.headers.get('content-range'), tag: r.headers.get('etag'), bytes: Buffer.from(await r.arrayBuffer()) }; };
   const { tag } = await part({});
-  for (const [range, from, to] of [['bytes=0-9', 0, 10], ['bytes=5-', 5, whole.length], ['bytes=-7', whole.length - 7, whole.length], [`bytes=3-${10 ** 12}`, 3, whole.length], [`bytes=-${10 ** 12}`, 0, whole.length]]) {
+  for (const [range, from, to] of [['bytes=0-9', 0, 10], ['bytes=5-', 5, whole.length], ['bytes=-7', whole.length - 7, whole.length], [`bytes=3-${10 ** 12}`, 3, whole.length], [`bytes=-${10 ** 12}`, 0, whole.length], [`bytes=3-${'9'.repeat(30)}`, 3, whole.length]]) {
     const r = await part({ Range: range });
     equal(range, [r.status, r.range, r.bytes.equals(whole.subarray(from, to))], [206, `bytes ${from}-${to - 1}/${whole.length}`, true]);
   }
-  for (const range of [`bytes=${whole.length}-`, 'bytes=-0']) {
+  for (const range of [`bytes=${whole.length}-`, `bytes=${'9'.repeat(30)}-`, 'bytes=-0']) {
     const r = await part({ Range: range });
     equal(range, [r.status, r.range, JSON.parse(r.bytes).error.code], [416, `bytes */${whole.length}`, 'range_not_satisfiable']);
   }
-  for (const range of ['bytes=9-3', 'bytes=0-1,4-5', 'bytes=', 'bytes=a-b', 'bytes=5', 'bytes=5,7-8', 'lines=0-1', `bytes=${'9'.repeat(30)}-`]) {
+  for (const range of ['bytes=9-3', 'bytes=0-1,4-5', 'bytes=', 'bytes=a-b', 'bytes=5', 'bytes=5,7-8', 'lines=0-1']) {
     const r = await part({ Range: range }).catch((e) => ({ status: String(e) }));
     equal(`${range}: the whole`, [r.status, r.range, r.bytes?.equals(whole)], [200, null, true]);
   }
