@@ -22,6 +22,12 @@ from art import COLOURS, Painter, Scene, load_concepts
 from linear_vae import basis_of, encode
 
 MIX = "single=.26,big=.06,small=.06,two=.15,three=.14,beside=.24,above=.09"
+GROUNDS = "white=.3"
+
+
+def shares_of(text):
+    """"a=.3,b=.1" -> {"a": .3, "b": .1}"""
+    return {k: float(v) for k, v in (part.split("=") for part in text.split(","))}
 
 
 class Stock:
@@ -69,6 +75,7 @@ def main():
     parser.add_argument("--tiers", default="1")
     parser.add_argument("--styles", default="3d,flat,noto", help="a first stage learns faster from one style")
     parser.add_argument("--mix", default=MIX, help="shares of the kinds of scenes")
+    parser.add_argument("--grounds", default=GROUNDS, help="shares of some colours; what is left falls on all alike")
     args = parser.parse_args()
     painter = Painter(args.sprites, load_concepts(tuple(int(t) for t in args.tiers.split(","))),
                       styles=args.styles.split(","), shake=0)
@@ -77,8 +84,9 @@ def main():
     tokenizer = CLIPTokenizer.from_pretrained(args.tokenizer)
     length = tokenizer.model_max_length
     pool = painter.singles + [s for s in painter.singles if s[0] == "3d"]
-    shares = {k: float(v) for k, v in (part.split("=") for part in args.mix.split(","))}
+    shares, grounds = shares_of(args.mix), shares_of(args.grounds)
     kinds = rng.choice(list(shares), args.count, p=np.array(list(shares.values())) / sum(shares.values()))
+    colours = np.array([grounds.get(c, 0) + (1 - sum(grounds.values())) / len(COLOURS) for c in COLOURS])
     latents, ids, order = [], [], []
     for kind in kinds.tolist():
         order = order or [pool[i] for i in rng.permutation(len(pool))]
@@ -89,7 +97,7 @@ def main():
         if kind in ("beside", "above"):
             others = [i for i in painter.by_style[style] if i != index]
             things.append(others[int(rng.integers(len(others)))])
-        colour = "white" if rng.random() < .3 else str(rng.choice(list(COLOURS)))
+        colour = str(rng.choice(list(COLOURS), p=colours))
         scene = Scene(None, "", kind, things, style, colour, size)
         latents.append(stock.latent(kind, style, things, colour, size))
         texts = [painter.recaption(rng, scene) for _ in range(args.captions)]
