@@ -27,7 +27,7 @@
 #include "models/model_weights.h"
 #include "pipeline/reader.h"
 
-enum { MOST_RUNS = 64, MEMORY = 64 << 20 /* bytes that each thread reads, to compare */ };
+enum { MOST_RUNS = 64, MEMORY = 256 << 20 /* bytes that each thread reads, to compare */ };
 
 typedef struct options {
     const char *file, *mask, *precision, *cache, *peer, *peer_flags;

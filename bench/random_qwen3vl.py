@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Qwen3-VL with random weights and a made-up vocabulary, in the real shapes: for time and memory.
 
-usage: random_qwen3vl.py SHAPE TYPE FOLDER    SHAPE-TYPE.gguf and mmproj-SHAPE.gguf, llama.cpp's pair
-       random_qwen3vl.py --sparse SHAPE TYPE FOLDER   the same without numbers: holes on the disk, read as zeros
+usage: random_qwen3vl.py SHAPE TYPE FOLDER [LAYERS]   SHAPE-TYPE.gguf and mmproj-SHAPE.gguf, llama.cpp's pair;
+                                              of the language model's layers that many
+       random_qwen3vl.py --sparse SHAPE TYPE FOLDER [LAYERS]   without numbers: holes on the disk, read as zeros
        random_qwen3vl.py tiny FOLDER          a transformers folder whose rows fit blocks of 256
        random_qwen3vl.py small FOLDER         the same with half of the layers and a vocabulary of 300
 
@@ -197,8 +198,9 @@ def q4_k_m(name, layer, layers):
     return "q6_k" if more and ("attn_v" in name or "ffn_down" in name) else "q4_k"
 
 
-def language_model(shape, kind, path, sparse):
-    width, ff, layers, heads, kv, tied, experts, chosen, expert_ff, _ = SHAPES[shape]
+def language_model(shape, kind, path, sparse, layers=0):
+    width, ff, all_layers, heads, kv, tied, experts, chosen, expert_ff, _ = SHAPES[shape]
+    layers = layers or all_layers
     arch = "qwen3vlmoe" if experts else "qwen3vl"
     g = Gguf(arch)
     g.words("general.name", f"random-qwen3-vl-{shape}")
@@ -408,10 +410,10 @@ def main(args):
     args = args[1:] if sparse else args
     if len(args) == 2 and args[0] in ("tiny", "small"):
         tiny_folder(Path(args[1]), *((TINY, TINY_TOWER) if args[0] == "tiny" else (SMALL_TEXT, SMALL_TOWER)))
-    elif len(args) == 3 and args[0] in SHAPES and args[1] in FILE_TYPE:
+    elif len(args) in (3, 4) and args[0] in SHAPES and args[1] in FILE_TYPE and all(a.isdigit() for a in args[3:]):
         folder = Path(args[2])
         folder.mkdir(parents=True, exist_ok=True)
-        language_model(args[0], args[1], folder / f"{args[0]}-{args[1]}.gguf", sparse)
+        language_model(args[0], args[1], folder / f"{args[0]}-{args[1]}.gguf", sparse, *map(int, args[3:]))
         tower(args[0], folder / f"mmproj-{args[0]}.gguf", sparse)
     else:
         sys.exit(__doc__)

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/gemm_run.h"
 #include "kernels/matmul.h"
 
 static size_t align_up(size_t n) {
@@ -47,10 +48,15 @@ void limn_route_run(const limn_exec *ex, const limn_route_args *a) {
 /* ---- products ---- */
 
 /* first [experts + 1]: where each expert's places begin in place [rows * top] = row * top + part;
- * then gathered rows of x and of y, then what the products need. */
+ * then products of one row, gathered rows of x and of y, then what the products need. */
 typedef struct layout {
-    size_t place, x, y, product, total;
+    size_t place, ones, x, y, product;
 } layout;
+
+/* Experts that at most have one row each. */
+static int64_t most_ones(const limn_experts_args *a) {
+    return a->rows * a->top < a->experts ? a->rows * a->top : a->experts;
+}
 
 static limn_matmul_args product_of(const limn_experts_args *a, const limn_packed *w, int64_t m) {
     return (limn_matmul_args){.y_dtype = LIMN_F32,
@@ -66,14 +72,15 @@ static layout layout_make(const limn_experts_args *a) {
     const limn_packed *w = a->w[0];
     size_t rows = (size_t)a->rows;
     layout l = {.place = align_up((size_t)(a->experts + 1) * sizeof(int32_t))};
-    l.x = l.place + align_up(rows * (size_t)a->top * sizeof(int32_t));
+    l.ones = l.place + align_up(rows * (size_t)a->top * sizeof(int32_t));
+    l.x = l.ones + align_up((size_t)most_ones(a) * sizeof(limn_gemm_one));
     l.y = l.x + align_up(rows * (size_t)w->k * sizeof(float));
     l.product = l.y + align_up(rows * (size_t)w->n * sizeof(float));
     return l;
 }
 
 size_t limn_experts_scratch_bytes(const limn_kernels *k, const limn_experts_args *a, int threads) {
-    size_t most = 0;
+    size_t most = limn_gemm_ones_scratch_bytes(a->w[0], most_ones(a), threads);
     for (int64_t m = 1; m <= a->rows; m++) { /* an expert may have any number of the rows */
         limn_matmul_args p = product_of(a, a->w[0], m);
         size_t bytes = limn_matmul_scratch_bytes(k, &p, threads);
@@ -129,6 +136,21 @@ static limn_status expert_run(const limn_exec *ex, const limn_experts_args *a, c
     return st;
 }
 
+/* All experts that one row chose, side by side: *together says whether they were. */
+static limn_status ones_run(bool *together, const limn_exec *ex, const limn_experts_args *a,
+                            const int32_t *first, const int32_t *place, const layout *l,
+                            limn_err *err) {
+    limn_gemm_one *ones = (limn_gemm_one *)(void *)((char *)ex->scratch + l->ones);
+    int64_t n = 0;
+    *together = limn_gemm_takes_few(&ex->k->gemm, a->w[0], 1);
+    for (int64_t e = 0; e < a->experts && *together; e++) {
+        if (first[e + 1] - first[e] != 1) continue;
+        int32_t at = place[first[e]];
+        ones[n++] = (limn_gemm_one){a->w[e], x_of(a, at), a->y + at * a->w[e]->n};
+    }
+    return n > 0 ? limn_gemm_ones(ex, ones, n, (char *)ex->scratch + l->product, err) : LIMN_OK;
+}
+
 limn_status limn_experts_run(const limn_exec *ex, const limn_experts_args *a, limn_err *err) {
     layout l = layout_make(a);
     if (ex->scratch_bytes < l.product)
@@ -140,8 +162,10 @@ limn_status limn_experts_run(const limn_exec *ex, const limn_experts_args *a, li
     for (int64_t i = 0; i < a->rows * a->top && st == LIMN_OK; i++)
         if (!(a->route[i / a->top * 2 * a->top + i % a->top] >= 0))
             memset(a->y + i * n, 0, (size_t)n * sizeof *a->y);
+    bool together = false;
+    if (st == LIMN_OK) st = ones_run(&together, ex, a, first, place, &l, err);
     for (int64_t e = 0; e < a->experts && st == LIMN_OK; e++)
-        if (first[e + 1] > first[e])
+        if (first[e + 1] - first[e] > (together ? 1 : 0))
             st = expert_run(ex, a, a->w[e], place + first[e], first[e + 1] - first[e], &l, err);
     return st;
 }

@@ -138,3 +138,68 @@ limn_status limn_gemm_few(const limn_gemm_job *job, const float *x, int64_t x_st
     if (limn_exec_cancelled(job->ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");
     return LIMN_OK;
 }
+
+/* ---- many products of one row ---- */
+typedef struct ones_job {
+    const limn_exec *ex;
+    const limn_gemm_one *all;
+    char *scratch, *rows;  /* rows: [count][q8_bytes], or NULL */
+    int64_t parts, panels; /* tasks of a product, panels of a task */
+    size_t tile_bytes, worker_bytes;
+} ones_job;
+
+static const limn_epilogue plain = {.scale = 1};
+
+static void ones_quantise_task(void *arg, size_t task, int worker) {
+    const ones_job *o = arg;
+    const limn_gemm_one *one = &o->all[task];
+    limn_gemm_job job = {.ex = o->ex, .w = one->w, .m = 1};
+    few_job f = {.job = &job, .x = one->x, .rows = o->rows + task * q8_bytes(one->w)};
+    quantise_task(&f, 0, worker);
+}
+
+static void ones_task(void *arg, size_t task, int worker) {
+    const ones_job *o = arg;
+    size_t at = task / (size_t)o->parts;
+    const limn_gemm_one *one = &o->all[at];
+    limn_gemm_job job = {.ex = o->ex,
+                         .w = one->w,
+                         .m = 1,
+                         .y = one->y,
+                         .y_stride = one->w->n,
+                         .epi = &plain,
+                         .scratch = o->scratch};
+    few_job f = {.job = &job,
+                 .x = one->x,
+                 .panels = o->panels,
+                 .tile_bytes = o->tile_bytes,
+                 .worker_bytes = o->worker_bytes,
+                 .rows = o->rows ? o->rows + at * q8_bytes(one->w) : NULL};
+    few_task(&f, task % (size_t)o->parts, worker);
+}
+
+size_t limn_gemm_ones_scratch_bytes(const limn_packed *w, int64_t count, int threads) {
+    return worker_bytes(w, 1) * (size_t)threads + (size_t)count * q8_bytes(w);
+}
+
+limn_status limn_gemm_ones(const limn_exec *ex, const limn_gemm_one *all, int64_t count,
+                           void *scratch, limn_err *err) {
+    enum { TASKS = 16 /* per thread, about */ };
+    const limn_packed *w = all[0].w;
+    int threads = limn_pool_threads(ex->pool);
+    ones_job o = {.ex = ex,
+                  .all = all,
+                  .scratch = scratch,
+                  .tile_bytes = tile_bytes(w, 1),
+                  .worker_bytes = worker_bytes(w, 1)};
+    int64_t parts = (TASKS * threads + count - 1) / count;
+    o.panels = (w->panels + parts - 1) / parts;
+    o.parts = (w->panels + o.panels - 1) / o.panels;
+    if (takes_q8(&ex->k->gemm, w)) {
+        o.rows = o.scratch + o.worker_bytes * (size_t)threads;
+        limn_pool_run(ex->pool, ones_quantise_task, &o, (size_t)count);
+    }
+    limn_pool_run(ex->pool, ones_task, &o, (size_t)(count * o.parts));
+    if (limn_exec_cancelled(ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");
+    return LIMN_OK;
+}

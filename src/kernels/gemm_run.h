@@ -52,6 +52,19 @@ size_t limn_gemm_few_scratch_bytes(const limn_packed *w, int64_t m, int threads)
 limn_status limn_gemm_few(const limn_gemm_job *job, const float *x, int64_t x_stride,
                           limn_err *err);
 
+/* One row times one weight: y [n] = w x [k], f32. */
+typedef struct limn_gemm_one {
+    const limn_packed *w;
+    const float *x;
+    float *y;
+} limn_gemm_one;
+
+/* Many of them side by side, with weights of one shape for which limn_gemm_takes_few holds: the
+ * same bits as one after the other, and threads wait for each other once. */
+size_t limn_gemm_ones_scratch_bytes(const limn_packed *w, int64_t count, int threads);
+limn_status limn_gemm_ones(const limn_exec *ex, const limn_gemm_one *all, int64_t count,
+                           void *scratch, limn_err *err);
+
 /* Products with quantised panels (LIMN_STORE_QUANT); x as for limn_gemm_few, any number of rows. */
 size_t limn_gemm_quant_scratch_bytes(const limn_kernels *k, const limn_packed *w, int64_t m,
                                      int threads);
