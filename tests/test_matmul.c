@@ -677,6 +677,62 @@ static void test_errors(void **state) {
     limn_packed_free(&p);
 }
 
+/* Products of one row side by side have the bits of each by itself, for any number of threads. */
+static void test_ones(void **state) {
+    (void)state;
+    enum { COUNT = 5, N = 200, K = 512 };
+    static const limn_dtype types[] = {LIMN_F32, LIMN_BF16, LIMN_Q8_0, LIMN_Q4_K, LIMN_Q6_K};
+    static float w[K], x[COUNT * K], want[COUNT * N], got[COUNT * N];
+    static char scratch[1 << 20] __attribute__((aligned(64)));
+    uint64_t seed = 11;
+    for (int i = 0; i < COUNT * K; i++) x[i] = test_random(&seed);
+    for (size_t v = 0; v < sizeof types / sizeof *types; v++)
+        for (int t = 0; t < n_tables; t++) {
+            limn_packed *p[COUNT] = {0};
+            void *file[COUNT];
+            limn_gemm_one ones[COUNT];
+            for (int i = 0; i < COUNT; i++) {
+                file[i] = xmalloc(N * K * sizeof *w);
+                size_t row_bytes;
+                assert_true(limn_dtype_row_bytes(&row_bytes, types[v], K));
+                for (size_t row = 0; row < N; row++) {
+                    for (int j = 0; j < K; j++) w[j] = test_random(&seed);
+                    char *to = (char *)file[i] + row * row_bytes;
+                    if (limn_dtype_get(types[v])->quantised)
+                        limn_quantise_row(to, w, types[v], K, NULL);
+                    else
+                        limn_dtype_from_f32(to, w, types[v], K);
+                }
+                limn_pack_args pa = {.data = file[i],
+                                     .dtype = types[v],
+                                     .n = N,
+                                     .k = K,
+                                     .compute = LIMN_COMPUTE_HALF,
+                                     .borrow = true};
+                assert_int_equal(limn_packed_new(&p[i], &tables[t].k, NULL, &pa, NULL), LIMN_OK);
+                assert_true(limn_gemm_takes_few(&tables[t].k.gemm, p[i], 1));
+                limn_matmul_args a = {.y = want + i * N, .y_dtype = LIMN_F32, .y_stride = N};
+                a.x = x + i * K, a.x_dtype = LIMN_F32, a.x_stride = K;
+                a.m = 1, a.w = p[i], a.epi.scale = 1;
+                limn_exec ex = {&tables[t].k, NULL, scratch, sizeof scratch, NULL};
+                assert_int_equal(limn_matmul(&ex, &a, NULL), LIMN_OK);
+                ones[i] = (limn_gemm_one){p[i], a.x, got + i * N};
+            }
+            for (int threads = 1; threads <= 3; threads++) {
+                limn_exec ex = {&tables[t].k, threads > 1 ? pools[threads - 2] : NULL, scratch,
+                                sizeof scratch, NULL};
+                assert_true(limn_gemm_ones_scratch_bytes(p[0], COUNT, threads) <= sizeof scratch);
+                memset(got, 0xa5, sizeof got);
+                assert_int_equal(limn_gemm_ones(&ex, ones, COUNT, scratch, NULL), LIMN_OK);
+                assert_memory_equal(got, want, sizeof got);
+            }
+            for (int i = 0; i < COUNT; i++) {
+                limn_packed_free(&p[i]);
+                free(file[i]);
+            }
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ragged),
@@ -686,6 +742,7 @@ int main(void) {
         cmocka_unit_test(test_expand),
         cmocka_unit_test(test_dot_q8),
         cmocka_unit_test(test_long_quantised_rows),
+        cmocka_unit_test(test_ones),
         cmocka_unit_test(test_fix_same_bits),
         cmocka_unit_test(test_fix_not_finite),
         cmocka_unit_test(test_overflow_becomes_bf16),
