@@ -29,7 +29,7 @@ static inline double bench_now(void) {
 
 typedef struct bench_limits {
     double gflops; /* f32 multiply-add, all threads */
-    double gbytes; /* read + write of a copy too large for the caches */
+    double gbytes; /* read + write of a copy */
 } bench_limits;
 
 /* Ten chains of multiply-adds; returns the operations of `rounds`. */
@@ -59,7 +59,7 @@ __attribute__((target("avx512f"))) static inline double bench_fma512(long rounds
     return (double)rounds * 20 * 32;
 }
 
-enum { BENCH_FMA_ROUNDS = 4000000, BENCH_COPY_BYTES = 64 << 20 };
+enum { BENCH_FMA_ROUNDS = 4000000, BENCH_COPY_BYTES = 64 << 20, BENCH_COPY_PART = 128 << 10 };
 
 static inline void bench_fma_task(void *arg, size_t task, int worker) {
     (void)task, (void)worker;
@@ -95,27 +95,33 @@ static inline double bench_best(bench_fn *fn, void *arg) {
     return best;
 }
 
-static inline bench_limits bench_measure(limn_pool *pool, unsigned cpu) {
+/* copy_bytes: of the copy's source. Both sides are memory that was written before: what nobody has
+ * written yet is one page of zeros for all addresses, and reading it costs nothing. */
+static inline bench_limits bench_measure(limn_pool *pool, unsigned cpu, size_t copy_bytes) {
     bench_limits m = {0};
     int threads = limn_pool_threads(pool);
     struct {
         double ops;
         unsigned cpu;
     } fma = {0, cpu};
-    bench_copy c = {malloc(BENCH_COPY_BYTES), calloc(1, BENCH_COPY_BYTES), 1 << 20};
-    for (int i = 0; i < 5 && c.to && c.from; i++) {
+    size_t parts = copy_bytes / BENCH_COPY_PART > 0 ? copy_bytes / BENCH_COPY_PART : 1;
+    size_t bytes = parts * BENCH_COPY_PART;
+    char *to = limn_mem_aligned(bytes), *from = limn_mem_aligned(bytes);
+    bench_copy c = {to, from, BENCH_COPY_PART};
+    if (to) memset(to, 1, bytes);
+    if (from) memset(from, 2, bytes);
+    for (int i = 0; i < 9 && to && from; i++) {
         double t0 = bench_now();
-        limn_pool_run(pool, bench_fma_task, &fma, (size_t)threads);
+        if (i < 5) limn_pool_run(pool, bench_fma_task, &fma, (size_t)threads);
         double t1 = bench_now();
-        limn_pool_run(pool, bench_copy_task, &c, BENCH_COPY_BYTES >> 20);
+        limn_pool_run(pool, bench_copy_task, &c, parts);
         double t2 = bench_now();
-        double f = fma.ops * threads / (t1 - t0) / 1e9,
-               b = 2.0 * BENCH_COPY_BYTES / (t2 - t1) / 1e9;
-        if (f > m.gflops) m.gflops = f;
+        double f = fma.ops * threads / (t1 - t0) / 1e9, b = 2.0 * (double)bytes / (t2 - t1) / 1e9;
+        if (i < 5 && f > m.gflops) m.gflops = f;
         if (b > m.gbytes) m.gbytes = b;
     }
-    free(c.to);
-    free((void *)c.from);
+    limn_mem_free(to);
+    limn_mem_free(from);
     return m;
 }
 

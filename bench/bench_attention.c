@@ -96,7 +96,7 @@ int main(int argc, char **argv) {
     if (bench_options(argc, argv, &threads, &cpu) != 0) return 2;
     if (limn_pool_new(&pool, threads, NULL) != LIMN_OK) return 1;
     limn_kernels_init(&k, cpu);
-    bench_limits m = bench_measure(pool, cpu);
+    bench_limits m = bench_measure(pool, cpu, BENCH_COPY_BYTES);
     bool narrow = bench_unit_has(BENCH_BF16_ZMM, cpu);
     double fast = narrow ? bench_peak(BENCH_BF16_ZMM, pool, 0.3) : 0;
     printf("%s, %d threads: %.1f GFLOP/s f32, %.1f bf16 (0: none), %.1f GB/s copy\n",

@@ -140,7 +140,7 @@ int main(int argc, char **argv) {
     if (bench_options(argc, argv, &threads, &cpu) != 0) return 2;
     if (limn_pool_new(&pool, threads, NULL) != LIMN_OK) return 1;
     limn_kernels_init(&k, cpu);
-    bench_limits m = bench_measure(pool, cpu);
+    bench_limits m = bench_measure(pool, cpu, BENCH_COPY_BYTES);
     printf("%s, %d threads: %.1f GFLOP/s f32, %.1f GB/s copy\n",
            limn_cpu_describe(cpu, words, sizeof words), limn_pool_threads(pool), m.gflops,
            m.gbytes);

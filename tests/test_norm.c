@@ -438,12 +438,26 @@ static void test_tails(void **state) {
         }
 }
 
+/* Rows of n numbers equal those in f32 rounded once; bf16 may be off by what its shorter arithmetic
+ * adds to the rounding, 1e-3 of a unit of the terms. */
+static void rounded_check(const uint16_t *got, const float *y, limn_dtype to, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        float want, value;
+        limn_dtype_to_f32(&value, got + i, to, 1);
+        assert_true(limn_dtype_from_f32(&want, y + i, to, 1));
+        if (to == LIMN_BF16)
+            assert_true(fabsf(value - y[i]) <= fabsf(y[i]) * (0x1p-8f + 1.5e-4f) + 1e-6f);
+        else
+            assert_memory_equal(got + i, &want, 2);
+    }
+}
+
 /* Rows and columns from every type to every other, with every tail: the same numbers as from f32
- * to f32, rounded once, and not an element more. */
+ * to f32, rounded, and not an element more. */
 static void typed_check(const limn_norm_kernels *k, limn_dtype from, limn_dtype to, int n) {
-    enum { SPAN = 50, ROWS = 2 };
+    enum { SPAN = 50, ROWS = 6 };
     float x[ROWS * SPAN], mean[SPAN], scale[SPAN], y[ROWS * SPAN];
-    uint16_t narrow[ROWS * SPAN], want[ROWS * SPAN + 1], got[ROWS * SPAN + 1];
+    uint16_t narrow[ROWS * SPAN], got[ROWS * SPAN + 1];
     uint64_t s = (uint64_t)n + 1;
     for (int i = 0; i < ROWS * SPAN; i++) x[i] = test_random(&s) * 3;
     for (int i = 0; i < SPAN; i++) mean[i] = test_random(&s), scale[i] = test_random(&s);
@@ -456,20 +470,19 @@ static void typed_check(const limn_norm_kernels *k, limn_dtype from, limn_dtype 
     assert_true(sum == sum32 && sq == sq32);
     assert_true(k->row_sum(in, from, n) == k->row_sum(x, LIMN_F32, n));
     if (to == LIMN_F32) return;
-    limn_norm_row row = {.mean = 0.25f, .rstd = 1.5f, .offset = 1e-4f, scale, mean};
-    k->row_apply(y, LIMN_F32, x, LIMN_F32, &row, n);
-    assert_true(limn_dtype_from_f32(want, y, to, n));
-    got[n] = 0xa5a5;
-    k->row_apply(got, to, in, from, &row, n);
-    assert_memory_equal(got, want, (size_t)n * 2);
-    assert_int_equal(got[n], 0xa5a5);
+    limn_norm_row row[ROWS];
+    for (int i = 0; i < ROWS; i++) row[i] = (limn_norm_row){0.25f * (float)i, 1.5f, 1e-4f};
     limn_rows y32 = {y, LIMN_F32, n}, y16 = {got, to, n};
     limn_norm_block wide = {x, LIMN_F32, ROWS, SPAN}, own = {in, from, ROWS, SPAN};
-    k->col_apply(&y32, &wide, mean, scale, n % 2 ? mean : NULL, n % 3 == 0, n);
-    assert_true(limn_dtype_from_f32(want, y, to, (int64_t)n * ROWS));
+    const float *weight = n % 3 == 1 ? NULL : scale, *bias = n % 2 ? mean : NULL;
+    k->row_apply(&y32, &wide, row, weight, bias, n);
     got[n * ROWS] = 0xa5a5;
-    k->col_apply(&y16, &own, mean, scale, n % 2 ? mean : NULL, n % 3 == 0, n);
-    assert_memory_equal(got, want, (size_t)n * ROWS * 2);
+    k->row_apply(&y16, &own, row, weight, bias, n);
+    rounded_check(got, y, to, (int64_t)n * ROWS);
+    assert_int_equal(got[n * ROWS], 0xa5a5);
+    k->col_apply(&y32, &wide, mean, scale, bias, n % 3 == 0, n);
+    k->col_apply(&y16, &own, mean, scale, bias, n % 3 == 0, n);
+    rounded_check(got, y, to, (int64_t)n * ROWS);
     assert_int_equal(got[n * ROWS], 0xa5a5);
 }
 
@@ -482,6 +495,45 @@ static void test_types(void **state) {
                     typed_check(&tables[t].k.norm, types[from], types[to], n);
 }
 
+/* SiLU in bf16 from every number that is not too far out: 0.51 of a unit in the last place, where
+ * rounding alone is 0.5. Signs, infinity and NaN as in f32. */
+static void test_short_silu(void **state) {
+    (void)state;
+    enum { N = 4096 };
+    static float x[N], ones[N], zeros[N];
+    static uint16_t got[N];
+    for (int i = 0; i < N; i++) ones[i] = 1;
+    for (int t = 0; t < n_tables; t++)
+        for (uint32_t at = 0; at < 0x42a00000u; at += 0x1000 * N) /* to 80 */
+            for (int sign = 0; sign < 2; sign++) {
+                for (uint32_t i = 0; i < N; i++) {
+                    uint32_t bits = (at + i * 0x1000) | (sign ? 0x80000000u : 0);
+                    memcpy(&x[i], &bits, 4);
+                }
+                limn_rows y = {got, LIMN_BF16, N};
+                limn_norm_block b = {x, LIMN_F32, 1, N};
+                tables[t].k.norm.col_apply(&y, &b, zeros, ones, zeros, true, N);
+                for (int i = 0; i < N; i++) {
+                    double want = (double)x[i] / (1 + exp(-(double)x[i])), unit;
+                    float v;
+                    limn_dtype_to_f32(&v, got + i, LIMN_BF16, 1);
+                    unit = fmax(ldexp(1, ilogb(want) - 7), 0x1p-126);
+                    if (fabsf(x[i]) <= 80 &&
+                        !(fabs((double)v - want) <= fmax(0.51 * unit, 1.2e-38)))
+                        fail_msg("%s: silu(%.9g) is %.9g, not %.9g", tables[t].name, (double)x[i],
+                                 (double)v, want);
+                }
+            }
+    for (int t = 0; t < n_tables; t++) {
+        float far[4] = {INFINITY, NAN, 1e30f, -1e30f}, v[4];
+        limn_rows y = {got, LIMN_BF16, 4};
+        limn_norm_block b = {far, LIMN_F32, 1, 4};
+        tables[t].k.norm.col_apply(&y, &b, zeros, ones, zeros, true, 4);
+        limn_dtype_to_f32(v, got, LIMN_BF16, 4);
+        assert_true(v[0] == INFINITY && isnan(v[1]) && v[2] > 9e29f && fabsf(v[3]) < 1e-6f);
+    }
+}
+
 int main(void) {
     n_tables = kernel_tables_fill(tables);
     for (int i = 1; i <= 3; i++)
@@ -491,6 +543,7 @@ int main(void) {
         cmocka_unit_test(test_columns),     cmocka_unit_test(test_group_norm),
         cmocka_unit_test(test_group_stats), cmocka_unit_test(test_softmax),
         cmocka_unit_test(test_tails),       cmocka_unit_test(test_types),
+        cmocka_unit_test(test_short_silu),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (int i = 1; i <= 3; i++) limn_pool_free(&pools[i]);

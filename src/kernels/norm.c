@@ -14,6 +14,8 @@ static int64_t min_i64(int64_t a, int64_t b) {
 
 /* ---- layer norm and rms norm ---- */
 
+enum { SHIFT_COLUMNS = 64, LINE_BYTES = 64 };
+
 typedef struct row_norm_job {
     const limn_kernels *k;
     const limn_row_norm_args *a;
@@ -24,19 +26,25 @@ static const void *row_at(const limn_row_norm_args *a, int64_t row, int64_t part
     return limn_rowio_at(a->x.data, a->x.type, row * a->x.stride + part * a->dim);
 }
 
+/* The sums are relative to the mean of the row's beginning. In n numbers the mean of m of them is
+ * within sqrt(n / m) deviations of the whole's, so with a sixteenth of a row (or all of a short
+ * one) little is lost in the difference. */
 static limn_norm_row measure_row(const row_norm_job *j, const void *x) {
     const limn_row_norm_args *a = j->a;
-    double left, sq, n = (double)a->dim;
-    limn_norm_row s = {.weight = a->weight, .bias = a->bias};
-    if (!a->rms) s.mean = (float)(j->k->norm.row_sum(x, a->x.type, a->dim) / n);
-    j->k->norm.row_moments(x, a->x.type, s.mean, a->dim, &left, &sq);
-    if (a->rms)
-        left = 0;
-    else
-        sq -= left * left / n; /* left: sum of x - mean, what the rounding of the mean left over */
-    double var = sq / n > 0 || isnan(sq) ? sq / n : 0;
-    s.rstd = (float)(1.0 / sqrt(var + (double)a->eps));
-    s.offset = (float)(-left / n * (double)s.rstd);
+    double left, sq, share = 1.0 / (double)a->dim, mean = 0;
+    float shift = 0;
+    if (!a->rms) {
+        int64_t first = a->dim / 16 > SHIFT_COLUMNS ? a->dim / 16 : min_i64(a->dim, SHIFT_COLUMNS);
+        shift = (float)(j->k->norm.row_sum(x, a->x.type, first) / (double)first);
+    }
+    j->k->norm.row_moments(x, a->x.type, shift, a->dim, &left, &sq);
+    if (!a->rms) {
+        mean = (double)shift + left * share;
+        sq -= left * left * share;
+    }
+    double var = sq > 0 || isnan(sq) ? sq * share : 0, rstd = 1.0 / sqrt(var + (double)a->eps);
+    limn_norm_row s = {.mean = (float)mean, .rstd = (float)rstd};
+    s.offset = (float)(((double)s.mean - mean) * rstd);
     return s;
 }
 
@@ -46,21 +54,21 @@ static int64_t broadcast_row(const limn_rows_in *in, int64_t row) {
 
 /* Columns [i, i + n) of part p where weights are stored minus one, or the row is modulated. */
 static void row_piece(const row_norm_job *j, int64_t row, int64_t p, int64_t i, int64_t n,
-                      limn_norm_row s) {
+                      const limn_norm_row *s) {
     const limn_row_norm_args *a = j->a;
     const limn_kernels *k = j->k;
     static const float zeros[LIMN_ROW_PIECE];
     _Alignas(64) float in[LIMN_ROW_PIECE], out[LIMN_ROW_PIECE], wbuf[LIMN_ROW_PIECE];
     int64_t col = p * a->dim + i, y_at = row * a->y.stride + col;
-    const void *x = limn_rowio_at(a->x.data, a->x.type, row * a->x.stride + col);
-    if (s.weight) s.weight += i;
-    if (s.bias) s.bias += i;
-    if (s.weight && a->weight_plus) {
-        k->elementwise.affine(wbuf, s.weight, 1.0f, 1.0f, n);
-        s.weight = wbuf;
+    limn_norm_block x = {limn_rowio_at(a->x.data, a->x.type, row * a->x.stride + col), a->x.type, 1,
+                         0};
+    const float *weight = a->weight ? a->weight + i : NULL, *bias = a->bias ? a->bias + i : NULL;
+    if (weight && a->weight_plus) {
+        k->elementwise.affine(wbuf, weight, 1.0f, 1.0f, n);
+        weight = wbuf;
     }
     float *y = limn_rowio_dest(out, a->y.data, a->y.type, y_at);
-    k->norm.row_apply(y, LIMN_F32, x, a->x.type, &s, n);
+    k->norm.row_apply(&(limn_rows){y, LIMN_F32, 0}, &x, s, weight, bias, n);
     if (a->scale.data || a->shift.data) {
         const float *scale = zeros, *shift = zeros;
         if (a->scale.data) /* wbuf is free again */
@@ -74,16 +82,29 @@ static void row_piece(const row_norm_job *j, int64_t row, int64_t p, int64_t i, 
     limn_rowio_store(k, a->y.data, a->y.type, y_at, y, n);
 }
 
-static void finish_row(const row_norm_job *j, int64_t row, int64_t part, const limn_norm_row *s) {
+/* Parts [i, i + n) of the rows, counted on from row to row; more than one lie at equal distances.
+ */
+static void finish_parts(const row_norm_job *j, int64_t i, int64_t n, const limn_norm_row *s) {
     const limn_row_norm_args *a = j->a;
     if (a->scale.data || a->shift.data || (a->weight && a->weight_plus)) {
-        for (int64_t i = 0; i < a->dim; i += LIMN_ROW_PIECE)
-            row_piece(j, row, part, i, min_i64(a->dim - i, LIMN_ROW_PIECE), *s);
+        for (int64_t q = i; q < i + n; q++, s++)
+            for (int64_t c = 0; c < a->dim; c += LIMN_ROW_PIECE)
+                row_piece(j, q / j->parts, q % j->parts, c, min_i64(a->dim - c, LIMN_ROW_PIECE), s);
         return;
     }
-    int64_t y_at = row * a->y.stride + part * a->dim;
-    char *y = (char *)a->y.data + y_at * (a->y.type == LIMN_F32 ? 4 : 2);
-    j->k->norm.row_apply(y, a->y.type, row_at(a, row, part), a->x.type, s, a->dim);
+    int64_t row = i / j->parts, part = i % j->parts, y_at = row * a->y.stride + part * a->dim;
+    limn_rows y = {(char *)a->y.data + y_at * (a->y.type == LIMN_F32 ? 4 : 2), a->y.type,
+                   j->parts > 1 ? a->dim : a->y.stride};
+    limn_norm_block x = {row_at(a, row, part), a->x.type, n, j->parts > 1 ? a->dim : a->x.stride};
+    j->k->norm.row_apply(&y, &x, s, a->weight, a->bias, a->dim);
+}
+
+/* Asks for the cache lines of a row that is needed soon; to ask for those of y as well made layer
+ * norm a quarter slower. */
+static void fetch_row(const limn_row_norm_args *a, int64_t row) {
+    int64_t size = a->x.type == LIMN_F32 ? 4 : 2;
+    const char *x = (const char *)a->x.data + row * a->x.stride * size;
+    for (int64_t i = 0; i < a->dim * size; i += LINE_BYTES) __builtin_prefetch(x + i, 0, 3);
 }
 
 /* Some rows, as many as stay in L1, are measured before any is written: the long chain from a row's
@@ -96,12 +117,15 @@ static void row_norm_task(void *arg, size_t task, int worker) {
     int64_t r0 = (int64_t)task * j->rows_per_task, r1 = min_i64(r0 + j->rows_per_task, a->rows);
     limn_norm_row s[AT_ONCE];
     int64_t step = a->dim * AT_ONCE <= ELEMENTS ? AT_ONCE : ELEMENTS / a->dim + 1;
-    for (int64_t i = r0 * j->parts, end = r1 * j->parts; i < end; i += step) {
-        int64_t n = min_i64(end - i, step);
-        for (int64_t q = 0; q < n; q++)
+    bool fetch = j->parts == 1 && a->dim <= ELEMENTS;
+    for (int64_t i = r0 * j->parts, n, end = r1 * j->parts; i < end; i += n) {
+        n = min_i64(end - i, step);
+        if (j->parts > 1) n = min_i64(n, j->parts - i % j->parts);
+        for (int64_t q = 0; q < n; q++) {
+            if (fetch && i + q + step < end) fetch_row(a, i + q + step);
             s[q] = measure_row(j, row_at(a, (i + q) / j->parts, (i + q) % j->parts));
-        for (int64_t q = 0; q < n; q++)
-            finish_row(j, (i + q) / j->parts, (i + q) % j->parts, &s[q]);
+        }
+        finish_parts(j, i, n, s);
     }
 }
 
@@ -118,12 +142,10 @@ void limn_row_norm_run(const limn_exec *ex, const limn_row_norm_args *a) {
 /* ---- group norm ---- */
 
 enum {
-    CHUNK_ELEMENTS = 32768, /* of a chunk of pixels, about: both statistics passes find it in L2 */
-    CHUNK_ROWS_MIN = 64,    /* joining columns costs as much as some rows */
-    CHUNK_ROWS_MAX = 256,   /* rows summed in f32 before f64 takes over */
-    CHUNK_ELEMENTS_MAX = 65536, /* wider chunks are cut along the channels */
-    TASKS_MIN = 16,             /* and so are few */
-    APPLY_ELEMENTS = 32768      /* of a task of the second pass, about */
+    CHUNK_ROWS = 128, /* summed in f32 before f64 takes over */
+    SHIFT_ROWS = 8,   /* whose mean the rest is summed relative to */
+    TASKS_MIN = 16,   /* fewer chunks are cut along the channels */
+    APPLY_ROWS = 128  /* of a task of the second pass, at most */
 };
 
 typedef struct group_part { /* statistics of one group in one chunk */
@@ -147,25 +169,21 @@ static int64_t ceil_div(int64_t a, int64_t b) {
 
 static group_job group_plan(const limn_exec *ex, const limn_group_norm_args *a) {
     group_job j = {.k = ex ? ex->k : NULL, .a = a, .parts = ex ? ex->scratch : NULL};
-    int64_t channels = a->channels > 0 ? a->channels : 1, rows = CHUNK_ELEMENTS / channels;
-    if (rows < CHUNK_ROWS_MIN) rows = CHUNK_ROWS_MIN;
-    j.chunk_rows = rows > CHUNK_ROWS_MAX ? CHUNK_ROWS_MAX : rows;
-    j.chunks = ceil_div(a->pixels, j.chunk_rows);
-    j.pitch = j.chunk_rows;
-    int64_t few = j.chunks > 0 ? ceil_div(TASKS_MIN, j.chunks) : 1;
-    int64_t wide = ceil_div(min_i64(j.chunk_rows, a->pixels) * channels, CHUNK_ELEMENTS_MAX);
-    int64_t cuts = min_i64(few > wide ? few : wide, a->groups);
+    j.chunk_rows = CHUNK_ROWS;
+    j.chunks = ceil_div(a->pixels, CHUNK_ROWS);
+    j.pitch = CHUNK_ROWS;
+    int64_t cuts = min_i64(j.chunks > 0 ? ceil_div(TASKS_MIN, j.chunks) : 1, a->groups);
     j.cut_groups = ceil_div(a->groups, cuts > 0 ? cuts : 1);
     j.cuts = ceil_div(a->groups, j.cut_groups);
-    j.apply_rows = APPLY_ELEMENTS / channels > 0 ? APPLY_ELEMENTS / channels : 1;
-    j.apply_tasks = ceil_div(a->pixels, j.apply_rows);
+    j.apply_rows = min_i64(APPLY_ROWS, ceil_div(a->pixels, 4 * TASKS_MIN) * 4);
+    j.apply_tasks = j.apply_rows > 0 ? ceil_div(a->pixels, j.apply_rows) : 0;
     return j;
 }
 
 /* Scratch: parts | mean, rstd [n, groups] | mean, scale [n, channels] */
 size_t limn_group_norm_scratch_bytes(const limn_group_norm_args *a) {
     if (a->n < 0 || a->pixels < 0 || a->channels < 0 || a->groups < 1) return SIZE_MAX;
-    if (a->pixels > 0 && a->channels > INT64_MAX / CHUNK_ROWS_MAX) return SIZE_MAX;
+    if (a->pixels > 0 && a->channels > INT64_MAX / CHUNK_ROWS) return SIZE_MAX;
     group_job j = group_plan(NULL, a);
     size_t parts, stats, wide, all;
     bool ok = limn_mul_size(&parts, (size_t)a->n, (size_t)j.chunks) &&
@@ -176,21 +194,6 @@ size_t limn_group_norm_scratch_bytes(const limn_group_norm_args *a) {
     return ok ? all : SIZE_MAX;
 }
 
-/* Columns [c0, c0 + n) of the chunk's rows: s1, s2 [n] relative to mean [n], which is made here. */
-static void chunk_columns(const group_job *j, int64_t row0, int64_t rows, int64_t c0, int64_t n,
-                          float *mean, float *s1, float *s2) {
-    const limn_group_norm_args *a = j->a;
-    limn_norm_block b = {limn_rowio_at(a->x.data, a->x.type, row0 * a->x.stride + c0), a->x.type,
-                         rows, a->x.stride};
-    memset(mean, 0, (size_t)n * 4);
-    memset(s1, 0, (size_t)n * 4);
-    memset(s2, 0, (size_t)n * 4);
-    j->k->norm.col_add(mean, &b, n);
-    float inv = 1.0f / (float)rows;
-    for (int64_t c = 0; c < n; c++) mean[c] *= inv;
-    j->k->norm.col_moments(s1, s2, &b, mean, n);
-}
-
 /* Joins (mean, m2) of n_b elements to (mean, m2) of n_a (Chan, Golub, LeVeque 1979). */
 static void join_parts(double *mean, double *m2, double n_a, double mean_b, double m2_b,
                        double n_b) {
@@ -199,21 +202,60 @@ static void join_parts(double *mean, double *m2, double n_a, double mean_b, doub
     *mean += d * n_b / n;
 }
 
-/* Columns [0, m) of one group, `rows` numbers each, as one part. */
-static group_part join_columns(const float *mean, const float *s1, const float *s2, int64_t m,
-                               double rows) {
-    group_part p = {0};
-    double spread = 0, left = 0, inv = 1 / rows;
-    for (int64_t c = 0; c < m; c++) p.mean += (double)mean[c] + (double)s1[c] * inv;
-    p.mean /= (double)m;
+/* A group, or what of it lies in one piece of columns. */
+typedef struct group_span {
+    int64_t group, seen, n; /* columns of the group before this span, columns of the span */
+} group_span;
+
+static group_span span_at(const group_job *j, int64_t column, int64_t end) {
+    int64_t per_group = j->a->channels / j->a->groups, seen = column % per_group;
+    return (group_span){column / per_group, seen, min_i64(per_group - seen, end - column)};
+}
+
+/* A number near the mean of m columns, of which sum [m] adds up `rows` rows. */
+static float shift_of(const float *sum, int64_t m, int64_t rows) {
+    double all = 0;
+    for (int64_t c = 0; c < m; c++) all += (double)sum[c];
+    return (float)(all / (double)(m * rows));
+}
+
+/* m columns of `rows` numbers each as one part, from their sums relative to the shift. */
+static group_part part_of(float shift, const float *s1, const float *s2, int64_t m, double rows) {
+    double sum = 0, squares = 0, n = rows * (double)m;
     for (int64_t c = 0; c < m; c++) {
-        double rest = (double)s1[c] * inv; /* rounding of the column's mean */
-        double d = (double)mean[c] + rest - p.mean, own = (double)s2[c] - rest * rest * rows;
-        left += own > 0 || isnan(own) ? own : 0;
-        spread += d * d;
+        sum += (double)s1[c];
+        squares += (double)s2[c];
     }
-    p.m2 = left + spread * rows;
-    return p;
+    double m2 = squares - sum * sum / n;
+    return (group_part){(double)shift + sum / n, m2 > 0 || isnan(m2) ? m2 : 0};
+}
+
+/* Columns [begin, end) of a chunk, at most LIMN_ROW_PIECE of them: their groups' parts. */
+static void chunk_piece(const group_job *j, int64_t row0, int64_t rows, int64_t begin, int64_t end,
+                        group_part *parts) {
+    const limn_group_norm_args *a = j->a;
+    _Alignas(64) float shift[LIMN_ROW_PIECE], s1[LIMN_ROW_PIECE] = {0}, s2[LIMN_ROW_PIECE] = {0};
+    limn_norm_block b = {limn_rowio_at(a->x.data, a->x.type, row0 * a->x.stride + begin), a->x.type,
+                         min_i64(rows, SHIFT_ROWS), a->x.stride};
+    j->k->norm.col_add(s1, &b, end - begin);
+    for (int64_t c = begin; c < end;) {
+        group_span s = span_at(j, c, end);
+        float k = shift_of(s1 + (c - begin), s.n, b.rows);
+        for (int64_t i = 0; i < s.n; i++, c++) shift[c - begin] = k, s1[c - begin] = 0;
+    }
+    b.rows = rows;
+    j->k->norm.col_moments(s1, s2, &b, shift, end - begin);
+    for (int64_t c = begin; c < end;) {
+        group_span s = span_at(j, c, end);
+        int64_t at = c - begin;
+        group_part p = part_of(shift[at], s1 + at, s2 + at, s.n, (double)rows);
+        if (s.seen == 0)
+            parts[s.group] = p;
+        else
+            join_parts(&parts[s.group].mean, &parts[s.group].m2, (double)(s.seen * rows), p.mean,
+                       p.m2, (double)(s.n * rows));
+        c += s.n;
+    }
 }
 
 /* The groups of one cut of one chunk. */
@@ -228,23 +270,8 @@ static void group_stats_task(void *arg, size_t task, int worker) {
     int64_t per_group = a->channels / a->groups, begin = cut * j->cut_groups * per_group;
     int64_t end = min_i64(begin + j->cut_groups * per_group, a->channels);
     group_part *parts = j->parts + at * a->groups;
-    _Alignas(64) float mean[LIMN_ROW_PIECE], s1[LIMN_ROW_PIECE], s2[LIMN_ROW_PIECE];
-    double n = (double)rows;
-    for (int64_t c0 = begin; c0 < end; c0 += LIMN_ROW_PIECE) {
-        int64_t m = min_i64(end - c0, LIMN_ROW_PIECE);
-        chunk_columns(j, image * a->pixels + p0, rows, c0, m, mean, s1, s2);
-        for (int64_t c = 0, w; c < m;
-             c += w) { /* the columns of a group, as far as they are here */
-            int64_t g = (c0 + c) / per_group, seen = (c0 + c) % per_group;
-            w = min_i64(per_group - seen, m - c);
-            group_part p = join_columns(mean + c, s1 + c, s2 + c, w, n);
-            if (seen == 0)
-                parts[g] = p;
-            else
-                join_parts(&parts[g].mean, &parts[g].m2, (double)seen * n, p.mean, p.m2,
-                           (double)w * n);
-        }
-    }
+    for (int64_t c = begin; c < end; c += LIMN_ROW_PIECE)
+        chunk_piece(j, image * a->pixels + p0, rows, c, min_i64(end, c + LIMN_ROW_PIECE), parts);
 }
 
 /* Mean and variance of a group from its parts. */

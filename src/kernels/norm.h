@@ -29,7 +29,6 @@ enum { LIMN_NORM_PIECE = 1024 /* elements whose sum may stay in f32 */ };
  * NULL: 0. The offset carries what the f32 mean lacks. */
 typedef struct limn_norm_row {
     float mean, rstd, offset;
-    const float *weight, *bias;
 } limn_norm_row;
 
 /* Micro-kernels on rows of any length, and on the first n columns of blocks, whose sums are in row
@@ -40,8 +39,9 @@ typedef struct limn_norm_kernels {
     /* *sum = sum(x - shift), *sum_sq = sum((x - shift)^2) */
     void (*row_moments)(const void *x, limn_dtype type, float shift, int64_t n, double *sum,
                         double *sum_sq);
-    void (*row_apply)(void *y, limn_dtype y_type, const void *x, limn_dtype x_type,
-                      const limn_norm_row *row, int64_t n);
+    /* Rows of a block, each by its own row[i], all by the same weight and bias. */
+    void (*row_apply)(const limn_rows *y, const limn_norm_block *x, const limn_norm_row *row,
+                      const float *weight, const float *bias, int64_t n);
     /* Columns: acc[c] += each x[c] */
     void (*col_add)(float *acc, const limn_norm_block *b, int64_t n);
     /* Columns: d = x[c] - mean[c]; s1[c] += d; s2[c] += d^2 */

@@ -21,18 +21,19 @@ static void row_moments_c(const void *x, limn_dtype type, float shift, int64_t n
     }
 }
 
-static void row_apply_c(void *y, limn_dtype y_type, const void *x, limn_dtype x_type,
-                        const limn_norm_row *row, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        float v = (limn_rowio_get(x, x_type, i) - row->mean) * row->rstd + row->offset;
-        if (row->weight) v *= row->weight[i];
-        if (row->bias) v += row->bias[i];
-        limn_rowio_put(y, y_type, i, v);
-    }
-}
-
 static float block_at(const limn_norm_block *b, int64_t row, int64_t col) {
     return limn_rowio_get(b->x, b->type, row * b->stride + col);
+}
+
+static void row_apply_c(const limn_rows *y, const limn_norm_block *x, const limn_norm_row *row,
+                        const float *weight, const float *bias, int64_t n) {
+    for (int64_t r = 0; r < x->rows; r++)
+        for (int64_t i = 0; i < n; i++) {
+            float v = (block_at(x, r, i) - row[r].mean) * row[r].rstd + row[r].offset;
+            if (weight) v *= weight[i];
+            if (bias) v += bias[i];
+            limn_rowio_put(y->data, y->type, r * y->stride + i, v);
+        }
 }
 
 static void col_add_c(float *acc, const limn_norm_block *b, int64_t n) {

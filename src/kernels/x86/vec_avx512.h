@@ -102,6 +102,21 @@ static inline vf vf_ldexp(vf p, vf k) {
     return _mm512_scalef_ps(p, k);
 #endif
 }
+#ifndef LIMN_SIMDE
+#define VF_SHORT
+/* z - floor(z); 0 for infinity */
+static inline vf vf_fraction(vf z) {
+    return _mm512_reduce_ps(z, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+/* p * 2^floor(z) */
+static inline vf vf_ldexp_floor(vf p, vf z) {
+    return _mm512_scalef_ps(p, z);
+}
+/* 1 / v within 2^-14 of it; 0 for infinity */
+static inline vf vf_rcp14(vf v) {
+    return _mm512_rcp14_ps(v);
+}
+#endif
 static inline vf vf_scale_magic(vf p, vf magic) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p),
                                                 _mm512_slli_epi32(_mm512_castps_si512(magic), 23)));
@@ -163,6 +178,18 @@ static inline vf vf_load_bf16(const uint16_t *p) {
     __m512i w = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
 }
+#ifndef LIMN_SIMDE /* parts of a vector of 16-bit numbers without a way through memory */
+#define VF_PARTS_16
+static inline __m256i vf_load_16_n(const uint16_t *p, int64_t n) {
+    return _mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p);
+}
+static inline vf vf_load_bf16_n(const uint16_t *p, int64_t n) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(vf_load_16_n(p, n)), 16));
+}
+static inline vf vf_load_f16_n(const uint16_t *p, int64_t n) {
+    return _mm512_cvtph_ps(vf_load_16_n(p, n));
+}
+#endif
 /* The first or the second (odd) numbers of VF pairs. */
 static inline vf vf_load_pairs(const uint16_t *p, size_t odd) {
     __m512i w = _mm512_loadu_si512((const void *)p);
@@ -194,6 +221,12 @@ static inline void vf_store_bf16(uint16_t *p, vf v) {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(vf_bf16_codes(v)));
 #endif
 }
+#if defined(__AVX512BF16__) && !defined(LIMN_SIMDE)
+#define VF_STORES_2
+static inline void vf_store2_bf16(uint16_t *p, vf v, vf w) {
+    _mm512_storeu_si512((void *)p, (__m512i)_mm512_cvtne2ps_pbh(w, v));
+}
+#endif
 static inline void vf_store_f16(uint16_t *p, vf v) {
     __m256 lo = _mm512_castps512_ps256(v), hi = vf_high_half(v);
     enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };

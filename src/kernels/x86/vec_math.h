@@ -132,6 +132,32 @@ static inline vf vm_silu(vf x) {
     return vm_gate(x, x);
 }
 
+/* v = silu(v), n <= 8 of them, for results of 8 bits (bf16): relative error below 4e-6. Step by
+ * step for all vectors, as each step waits for the one before: one vector after the other took a
+ * fifth longer. The quotient is an approximate reciprocal, improved once. */
+static inline __attribute__((always_inline)) void vm_silu_short(vf *v, const int n) {
+#ifdef VF_SHORT
+#define EACH                                                                                       \
+    LIMN_UNROLL                                                                                    \
+    for (int k = 0; k < n; k++)
+    vf z[8], p[8], f[8];
+    EACH z[k] = vf_mul(v[k], vf_set1(-1.442695041f));
+    EACH f[k] = vf_fraction(z[k]);
+    EACH p[k] = vf_fma(f[k], vf_set1(0.01353416794f), vf_set1(0.05201146053f));
+    EACH p[k] = vf_fma(f[k], p[k], vf_set1(0.241442757f));
+    EACH p[k] = vf_fma(f[k], p[k], vf_set1(0.6930038344f));
+    EACH p[k] = vf_fma(f[k], p[k], vf_set1(1.000002593f));
+    EACH p[k] = vf_min(vf_ldexp_floor(p[k], z[k]), vf_set1(0x1p125f)); /* NaN stays in v */
+    EACH p[k] = vf_add(p[k], vf_set1(1.0f));
+    EACH f[k] = vf_rcp14(p[k]);
+    EACH p[k] = vf_fnma(p[k], f[k], vf_set1(2.0f));
+    EACH v[k] = vf_mul(vf_mul(v[k], f[k]), p[k]);
+#undef EACH
+#else
+    for (int k = 0; k < n; k++) v[k] = vm_silu(v[k]);
+#endif
+}
+
 /* (1 + tanh u) / 2 = 1 / (1 + e^(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3) */
 static inline vf vm_gelu_tanh(vf x) {
     vf u = vf_fma(vf_mul(x, x), vf_set1(0.044715f * 1.5957691216f), vf_set1(1.5957691216f));

@@ -22,6 +22,11 @@ VEC_INLINE vf typed_load(const void *x, int64_t i, int64_t n, const limn_dtype t
     if (type == LIMN_F32)
         return n >= VF ? vf_load((const float *)(const void *)p)
                        : vf_load_n((const float *)(const void *)p, n);
+#ifdef VF_PARTS_16
+    if (n < VF)
+        return type == LIMN_BF16 ? vf_load_bf16_n((const uint16_t *)(const void *)p, n)
+                                 : vf_load_f16_n((const uint16_t *)(const void *)p, n);
+#endif
     if (n < VF) p = memcpy(part, p, (size_t)n * sizeof *part);
     return type == LIMN_BF16 ? vf_load_bf16((const uint16_t *)(const void *)p)
                              : vf_load_f16((const uint16_t *)(const void *)p);
@@ -41,6 +46,18 @@ VEC_INLINE void typed_store(void *y, int64_t i, vf v, int64_t n, const limn_dtyp
     else
         vf_store_f16(to, v);
     if (n < VF) memcpy(h, part, (size_t)n * sizeof *part);
+}
+
+/* Two whole vectors, one behind the other. */
+VEC_INLINE void typed_store2(void *y, int64_t i, vf v, vf w, const limn_dtype type) {
+#ifdef VF_STORES_2
+    if (type == LIMN_BF16) {
+        vf_store2_bf16((uint16_t *)y + i, v, w);
+        return;
+    }
+#endif
+    typed_store(y, i, v, VF, type);
+    typed_store(y, i + VF, w, VF, type);
 }
 
 #endif
