@@ -9,6 +9,7 @@ Pictures go through the folder's own processor. A row says how many samples it r
 import argparse
 import json
 import re
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from see_model import CELL, Encoder, check, load_tokenizer, write
 from see_shards import TASKS, Maker
 
-KIND_OF = {"ocr": "clean", "ocr_block": "block", "ocr_rough": "line", "spot": "block", "table": "table", "clip": "clip"}
-MEASURED = ",".join(t for t in (*TASKS, "ocr_block", "ocr_rough") if t not in ("talk", "list"))
+KIND_OF = {"ocr": "clean", "ocr_block": "block", "ocr_rough": "line", "ocr_small": "small", "spot": "block", "table": "table", "clip": "clip"}
+MEASURED = ",".join(t for t in (*TASKS, "ocr_block", "ocr_rough", "ocr_small") if t not in ("talk", "list"))
 SEED = 424242          # below 10 ** 6, where the seeds of training begin
 
 
@@ -142,10 +143,19 @@ def seconds_in(text):
 
 
 def cells_of(text, form):
-    """The texts of a table's cells in reading order; of JSON "head: text"."""
+    """The texts of a table's cells in reading order. Of JSON the heads are those of its first row, and what stands under another one in
+    a further row is no cell of the table."""
     if form == "table_json":
-        return ["%s: %s" % pair for row in rows_of(text) for pair in row.items()]
+        rows = rows_of(text)
+        heads = [str(h) for h in rows[0]] if rows else []
+        under = lambda row, head, pair: str(pair[1]) if pair and pair[0] == head else ""
+        return heads + [under(row, h, p) for row in rows for h, p in zip_longest(heads, row.items())]
     return [c.strip() for c in re.split(r"[|\n]|,|<[^>]*>", text) if c.strip() and set(c.strip()) != {"-"}]
+
+
+def pairs_of(text):
+    """Of JSON: every text with its head."""
+    return [pair for row in rows_of(text) for pair in row.items()]
 
 
 def circle(model, path):
@@ -192,7 +202,7 @@ def measure(model, sprites, each, tasks=MEASURED, styles="noto,flat,3d", show=0)
     """Prints the table."""
     maker = Maker(sprites, model.folder, SEED)
     stage = (0, {"scene": 1.0}, .3, 0.0, (1,), tuple(styles.split(",")), 1, 0)
-    flags = {"hit": 0, "said": 0, "want": 0}
+    flags, pairs = {"hit": 0, "said": 0, "want": 0}, {"right": 0, "all": 0}
     for task in tasks.split(","):
         score, total, extra = 0.0, 0, ""
         asked = list(collect(maker, task, each, stage))
@@ -209,6 +219,8 @@ def measure(model, sprites, each, tasks=MEASURED, styles="noto,flat,3d", show=0)
             elif task.startswith("table"):
                 wanted = cells_of(want, task)
                 hits, count = sum(a == b for a, b in zip(wanted, cells_of(said, task))), len(wanted)
+                pairs["right"] += sum(a == b for a, b in zip(pairs_of(want), pairs_of(said)))
+                pairs["all"] += len(pairs_of(want))
             elif task == "clip_when":
                 guess = seconds_in(said)
                 hits, count = int(guess is not None and abs(guess - seconds_in(want)) <= .5), 1
@@ -228,6 +240,9 @@ def measure(model, sprites, each, tasks=MEASURED, styles="noto,flat,3d", show=0)
             score, total = score + hits, total + count
         if task.startswith("ocr"):
             extra = "character error"
+        elif pairs["all"]:
+            extra = "cells; texts under their right heads %.3f of %d" % (pairs["right"] / pairs["all"], pairs["all"])
+            pairs = {"right": 0, "all": 0}
         elif task == "moderate":
             extra = "category; F1 of flagging %.3f" % (2 * flags["hit"] / max(1, flags["said"] + flags["want"]))
         print("%-16s %.3f of %d %s" % (task, score / max(1, total), total, extra), flush=True)

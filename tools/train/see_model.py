@@ -355,7 +355,8 @@ class Encoder:
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
         self.special = {t: tokenizer.token_to_id(t) for t in (
-            "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", *"0123456789")}
+            "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", *"0123456789",
+            '"},', '"}]')}
         self.letters = {chr(c): tokenizer.token_to_id(chr(c)) for c in range(33, 127)}
         self.letters.update({" ": tokenizer.token_to_id("\u0120"), "\n": tokenizer.token_to_id("\u010a")})
 

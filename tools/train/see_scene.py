@@ -369,8 +369,9 @@ def spelled(rng):
     return "colour" if rng.random() < .6 else "color"
 
 
-def questions(rng, gallery, picture, step=1):
-    """Everything that can be asked about the picture: {task: [(question, answer)]}, coordinates in multiples of `step`."""
+def questions(rng, gallery, picture, step=1, both=False):
+    """Everything that can be asked about the picture: {task: [(question, answer)]}, coordinates in multiples of `step`.
+    both: boxes of one kind and those of everything, otherwise one of the two."""
     shape, things = picture.pixels.shape, picture.things
     groups = grouped(things)
     unique = [t for t, n in groups if n == 1]
@@ -408,7 +409,8 @@ def questions(rng, gallery, picture, step=1):
     same = [t for t in reading_order(things) if t.name == one.name]
     ask = lambda seq: pick(rng, seq).format(n=one.name if rng.random() < .8 else called(rng, one), p=one.plural)
     out["box"] = [(ask(BOX_ASKED), boxes_json(same, shape, step)), (pick(rng, ALL_BOXES_ASKED), boxes_json(reading_order(things), shape, step))]
-    out["box"] = [out["box"][0 if rng.random() < .7 else 1]]
+    if not both:
+        out["box"] = [out["box"][0 if rng.random() < .7 else 1]]
     if rng.random() < .04:
         out["box"] = [(pick(rng, BOX_ASKED).format(n=other.name, p=other.plural), "[]")]
     centres = [scaled(t.box, shape, step) for t in same]

@@ -41,13 +41,16 @@ STAGES = (
     (432, {"scene": .33, "clip": .06, "page": .1, "line": .38, "table": .13}, .15, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
     (438.4, {"scene": .5, "clip": .24, "page": .03, "line": .2, "table": .03}, .15, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
     (441.4, {"scene": .45, "clip": .12, "page": .06, "line": .32, "table": .05}, .15, 1.0, (1,), ("3d", "flat", "noto"), 6, .1),
+    (460, {"scene": .22, "clip": .1, "page": .06, "line": .4, "table": .22}, .15, .3, (1,), ("3d", "flat", "noto"), 6, .1),
+    (508, {"scene": .45, "clip": .2, "page": .01, "line": .21, "table": .13}, .08, 0.0, (1,), ("3d", "flat", "noto"), 6, .1),
+    (542, {"scene": .43, "clip": .2, "line": .14, "table": .23}, .08, 0.0, (1,), ("3d", "flat", "noto"), 6, .05),
 )
 STEP = 20          # coordinates are taught in multiples of this: two digits to learn instead of three
 LATE = 44          # from this minute on the second weight holds
 # How often each question is chosen, early and late.
 WEIGHTS = {
     "name": (4, 2), "list": (.5, .2), "caption": (3, 1), "ground": (2, .4), "tint": (1, 2), "count": (1.5, 5), "yesno": (2, 2.5),
-    "place": (1, 5), "size": (.5, .7), "box": (.5, 6), "point": (.1, 2.5), "classify": (.5, .4), "moderate": (.2, 1.2),
+    "place": (1, 5), "size": (.5, .7), "box": (.5, 9), "point": (.1, 2.5), "classify": (.5, .4), "moderate": (.2, 1.2),
     "unknown": (.2, .6), "ocr": (3, 3), "spot": (.2, .3), "table_markdown": (1, 1), "table_html": (1, 1), "table_csv": (1, 1),
     "table_json": (1, 1), "clip_move": (2, 5), "clip_when": (2, 5), "clip_tint": (1, 1), "clip_span": (1, 1), "clip_what": (2, 3), "talk": (1, 1),
 }
@@ -61,7 +64,7 @@ TALK = (
     (see_scene.NAME_ASKED + see_scene.CAPTION_ASKED + see_text.READ_ASKED, "I see no picture."),
     (see_scene.UNKNOWN, see_scene.DO_NOT_KNOW),
 )
-LINES = ("line", "clean", "block")       # kinds of see_text.line_sample
+LINES = ("line", "clean", "block", "small")       # kinds of see_text.line_sample
 SYSTEMS = ("You are a helpful assistant.", "Answer questions about pictures.")
 
 
@@ -97,7 +100,7 @@ class Maker:
             picture = gallery.picture(rng, simple)
             pixels = picture.pixels
             dense = gallery.cells(picture, CELL) + gallery.cells(picture, PATCH)
-            asked = see_scene.questions(rng, gallery, picture, step) if most else {}
+            asked = see_scene.questions(rng, gallery, picture, step, both=only is None) if most else {}
             look = see_look.owners(picture.things, *dense[0].shape, CELL)
             told = lambda task, question, answer: see_look.looks(
                 self.finder(gallery), task, picture.things, pixels.shape, step, question, answer)
@@ -177,6 +180,7 @@ class Maker:
         weight = np.array([WEIGHTS[t][late] / len(asked[t]) ** .5 for t in names])
         if "moderate" in names and "none" not in asked["moderate"][0][1]:
             weight[names.index("moderate")] *= 4
+        weight[[i for i, pair in enumerate(pairs) if pair[1].count("bbox_2d") > 1]] *= 2     # a second box is the hard one
         count = min(len(names), 1 if rng.random() < .1 else most)
         turns = []
         for i in rng.choice(len(names), count, replace=False, p=weight / weight.sum()):

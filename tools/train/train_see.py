@@ -3,7 +3,7 @@
 
 First the tower alone learns what it is asked directly (class and box of the thing in each cell, characters in each
 patch: a dense signal, several times cheaper than words), then everything learns together, the direct questions staying
-on as helpers. AdamW, gradient norm 1, EMA that begins short; the learning rate follows the clock (minutes of processor time): warm-up, constant,
+on as helpers. Muon and AdamW, gradient norm 1, EMA that begins short; the learning rate follows the clock (minutes of processor time): warm-up, constant,
 linear decay over the last --cool share of --minutes. Samples are fresh, so the shares of exact answers in the log are
 those of pictures never seen before. Ended by SIGTERM it saves first. Run again with a larger --minutes to go on from RUN/state.pt.
 
@@ -35,7 +35,8 @@ from see_shards import STAGES, STEP, TASKS, Maker, stage_at
 
 CHARS = len(see_text.CHARS) + 1
 LOOK = .6                # weight of see_look.py's loss
-MEASURED = torch.tensor([TASKS.index(t) for t in ("box", "point", "moderate")])     # where digits count for more than brackets
+MEASURED = torch.tensor([TASKS.index(t) for t in ("box", "point", "moderate")])     # where digits, and whether a further row comes,
+DECISIVE = (*"0123456789", '"},', '"}]')                                                 # count for more than brackets
 NOTHING = 347            # the class of a square without a thing
 
 
@@ -158,7 +159,7 @@ class Texts:
         lines = self.pool.batch(3 * self.sizes[0], kind)
         size = self.sizes[0] // 2 if kind == "table" else self.sizes[0]
         lines = sorted(lines, key=lambda line: len(line.marks))[int(rng.integers(3)) * self.sizes[0]:][:size]
-        forms = ["table_" + form for form in see_text.TABLE_ASKED] if kind == "table" else ["ocr"] * 9 + ["spot"]
+        forms = ["table_" + form for form in (*see_text.TABLE_ASKED, "json")] if kind == "table" else ["ocr"] * 9 + ["spot"]
         form = see_text.pick(rng, forms)
         encode = lambda line: self.maker.reads(line.gray.shape, line.rows, self.asked(line, form))["encoded"]
         return see_lines.samples(rng, lines, encode)
@@ -334,7 +335,7 @@ class Bins:
 
 
 def answer_loss(net, samples, special, merged, deep, bins, kept=None):
-    digits = torch.tensor([special[d] for d in "0123456789"])
+    weighty = torch.tensor([i for token, i in special.items() if token in DECISIVE])
     ids, positions, mask, labels, task = batch_of([s["encoded"] for s in samples], special["<|im_end|>"])
     seen = (ids == special["<|image_pad|>"]) | (ids == special["<|video_pad|>"])
     asked = labels >= 0
@@ -354,39 +355,82 @@ def answer_loss(net, samples, special, merged, deep, bins, kept=None):
         bins.add("ocr_letter", right[letters])
         bins.add("loss", each)
         weight = torch.bincount(answer).float().rsqrt()[answer]      # a yes counts for more than one bracket of many
-        weight = weight * torch.where(torch.isin(want, digits) & torch.isin(kinds, MEASURED), 3.0, 1.0)
+        weight = weight * torch.where(torch.isin(want, weighty) & torch.isin(kinds, MEASURED), 3.0, 1.0)
     loss = (each * weight).sum() / weight.sum()
     if kept and seen.any():
         loss = loss + LOOK * see_look.look_loss(kept, mask, samples, seen, bins)
     return loss
 
 
+class Muon:
+    """For the matrices of the blocks: momentum made orthogonal by five Newton-Schulz steps (K. Jordan's coefficients), so that no
+    direction of a weight waits for the loud ones; scaled to the size of AdamW's steps, so that both share one rate (Liu et
+    al. 2025, arXiv:2502.16982). Matrices of one shape are turned together."""
+
+    def __init__(self, params, decay, beta=.95):
+        self.decay, self.beta, self.momentum = decay, beta, {}
+        self.shapes = {}
+        for p in params:
+            self.shapes.setdefault(tuple(p.shape), []).append(p)
+
+    @torch.no_grad()
+    def step(self, rate):
+        for shape, params in self.shapes.items():
+            params = [p for p in params if p.grad is not None]
+            if not params:
+                continue
+            held = [self.momentum.setdefault(p, torch.zeros_like(p)) for p in params]
+            torch._foreach_mul_(held, self.beta)
+            torch._foreach_add_(held, [p.grad for p in params])
+            turned = self.orthogonal(torch.stack([g + self.beta * (m - g) for g, m in zip((p.grad for p in params), held)]))
+            torch._foreach_mul_(params, 1 - rate * self.decay)
+            torch._foreach_add_(params, list(turned.float().unbind(0)), alpha=-rate * .2 * max(shape) ** .5)
+
+    @staticmethod
+    def orthogonal(g):
+        tall = g.shape[1] > g.shape[2]
+        x = (g / (torch.linalg.matrix_norm(g, keepdim=True) + 1e-7)).to(torch.bfloat16)
+        x = x.mT if tall else x
+        for _ in range(5):
+            a = x @ x.mT
+            x = 3.4445 * x + (-4.775 * a + 2.0315 * (a @ a)) @ x
+        return x.mT if tall else x
+
+
 class Optimizer:
-    """AdamW that is saved by the names of the parameters, so that heads may come and go between two sittings."""
+    """Muon for the matrices of the blocks and AdamW for the rest, saved by the names of the parameters, so that heads may come and go
+    between two sittings."""
 
     def __init__(self, net, helpers, rate):
         self.named = [("net." + n, p) for n, p in net.named_parameters()] + [("helpers." + n, p) for n, p in helpers.named_parameters()]
-        decay = [p for n, p in self.named if p.ndim >= 2 and "visual.blocks" not in n]
-        tower = [p for n, p in self.named if p.ndim >= 2 and "visual.blocks" in n]
+        matrix = lambda n, p: p.ndim == 2 and ("visual.blocks." in n or "language_model.layers." in n)
+        self.muon = Muon([p for n, p in self.named if matrix(n, p)], .03)
+        decay = [p for n, p in self.named if p.ndim >= 2 and not matrix(n, p)]
         gains = [p for n, p in self.named if n.endswith(("q_norm.weight", "k_norm.weight"))]     # how sharply a head looks
         rest = [p for n, p in self.named if p.ndim < 2 and not n.endswith(("q_norm.weight", "k_norm.weight"))]
         self.adam = torch.optim.AdamW([{"params": decay, "weight_decay": .03}, {"params": rest, "weight_decay": 0.0},
-                                       {"params": tower, "weight_decay": .03, "times": .6},
                                        {"params": gains, "weight_decay": 0.0, "times": 10}],
                                       lr=rate, betas=(.9, .98), fused=True)
 
     def load(self, saved):
         for n, p in self.named:
-            if n in saved:
-                self.adam.state[p] = {k: v.clone() for k, v in saved[n].items()}
+            if n not in saved:
+                continue
+            state = {k: v.clone() for k, v in saved[n].items()}
+            if "momentum" in state:
+                self.muon.momentum[p] = state["momentum"]
+            elif any(p is q for group in self.adam.param_groups for q in group["params"]):
+                self.adam.state[p] = state
 
     def state(self):
-        return {n: self.adam.state[p] for n, p in self.named if p in self.adam.state}
+        turned = {n: {"momentum": self.muon.momentum[p]} for n, p in self.named if p in self.muon.momentum}
+        return turned | {n: self.adam.state[p] for n, p in self.named if p in self.adam.state}
 
     def step(self, rate):
         for group in self.adam.param_groups:
             group["lr"] = rate * group.get("times", 1)
         self.adam.step()
+        self.muon.step(rate)
 
 
 def settle(args, rank):
