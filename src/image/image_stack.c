@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pages and frames through libvips. A TIFF page is opened by its number. An animation is one tall
- * picture to libvips: it is opened as a stream and read frame by frame, because opening frame n on
- * its own would decode all before it again each time.
+ * Pages and frames through libvips, a GIF by gif.h. A TIFF page is opened by its number. A WebP is
+ * one tall picture to libvips: it is opened as a stream and read frame by frame, because opening
+ * frame n on its own would decode all before it again each time.
  */
 #include <string.h>
 
 #include "image/image_stack.h"
 #include "image/image_vips.h"
 
-enum { FRAME_MS_UNSET = 10, FRAME_MS_DEFAULT = 100 }; /* as browsers play very short delays */
 enum { TIFF_PAGES_MAX = 1 << 20 };
 
 typedef struct format_row {
@@ -19,8 +18,8 @@ typedef struct format_row {
 } format_row;
 
 static const format_row formats[] = {
-    {"tiffload", "tiff", false}, {"gifload", "gif", true},    {"webpload", "webp", true},
-    {"pngload", "png", false},   {"jpegload", "jpeg", false}, {"heifload", "heif", false},
+    {"tiffload", "tiff", false}, {"webpload", "webp", true},  {"pngload", "png", false},
+    {"jpegload", "jpeg", false}, {"heifload", "heif", false},
 };
 
 /* Also what libvips does not know for one, as its directory is not there any more. */
@@ -32,6 +31,7 @@ static bool is_tiff(const void *data, size_t size) {
 }
 
 bool limn_image_is_known(const void *data, size_t size) {
+    if (limn_gif_is(data, size)) return true;
     if (limn_vips_start(NULL) != LIMN_OK || size == 0) return false;
     return is_tiff(data, size) || limn_vips_is_known(data, size);
 }
@@ -58,8 +58,7 @@ static double animation_seconds(VipsImage *im, int count) {
     double ms = 0;
     if (!vips_image_get_typeof(im, "delay") || vips_image_get_array_int(im, "delay", &delay, &n))
         n = 0;
-    for (int i = 0; i < count; i++)
-        ms += i < n && delay[i] > FRAME_MS_UNSET ? delay[i] : FRAME_MS_DEFAULT;
+    for (int i = 0; i < count; i++) ms += limn_frame_ms(i < n ? delay[i] : 0);
     return ms / 1000;
 }
 
@@ -86,11 +85,25 @@ static bool tiff_is_complete(const uint8_t *d, size_t size) {
     return true;
 }
 
+static limn_status init_gif(limn_image_stack *s, limn_err *err) {
+    s->gif = limn_mem_alloc(sizeof *s->gif);
+    if (!s->gif) return limn_fail(err, LIMN_E_NOMEM, "no memory for a picture");
+    limn_status st = limn_gif_init(s->gif, s->data, s->size, err);
+    s->format = "gif";
+    s->count = s->gif->count;
+    s->width = s->gif->width;
+    s->height = s->gif->height;
+    s->animated = s->count > 1;
+    if (s->animated) s->seconds = s->gif->seconds;
+    return st;
+}
+
 limn_status limn_image_stack_init(limn_image_stack *s, const void *data, size_t size,
                                   limn_err *err) {
     *s = (limn_image_stack){.data = data, .size = size, .format = "picture", .count = 1};
-    limn_status st = limn_vips_start(err);
-    if (st == LIMN_OK) st = limn_vips_check_file(data, size, err);
+    limn_status st = limn_vips_check_file(data, size, err);
+    if (st == LIMN_OK && limn_gif_is(data, size)) return init_gif(s, err);
+    if (st == LIMN_OK) st = limn_vips_start(err);
     if (st == LIMN_OK && !tiff_is_complete(data, size))
         st = limn_fail(err, LIMN_E_FORMAT, "the picture is cut off");
     if (st != LIMN_OK) return st;
@@ -121,6 +134,8 @@ static void close_frames(limn_image_stack *s) {
 
 void limn_image_stack_deinit(limn_image_stack *s) {
     close_frames(s);
+    if (s->gif) limn_gif_deinit(s->gif);
+    limn_mem_free(s->gif);
     *s = (limn_image_stack){0};
 }
 
@@ -152,6 +167,7 @@ limn_status limn_image_stack_read(limn_image **out, limn_image_stack *s, int ind
     if (index < 0 || index >= s->count)
         return limn_fail(err, LIMN_E_VALUE, "picture %d of %d", index + 1, s->count);
     limn_status st = LIMN_OK;
+    if (s->gif) return limn_gif_read(out, s->gif, index, max_pixels, err);
     vips_error_clear();
     if (s->animated) {
         if (!s->frames || s->next > index) st = open_frames(s, err);

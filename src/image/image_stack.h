@@ -6,7 +6,7 @@
 #ifndef LIMN_IMAGE_IMAGE_STACK_H
 #define LIMN_IMAGE_IMAGE_STACK_H
 
-#include "image/image.h"
+#include "image/gif.h"
 
 typedef struct limn_image_stack {
     const uint8_t *data; /* the caller's */
@@ -16,13 +16,15 @@ typedef struct limn_image_stack {
     int width, height;  /* of the first, as stored */
     bool animated;      /* frames with times */
     double seconds;     /* one round of an animation */
+    limn_gif *gif;      /* internal: a GIF, which libvips does not read */
     void *frames;       /* internal: an animation being read from top to bottom */
     int next;           /* internal: the frame that comes next there */
 } limn_image_stack;
 
 /* True when the bytes begin like a picture file that is read. */
 bool limn_image_is_known(const void *data, size_t size);
-/* Reads the header only. Errors as limn_image_decode; deinit also after a failure. */
+/* Reads the header only; of a GIF each frame's data, without drawing them. Errors as
+ * limn_image_decode; deinit also after a failure. */
 limn_status limn_image_stack_init(limn_image_stack *s, const void *data, size_t size,
                                   limn_err *err);
 void limn_image_stack_deinit(limn_image_stack *s);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "image/gif.h"
 #include "image/image_vips.h"
 #include "image/picture_text.h"
 
@@ -93,20 +94,24 @@ static int to_srgb(VipsImage **im) {
     return 0;
 }
 
+limn_status limn_vips_check_size(int width, int height, int64_t max_pixels, limn_err *err) {
+    if (width <= LIMN_IMAGE_MAX_SIDE && height <= LIMN_IMAGE_MAX_SIDE &&
+        (int64_t)width * height <= max_pixels)
+        return LIMN_OK;
+    return limn_fail(err, LIMN_E_LIMIT, "the picture has %d x %d pixels, at most %.1f megapixels",
+                     width, height, (double)max_pixels / 1e6);
+}
+
 limn_status limn_vips_read(limn_image **out, VipsImage **im, int64_t max_pixels, limn_err *err) {
-    int64_t pixels = (int64_t)(*im)->Xsize * (*im)->Ysize;
-    if ((*im)->Xsize > LIMN_IMAGE_MAX_SIDE || (*im)->Ysize > LIMN_IMAGE_MAX_SIDE ||
-        pixels > max_pixels)
-        return limn_fail(err, LIMN_E_LIMIT,
-                         "the picture has %d x %d pixels, at most %.1f megapixels", (*im)->Xsize,
-                         (*im)->Ysize, (double)max_pixels / 1e6);
+    limn_status st = limn_vips_check_size((*im)->Xsize, (*im)->Ysize, max_pixels, err);
+    if (st != LIMN_OK) return st;
     if (to_srgb(im)) return limn_vips_failed(err, LIMN_E_FORMAT, "cannot be decoded");
     if ((*im)->Bands < 3)
         return limn_fail(err, LIMN_E_UNSUPPORTED, "a picture of %d channels", (*im)->Bands);
     size_t size;
     void *data = vips_image_write_to_memory(*im, &size);
     if (!data) return limn_vips_failed(err, LIMN_E_FORMAT, "cannot be decoded");
-    limn_status st = limn_image_new(out, (*im)->Xsize, (*im)->Ysize, (*im)->Bands, err);
+    st = limn_image_new(out, (*im)->Xsize, (*im)->Ysize, (*im)->Bands, err);
     if (st == LIMN_OK) memcpy((*out)->data, data, size);
     g_free(data);
     return st;
@@ -135,28 +140,7 @@ static bool jpeg_is_complete(const uint8_t *d, size_t size) {
     return false;
 }
 
-/* Follows the blocks (GIF89a, 18 to 27) up to the trailer, or to what is no block: a file may not
- * end within one. Some writers leave the trailer out. */
-static bool gif_is_complete(const uint8_t *d, size_t size) {
-    enum { HEAD = 13, EXTENSION = 0x21, PICTURE = 0x2c, PICTURE_HEAD = 11, COLOURS = 0x80 };
-    if (size < HEAD) return false;
-    size_t at = HEAD + (d[10] & COLOURS ? (size_t)6 << (d[10] & 7) : 0);
-    while (at < size && (d[at] == EXTENSION || d[at] == PICTURE)) {
-        if (d[at] == EXTENSION) {
-            at += 2;
-        } else {
-            if (size - at < PICTURE_HEAD) return false;
-            at += PICTURE_HEAD + (d[at + 9] & COLOURS ? (size_t)6 << (d[at + 9] & 7) : 0);
-        }
-        while (at < size && d[at]) at += 1 + (size_t)d[at];
-        if (at >= size) return false;
-        at++;
-    }
-    return at <= size;
-}
-
 static bool is_complete(const uint8_t *d, size_t size) {
-    if (size >= 4 && memcmp(d, "GIF8", 4) == 0) return gif_is_complete(d, size);
     switch (limn_container_of(d, size)) {
     case LIMN_CONTAINER_PNG: return png_is_complete(d, size);
     case LIMN_CONTAINER_JPEG: return jpeg_is_complete(d, size);
@@ -174,8 +158,7 @@ limn_status limn_vips_check_file(const void *data, size_t size, limn_err *err) {
 
 /* By class name: the loader that hands on to other libraries claims nearly everything. */
 bool limn_vips_is_known(const void *data, size_t size) {
-    static const char *const kinds[] = {"Jpeg", "Png",  "Webp", "Nsgif", "Gif",
-                                        "Tiff", "Heif", "Jp2k", "Jxl"};
+    static const char *const kinds[] = {"Jpeg", "Png", "Webp", "Tiff", "Heif", "Jp2k", "Jxl"};
     const char prefix[] = "VipsForeignLoad";
     const char *loader = vips_foreign_find_load_buffer(data, size);
     vips_error_clear();
@@ -202,12 +185,20 @@ const limn_image_decoder *limn_image_decoder_get(void) {
     return &another;
 }
 
+static limn_status decode_gif(limn_image **out, const void *data, size_t size, limn_err *err) {
+    limn_gif gif;
+    limn_status st = limn_gif_init(&gif, data, size, err);
+    if (st == LIMN_OK) st = limn_gif_read(out, &gif, 0, LIMN_IMAGE_MAX_PIXELS, err);
+    limn_gif_deinit(&gif);
+    return st;
+}
+
 limn_status limn_image_decode(limn_image **out, const void *data, size_t size, limn_err *err) {
     *out = NULL;
     if (another.decode) return another.decode(out, another.user, data, size, err);
-    limn_status st = limn_vips_start(err);
-    if (st != LIMN_OK) return st;
-    st = limn_vips_check_file(data, size, err);
+    limn_status st = limn_vips_check_file(data, size, err);
+    if (st == LIMN_OK && limn_gif_is(data, size)) return decode_gif(out, data, size, err);
+    if (st == LIMN_OK) st = limn_vips_start(err);
     if (st != LIMN_OK) return st;
     vips_error_clear();
     VipsImage *im =

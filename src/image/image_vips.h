@@ -10,6 +10,9 @@
 
 extern limn_late limn_late_vips, limn_late_objects;
 
+/* E_LIMIT for a picture with a side or more pixels than may be decoded. */
+limn_status limn_vips_check_size(int width, int height, int64_t max_pixels, limn_err *err);
+
 /* The pixels of *im as 8-bit sRGB of 3 or 4 channels, upright. *im is replaced on the way and
  * still belongs to the caller. E_LIMIT for a picture of more than `max_pixels`, before any is
  * decoded; E_FORMAT for damaged data. */
