@@ -557,6 +557,7 @@ static void test_tiff_chains(void **state) {
     }
     b = tiff_chain(&(chain){.pages = 2, .last_side = 16000}); /* known before it is decoded */
     refused(b, NULL, LIMN_E_LIMIT, "16000 x 16000");
+    refused(b, &(limn_media_options){.first = 2}, LIMN_E_LIMIT, "page 2: the picture has 16000");
     limn_mem_free(b.data);
 }
 

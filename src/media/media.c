@@ -140,7 +140,10 @@ static limn_status fill(limn_media *m, const limn_media_options *o, limn_err *er
     limn_status st =
         info->kind == LIMN_MEDIA_VIDEO ? choose_frames(m, o, err) : choose_pages(m, o, err);
     if (st != LIMN_OK) return st;
-    return m->reader.measure(&info->width, &info->height, m->reader.self, m->index[0], err);
+    st = m->reader.measure(&info->width, &info->height, m->reader.self, m->index[0], err);
+    if (st != LIMN_OK && info->kind == LIMN_MEDIA_PAGES)
+        limn_err_prefix(err, "page %lld", (long long)m->index[0] + 1);
+    return st;
 }
 
 static limn_status open_bytes(limn_media **out, limn_fsmap *map, const char *name, const void *data,

@@ -4,6 +4,7 @@
 import { Server, check, equal, follow, png, run, sleep } from './harness.mjs';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { deflateSync } from 'node:zlib';
 import { join } from 'node:path';
 
 const golden = process.env.LIMN_GOLDEN_DIR ?? 'tests/golden';
@@ -96,6 +97,43 @@ async function seeing(s, first) {
   check('without a path', !late.error.message.includes('/'), late.error.message);
   const words = await s.post('/sdapi/v1/interrogate', { image: Buffer.from(await (await s.fetch(first.url)).arrayBuffer()).toString('base64'), model: 'clip' });
   check('interrogate', [200, 404].includes(words.status), [words.status, words.text]); // 404: no model is the default
+}
+
+// A TIFF of one-bit pages, all but the last of 24 x 16; the last a square, packed so that the file is small.
+function scan(pages, side) {
+  const strip = deflateSync(Buffer.alloc(side / 8 * side, 0x55)), small = Buffer.alloc(48, 0x40), first = 8 + small.length + strip.length + strip.length % 2;
+  const parts = [Buffer.from([0x49, 0x49, 42, 0, ...u32(first)]), small, strip, Buffer.alloc(strip.length % 2)];
+  for (let i = 0; i < pages; i++) {
+    const last = i === pages - 1, [w, h, packing, at, size] = last ? [side, side, 8, 8 + small.length, strip.length] : [24, 16, 1, 8, small.length];
+    const entries = [[256, w], [257, h], [258, 1], [259, packing], [262, 1], [273, at], [278, h], [279, size]];
+    parts.push(Buffer.from([entries.length, 0, ...entries.flatMap(([tag, v]) => [tag & 255, tag >> 8, 4, 0, 1, 0, 0, 0, ...u32(v)]),
+      ...u32(last ? 0 : first + (i + 1) * (6 + 12 * entries.length))]));
+  }
+  return Buffer.concat(parts);
+}
+const u32 = (v) => [v & 255, v >> 8 & 255, v >> 16 & 255, v >>> 24];
+
+// A page that is too large hinders no question about the others, is named by every one about itself, and is not decoded.
+async function largePage(s) {
+  const file = scan(3, 16000), up = await s.call('POST', '/v1/uploads', file, { 'Content-Type': 'image/tiff' });
+  equal('a document', [up.status, up.json.media?.kind, up.json.media?.total], [201, 'document', 3]);
+  const before = s.rss(), ask = { files: [`artifact:${up.json.artifact.id}`], image_max_tokens: 16, model: 'tiny-see', max_tokens: 4, seed: 1 };
+  const page = /page 3: .*16000 x 16000 pixels, at most/;
+  const end = async (body) => { const j = (await s.post('/v1/see?wait=60', { ...ask, ...body })).json.job; return [j.state, j.error?.code ?? null, page.test(j.error?.message ?? '')]; };
+  equal('pages before it', await end({ prompt: 'What is it?', pages: '1-2' }), ['succeeded', null, false]);
+  equal('all pages', await end({ prompt: 'What is it?' }), ['failed', 'value_out_of_range', true]);
+  equal('it alone', await end({ prompt: 'What is it?', pages: '3' }), ['failed', 'value_out_of_range', true]);
+  equal('a document task', await end({ task: 'document' }), ['failed', 'value_out_of_range', true]);
+  equal('a document task on the others', await end({ task: 'document', pages: '1-2' }), ['succeeded', null, false]);
+  const chat = await s.post('/v1/chat/completions', { model: 'tiny-see', max_tokens: 4, messages: [{ role: 'user', content: [
+    { type: 'file', file: { file_data: `data:image/tiff;base64,${file.toString('base64')}` } }, { type: 'text', text: 'What is it?' }] }] });
+  equal('in a chat', [chat.status, page.test(chat.text)], [400, true], chat.text);
+  const shown = async (n) => (await s.fetch(`/v1/artifacts/${up.json.artifact.id}/page?n=${n}`)).status;
+  equal('pages as pictures', [await shown(1), await shown(3)], [200, 400]);
+  equal('a thumbnail', (await s.fetch(`/v1/artifacts/${up.json.artifact.id}/thumbnail`)).status, 200);
+  const edit = await s.post('/v1/edit?wait=60', { ...fox, strength: 0.5, init_image: ask.files[0] });
+  equal('drawn over its first page', edit.json.job?.state, 'succeeded', edit.text);
+  check('memory', (s.rss() - before) < 300e6, [before, s.rss()]);
 }
 
 // A question is answered while a long drawing goes on, and neither changes the other.
@@ -279,6 +317,7 @@ run(async () => {
   const first = await native(s);
   await sdapi(s, first);
   await seeing(s, first);
+  await largePage(s);
   await moderation(s, first);
   await forms(s, first);
   await toolPictures(s);

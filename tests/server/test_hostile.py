@@ -41,9 +41,17 @@ def png(w, h, depth=8, kind=2, rows=None, cut=None, more=b""):
     return data[:cut]
 
 
-def gif(w, h, frames):
-    one = (b"\x21\xf9\x04\0\x0a\0\0\0" + b"\x2c" + pack("<HHHH", 0, 0, w, h) + b"\0" +
-           b"\x02\x02\x44\x01\0")  # the first pixel only: what is missing stays as it was
+def gif(w, h, frames, missing=0):
+    """Frames of one colour: each code stands for a run that is one pixel longer than the one before."""
+    left, run, code, width, held, n = w * h - missing, 1, 0, 3, 4, 3  # held: the clear code, n: its bits
+    while left > 0:
+        held, n, left = held | code << n, n + width, left - run
+        if code < 4095:
+            run, code = run + 1, max(code + 1, 6)
+        width += code == 1 << width
+    data = (held | 5 << n).to_bytes(n // 8 + 2, "little")
+    blocks = b"".join(bytes([len(data[i:i + 255])]) + data[i:i + 255] for i in range(0, len(data), 255))
+    one = b"\x21\xf9\x04\0\x0a\0\0\0" + b"\x2c" + pack("<HHHH", 0, 0, w, h) + b"\0\x02" + blocks + b"\0"
     return b"GIF89a" + pack("<HH", w, h) + b"\x80\0\0" + b"\0\0\0\xff\xff\xff" + one * frames + b"\x3b"
 
 
@@ -148,7 +156,9 @@ FILES = [
     ("animated.gif", read(CORPUS / "s.gif"), True),
     ("10000-frames.gif", gif(32, 32, 10000), True),
     ("0x0.gif", gif(0, 0, 2), None),
-    ("large.gif", gif(20000, 20000, 3), False),
+    ("short-frame.gif", gif(32, 32, 1, missing=99), False),
+    ("broken-frame.gif", read(CORPUS / "176fcef1ca"), False),
+    ("large.gif", gif(20000, 5000, 3), False),
     ("broken.pdf", b"%PDF-1.7\n1 0 obj\n", False),
     ("wide.pdf", pdf(1000000, 20, 1), False),
     ("500-pages.pdf", pdf(100, 100, 500), None),  # too many for the context, or answered
