@@ -505,6 +505,7 @@ typedef struct limn_seer_info {
     int sequences;    /* questions that can be answered at once */
     /* Of a token embedding of its own, of which only rows are looked up, nothing counts. */
     int64_t weight_bytes, cache_bytes;
+    const char *cache_type; /* of the keys and values that are kept: "f16", "f32", ... */
     /* Memory of a question without pictures at most, both included; limn_answer.memory_bytes says
      * the same for one with pictures. Weights that are read where they lie in a file count. */
     int64_t need_bytes;

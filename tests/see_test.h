@@ -48,7 +48,6 @@ static inline limn_seer *seer_on(const char *name, const char *options) {
     if (name[0] != '/') name = golden_path(path, sizeof path, name);
     OK(limn_params_set(see, "model", name, LIMN_FROM_API, &err));
     OK(limn_params_set(see, "precision", "exact", LIMN_FROM_API, &err));
-    OK(limn_params_set(see, "cache_type", "f32", LIMN_FROM_API, &err));
     OK(limn_seer_new(&s, app, see, &err));
     limn_params_free(&app);
     limn_params_free(&see);

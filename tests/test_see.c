@@ -470,6 +470,41 @@ static void test_refusals(void **state) {
 }
 
 /* Penalties, biases and the seed reach the picker; system words and user words stay apart. */
+/* What is kept of a conversation is as exact as the rest, unless a type is asked for. */
+static void test_cache_types(void **state) {
+    (void)state;
+    static const struct {
+        const char *options, *type;
+    } rows[] = {{"sequences=1", "f16"},
+                {"precision=int8", "f16"},
+                {"precision=exact", "f32"},
+                {"precision=exact cache_type=auto", "f32"},
+                {"precision=exact cache_type=f16", "f16"},
+                {"precision=auto cache_type=f32", "f32"},
+                {"precision=exact cache_type=q8_0", "q8_0"}};
+    int64_t f16 = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        limn_err err = {0};
+        limn_seer *s;
+        limn_seer_info info;
+        char path[512];
+        limn_params *app = params(LIMN_PARAMS_APP, "cache_dir=none;threads=1");
+        limn_params *see = params(LIMN_PARAMS_SEE, rows[i].options);
+        OK(limn_params_set(see, "model", golden_path(path, sizeof path, "tiny_see"), LIMN_FROM_API,
+                           &err));
+        OK(limn_params_set(see, "context", "64", LIMN_FROM_API, &err));
+        OK(limn_seer_new(&s, app, see, &err));
+        limn_seer_get_info(&info, s);
+        assert_string_equal(info.cache_type, rows[i].type);
+        if (i == 0) f16 = info.cache_bytes;
+        if (strcmp(rows[i].type, "f16") == 0) assert_int_equal(info.cache_bytes, f16);
+        if (strcmp(rows[i].type, "f32") == 0) assert_int_equal(info.cache_bytes, 2 * f16);
+        limn_params_free(&app);
+        limn_params_free(&see);
+        limn_seer_free(&s);
+    }
+}
+
 static void test_options_arrive(void **state) {
     (void)state;
     limn_seer *s = seer_new("");
@@ -575,6 +610,7 @@ int main(void) {
         cmocka_unit_test(test_videos),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cache_types),
         cmocka_unit_test(test_options_arrive),
         cmocka_unit_test(test_marks_part_the_stream),
     };

@@ -220,11 +220,11 @@ limn_status cli_seer_new(limn_seer **seer, cli *c, cli_progress *progress, limn_
     if (limn_params_int(c->app, "verbose"))
         fprintf(
             stderr,
-            "%s: %.0f MB of weights, %.0f MB for %d conversation%s of %lld tokens, at most %.0f "
-            "MB in all without pictures\n",
+            "%s: %.0f MB of weights, %.0f MB in %s for %d conversation%s of %lld tokens, at most "
+            "%.0f MB in all without pictures\n",
             info.name, (double)info.weight_bytes / 1e6, (double)info.cache_bytes / 1e6,
-            info.sequences, info.sequences == 1 ? "" : "s", (long long)info.context,
-            (double)info.need_bytes / 1e6);
+            info.cache_type, info.sequences, info.sequences == 1 ? "" : "s",
+            (long long)info.context, (double)info.need_bytes / 1e6);
     return LIMN_OK;
 }
 

@@ -22,6 +22,7 @@ typedef enum limn_seeing_template {
 } limn_seeing_template;
 
 typedef enum limn_seeing_cache {
+    LIMN_SEEING_CACHE_AUTO, /* f32 when the precision is exact, else f16 */
     LIMN_SEEING_CACHE_F32,
     LIMN_SEEING_CACHE_F16,
     LIMN_SEEING_CACHE_BF16,

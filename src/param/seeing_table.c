@@ -29,8 +29,8 @@ static const limn_word format_words[] = {
     {NULL, NULL, NULL},
 };
 static const limn_word cache_words[] = {
-    {"f32", NULL, "float32"},  {"f16", NULL, "float16"}, {"bf16", NULL, "bfloat16"},
-    {"q8_0", NULL, "q8|int8"}, {NULL, NULL, NULL},
+    {"auto", NULL, NULL},       {"f32", NULL, "float32"},  {"f16", NULL, "float16"},
+    {"bf16", NULL, "bfloat16"}, {"q8_0", NULL, "q8|int8"}, {NULL, NULL, NULL},
 };
 static const limn_word precision_words[] = {
     {"auto", NULL, "fast"},     {"exact", NULL, "f32|fp32|float32"},
@@ -79,9 +79,10 @@ static const limn_param rows[] = {
     {.name = "sequences", .type = LIMN_TYPE_INT, F(sequences), .def.i = 1, RANGE(1, 64),
      .aliases = "parallel", .group = "model", UI(1, 16, 1),
      .help = "conversations that are held at once; each has a context of its own"},
-    {.name = "cache_type", .type = LIMN_TYPE_ENUM, F(cache_type), .def.i = LIMN_SEEING_CACHE_F16,
-     .words = cache_words, .group = "model",
-     .help = "type of the keys and values that are kept; q8_0 takes half the memory of f16"},
+    {.name = "cache_type", .type = LIMN_TYPE_ENUM, F(cache_type), .words = cache_words,
+     .group = "model",
+     .help = "type of the keys and values that are kept (auto: f32 when the precision is exact, "
+             "else f16); q8_0 takes half the memory of f16"},
     {.name = "precision", .type = LIMN_TYPE_ENUM, F(precision), .words = precision_words,
      .group = "model", .help = "exact computes in f32; auto is the fastest within stated errors"},
     /* ---- pictures ---- */

@@ -44,9 +44,10 @@ out:
 static void asking_text(limn_buf *b, const asking *a) {
     limn_buf_addf(b,
                   "  %-12sat most %.0f MB: weights %.0f MB, a conversation of %lld tokens %.0f MB "
-                  "(--context), work\n",
+                  "in %s (--context, --cache-type), work\n",
                   "to ask it", (double)a->info.need_bytes / 1e6, (double)a->info.weight_bytes / 1e6,
-                  (long long)a->info.context, (double)a->info.cache_bytes / 1e6);
+                  (long long)a->info.context, (double)a->info.cache_bytes / 1e6,
+                  a->info.cache_type);
     if (a->with_picture)
         limn_buf_addf(b, "  %-12sat most %.0f MB with a picture of %d tokens\n", "",
                       (double)a->with_picture / 1e6, PICTURE_TOKENS);
@@ -57,10 +58,11 @@ static void asking_text(limn_buf *b, const asking *a) {
 /* Adds "asking" to the object in `b`. */
 static limn_status asking_json(limn_buf *b, const asking *a, limn_err *err) {
     json_t *tree = json_loads(limn_buf_text(b), 0, NULL);
-    json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:b}", "weight_bytes",
-                          (json_int_t)a->info.weight_bytes, "context", (json_int_t)a->info.context,
-                          "cache_bytes", (json_int_t)a->info.cache_bytes, "most_bytes",
-                          (json_int_t)a->info.need_bytes, "sees", (int)a->info.sees);
+    json_t *o =
+        json_pack("{s:I, s:I, s:I, s:s, s:I, s:b}", "weight_bytes",
+                  (json_int_t)a->info.weight_bytes, "context", (json_int_t)a->info.context,
+                  "cache_bytes", (json_int_t)a->info.cache_bytes, "cache_type", a->info.cache_type,
+                  "most_bytes", (json_int_t)a->info.need_bytes, "sees", (int)a->info.sees);
     if (o && a->with_picture)
         json_object_set_new(o, "most_bytes_with_picture",
                             json_integer((json_int_t)a->with_picture));

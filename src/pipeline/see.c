@@ -40,10 +40,14 @@ out:
     return st;
 }
 
-static const limn_dtype cache_types[] = {[LIMN_SEEING_CACHE_F32] = LIMN_F32,
-                                         [LIMN_SEEING_CACHE_F16] = LIMN_F16,
-                                         [LIMN_SEEING_CACHE_BF16] = LIMN_BF16,
-                                         [LIMN_SEEING_CACHE_Q8_0] = LIMN_Q8_0};
+static limn_dtype cache_type(const limn_seeing *o) {
+    static const limn_dtype types[] = {[LIMN_SEEING_CACHE_F32] = LIMN_F32,
+                                       [LIMN_SEEING_CACHE_F16] = LIMN_F16,
+                                       [LIMN_SEEING_CACHE_BF16] = LIMN_BF16,
+                                       [LIMN_SEEING_CACHE_Q8_0] = LIMN_Q8_0};
+    if (o->cache_type != LIMN_SEEING_CACHE_AUTO) return types[o->cache_type];
+    return o->precision == LIMN_GEN_PRECISION_EXACT ? LIMN_F32 : LIMN_F16;
+}
 
 /* Bytes that may be used: the limit that was given, else the machine's. */
 static double memory_of(const limn_engine *e) {
@@ -94,7 +98,7 @@ static double beside_of(const limn_seer *s) {
 
 static limn_status context_choose(limn_seer *s, const limn_seeing *o, limn_err *err) {
     const limn_decoder_config *c = &s->model->cfg.text;
-    limn_dtype type = cache_types[o->cache_type];
+    limn_dtype type = cache_type(o);
     if (o->context > c->context)
         return limn_fail(err, LIMN_E_VALUE, "a context of %lld tokens: the model was made for %d",
                          (long long)o->context, c->context);
@@ -167,7 +171,8 @@ limn_status limn_seer_new(limn_seer **out, const limn_params *app, const limn_pa
     LIMN_TRY(context_choose(s, o, err));
     LIMN_TRY(limn_engine_backend(&s->backend, s->engine, (limn_gen_precision)o->precision, err));
     limn_reader_options r = {
-        .context = s->context, .sequences = o->sequences, .cache = cache_types[o->cache_type]};
+        .context = s->context, .sequences = o->sequences, .cache = cache_type(o)};
+    s->cache_type = limn_dtype_get(r.cache)->name;
     LIMN_TRY(limn_reader_new(&s->reader, s->backend, s->model->text, &s->model->cfg.text, &r, err));
     if (s->model->vision)
         LIMN_TRY(limn_picture_encoder_new(&s->encoder, s->backend, s->model,
@@ -224,6 +229,7 @@ void limn_seer_get_info(limn_seer_info *out, const limn_seer *s) {
         .sequences = s->n_slots,
         .weight_bytes = (int64_t)product_bytes(s->model),
         .cache_bytes = (int64_t)s->cache_bytes,
+        .cache_type = s->cache_type,
         .need_bytes = (int64_t)s->need,
         .note = s->note[0] ? s->note : NULL,
     };

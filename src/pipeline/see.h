@@ -50,6 +50,7 @@ struct limn_seer {
     limn_draft_cost cost;
     bool guesses, guess_always; /* guesses leave answers as they are; tests: whatever they cost */
     size_t cache_bytes;
+    const char *cache_type; /* of its keys and values; static */
     size_t need; /* bytes that questions take at most, weights included, without pictures */
     char note[256];
 };

@@ -35,6 +35,7 @@ void limn_seer_get_info(limn_seer_info *out, const limn_seer *seer) {
                             .sees = true,
                             .context = 4096,
                             .sequences = 1,
+                            .cache_type = "f16",
                             .note = seer->model[0] ? NULL : "using the fake model"};
 }
 

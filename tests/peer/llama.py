@@ -59,7 +59,7 @@ class Judge:
 
     def limn(self, model, question, picture=None):
         args = [self.limn_path, "see", "-m", model, "--json", "--logprobs", 20, "--temperature", 0, "-n", TOKENS,
-                "--precision", "exact", "--cache-type", "f32", "-t", 1, "--cache-dir", "none"]
+                "--precision", "exact", "-t", 1, "--cache-dir", "none"]
         a = json.loads(run(args + ([picture] if picture else []) + [question]))
         tops = [{p["id"]: p["logprob"] for p in t["top"]} for t in a["logprobs"]]
         return {"n": a["usage"]["prompt_tokens"], "tokens": [p["id"] for p in a["logprobs"]], "first": tops[0],
