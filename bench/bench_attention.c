@@ -22,8 +22,10 @@ static const shape shapes[] = {
     {"CLIP-L causal", 1, 77, 77, 12, 12, 64, true, LIMN_F32},
     {"DiT 4096+512", 1, 4608, 4608, 4, 4, 128, false, LIMN_F32},
     {"Qwen3 prefill 1024", 1, 1024, 1024, 16, 8, 128, true, LIMN_F16},
-    {"Qwen3 decode 4096", 1, 1, 4096, 32, 8, 128, true, LIMN_F16},
-    {"Qwen3 decode q8_0", 1, 1, 4096, 32, 8, 128, true, LIMN_Q8_0},
+    {"Qwen3 decode 512", 1, 1, 512, 16, 8, 128, true, LIMN_F16},
+    {"Qwen3 decode 4096", 1, 1, 4096, 16, 8, 128, true, LIMN_F16},
+    {"Qwen3 4B decode 4096", 1, 1, 4096, 32, 8, 128, true, LIMN_F16},
+    {"Qwen3 decode q8_0", 1, 1, 4096, 16, 8, 128, true, LIMN_Q8_0},
     {"Qwen3-VL vision", 1, 2304, 2304, 16, 16, 72, false, LIMN_F32},
 };
 
@@ -52,13 +54,11 @@ static void measure(const shape *s, const limn_kernels *k, limn_pool *pool, bool
                     double peak) {
     int64_t qw = s->heads * s->dim, kw = s->kv_heads * s->dim;
     job j = {.ex = {.k = k, .pool = pool}};
-    /* a KV cache keeps each head's rows together, a projection keeps each token's */
-    int64_t row = s->len_q == 1 ? s->dim : kw, head = s->len_q == 1 ? s->len_k * s->dim : s->dim;
     float *out = limn_mem_aligned((size_t)(s->n * s->len_q * qw) * 4);
     j.a = (limn_attention_args){
         .q = {fill(LIMN_F32, s->n * s->len_q * qw), LIMN_F32, s->len_q * qw, qw, s->dim},
-        .k = {fill(s->kv_type, s->n * s->len_k * kw), s->kv_type, s->len_k * kw, row, head},
-        .v = {fill(s->kv_type, s->n * s->len_k * kw), s->kv_type, s->len_k * kw, row, head},
+        .k = {fill(s->kv_type, s->n * s->len_k * kw), s->kv_type, s->len_k * kw, kw, s->dim},
+        .v = {fill(s->kv_type, s->n * s->len_k * kw), s->kv_type, s->len_k * kw, kw, s->dim},
         .out = out,
         .out_type = LIMN_F32,
         .out_batch = s->len_q * qw,

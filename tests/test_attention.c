@@ -295,7 +295,7 @@ static void test_types(void **state) {
 /* Few queries over many keys: several key ranges, joined. */
 static void test_decoding(void **state) {
     (void)state;
-    static const int lens[] = {1, 511, 512, 513, 1024, 2500};
+    static const int lens[] = {1, 127, 128, 129, 513, 1024, 2500};
     for (size_t i = 0; i < sizeof lens / sizeof *lens; i++) {
         at_case c =
             CASE(.len_q = 1 + (int)i % 2, .len_k = lens[i], .dim = 32, .heads = 8, .kv_heads = 2,
@@ -305,13 +305,19 @@ static void test_decoding(void **state) {
         c.offset = c.len_k / 3;
         check_case(&c, i + 60);
     }
+    for (int kv = 1; kv <= 6; kv++) { /* kv heads in tasks of one, some or all */
+        at_case c = CASE(.len_q = 1 + kv % 3, .len_k = 90 * kv, .dim = 48, .heads = 3 * kv,
+                         .kv_heads = kv, .causal = true, .kv_type = kv % 2 ? LIMN_F16 : LIMN_F32);
+        c.offset = c.len_k - c.len_q;
+        check_case(&c, (uint64_t)kv + 70);
+    }
 }
 
 /* Up to LIMN_ATTENTION_FEW_QUERIES new positions together give the bits of one after the other,
  * which reads fewer keys and has another number of rows. */
 static void test_queries_alone(void **state) {
     (void)state;
-    static const int lens[] = {4, 63, 66, 130, 511, 514, 1027}, groups[] = {1, 2, 4, 8};
+    static const int lens[] = {4, 63, 66, 130, 386, 514, 1027}, groups[] = {1, 2, 4, 8};
     static const limn_dtype types[] = {LIMN_F32, LIMN_F16, LIMN_BF16, LIMN_Q8_0};
     for (size_t i = 0; i < sizeof lens / sizeof *lens; i++)
         for (int t = 0; t < n_tables; t++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Driver of attention: plan, tasks, decoding by key ranges; see attention.h. */
+/* Driver of attention: plan, tasks; see attention.h. Few queries: attention_rows.c. */
 #include "kernels/attention.h"
 
 #include <math.h>
@@ -9,7 +9,6 @@
 #include "kernels/rowio.h"
 
 enum {
-    SPLIT_KEYS = 512,      /* keys of one decoding task */
     TILE_FLOATS = 1 << 17, /* query tile: rows x dim, at most half a MiB of results */
     TILE_ROWS = 512        /* and no more than these */
 };
@@ -49,9 +48,6 @@ typedef struct attention_job {
     const limn_attention_tiler *tiler;
     size_t worker_bytes; /* scratch of one worker */
     int64_t tile, tiles; /* queries of a tile, tiles per head */
-    int64_t splits;      /* decoding: key ranges; 0: tiles are used */
-    int64_t rows;        /* decoding: rows of a group */
-    float *parts;        /* decoding: [n, kv_heads, splits, rows, 2 + dim_v]: m, l, acc */
 } attention_job;
 
 /* Queries of a tile: many, since each tile converts all keys and values for itself, and its queries
@@ -69,32 +65,22 @@ static int64_t tile_rows(const limn_attention_args *a, const limn_attention_tile
 
 static attention_job plan(const limn_kernels *k, const limn_attention_args *a, int threads) {
     attention_job j = {.a = a, .tiler = a->exact ? &k->attention.f32 : &k->attention.bf16};
-    int64_t group = a->heads / a->kv_heads;
-    if (a->len_q * group <= LIMN_ATTENTION_FEW_ROWS || a->len_q <= LIMN_ATTENTION_FEW_QUERIES) {
-        j.splits = a->len_k > SPLIT_KEYS ? (a->len_k + SPLIT_KEYS - 1) / SPLIT_KEYS : 1;
-        j.rows = a->len_q * group;
-        j.worker_bytes = limn_attention_rows_bytes(a, j.rows);
-    } else {
-        j.tile = tile_rows(a, j.tiler, threads);
-        j.tiles = (a->len_q + j.tile - 1) / j.tile;
-        j.worker_bytes = j.tiler->bytes(a, j.tile);
-    }
+    j.tile = tile_rows(a, j.tiler, threads);
+    j.tiles = (a->len_q + j.tile - 1) / j.tile;
+    j.worker_bytes = j.tiler->bytes(a, j.tile);
     return j;
 }
 
 size_t limn_attention_scratch_bytes(const limn_kernels *k, const limn_attention_args *a,
                                     int threads) {
     int64_t queries, keys;
+    size_t all;
     if (!limn_mul_i64(&queries, a->n, a->heads) || !limn_mul_i64(&queries, queries, a->len_q) ||
-        !limn_mul_i64(&keys, a->n, a->heads) || !limn_mul_i64(&keys, keys, a->len_k) ||
-        !limn_add_i64(&keys, keys, SPLIT_KEYS))
+        !limn_mul_i64(&keys, a->n, a->heads) || !limn_mul_i64(&keys, keys, a->len_k))
         return SIZE_MAX;
-    attention_job j = plan(k, a, threads);
-    size_t all, parts = (size_t)(j.rows * (2 + limn_attention_dim_v(a)) * 4);
-    bool ok = limn_mul_size(&all, j.worker_bytes, (size_t)(threads > 1 ? threads : 1)) &&
-              limn_mul_size(&parts, parts, (size_t)(a->n * a->kv_heads)) &&
-              limn_mul_size(&parts, parts, (size_t)j.splits) && limn_add_size(&all, all, parts);
-    return ok ? all : SIZE_MAX;
+    if (limn_attention_is_few(a)) return limn_attention_few_bytes(a, threads);
+    size_t workers = (size_t)(threads > 1 ? threads : 1);
+    return limn_mul_size(&all, plan(k, a, threads).worker_bytes, workers) ? all : SIZE_MAX;
 }
 
 static void tile_task(void *arg, size_t task, int worker) {
@@ -112,75 +98,18 @@ static void tile_task(void *arg, size_t task, int worker) {
     j->tiler->run(&b, (char *)j->ex->scratch + (size_t)worker * j->worker_bytes);
 }
 
-/* Joins the key ranges of one group's rows, first to last. */
-static void join_task(void *arg, size_t task, int worker) {
-    (void)worker;
-    const attention_job *j = arg;
-    const limn_attention_args *a = j->a;
-    int64_t group = a->heads / a->kv_heads, dv = limn_attention_dim_v(a), step = 2 + dv;
-    limn_attention_block b = {.kernels = j->ex->k, .a = a, .batch = (int64_t)task / a->kv_heads};
-    int64_t head0 = (int64_t)task % a->kv_heads * group;
-    _Alignas(64) float sum[LIMN_ATTENTION_DIM_MAX];
-    for (int64_t r = 0; r < j->rows; r++) {
-        const float *first = j->parts + ((int64_t)task * j->splits * j->rows + r) * step;
-        float top = -INFINITY, l = 0;
-        for (int64_t s = 0; s < j->splits; s++) {
-            float m = first[s * j->rows * step];
-            if (m > top) top = m;
-        }
-        if (top == -INFINITY) top = 0;
-        memset(sum, 0, (size_t)dv * 4);
-        for (int64_t s = 0; s < j->splits; s++) {
-            const float *part = first + s * j->rows * step;
-            float w = expf(part[0] - top);
-            l += w * part[1];
-            for (int64_t d = 0; d < dv; d++) sum[d] += w * part[2 + d];
-        }
-        float inv = l != 0 ? 1.0f / l : 0;
-        for (int64_t d = 0; d < dv; d++) sum[d] *= inv;
-        limn_attention_store(&b, head0 + r / a->len_q, r % a->len_q, sum);
-    }
-}
-
-static void split_task(void *arg, size_t task, int worker) {
-    const attention_job *j = arg;
-    const limn_attention_args *a = j->a;
-    if (limn_exec_cancelled(j->ex)) return;
-    int64_t split = (int64_t)task % j->splits, bh = (int64_t)task / j->splits;
-    int64_t group = a->heads / a->kv_heads, dv = limn_attention_dim_v(a);
-    limn_attention_block b = {.kernels = j->ex->k,
-                              .a = a,
-                              .batch = bh / a->kv_heads,
-                              .head0 = bh % a->kv_heads * group,
-                              .heads = group,
-                              .q_count = a->len_q};
-    int64_t k0 = split * SPLIT_KEYS, k1 = k0 + SPLIT_KEYS < a->len_k ? k0 + SPLIT_KEYS : a->len_k;
-    limn_attention_state s =
-        limn_attention_rows(&b, k0, k1, (char *)j->ex->scratch + (size_t)worker * j->worker_bytes);
-    float *part = j->parts + (int64_t)task * j->rows * (2 + dv);
-    for (int64_t r = 0; r < j->rows; r++, part += 2 + dv) {
-        part[0] = s.m[r];
-        part[1] = s.l[r];
-        memcpy(part + 2, s.acc + r * dv, (size_t)dv * 4);
-    }
-    if (j->splits == 1) join_task(arg, task, worker);
-}
-
 void limn_attention_run(const limn_exec *ex, const limn_attention_args *a) {
     assert(a->kv_heads > 0 && a->heads % a->kv_heads == 0);
     assert(a->dim > 0 && a->dim <= LIMN_ATTENTION_DIM_MAX);
     assert(limn_attention_dim_v(a) <= LIMN_ATTENTION_DIM_MAX && limn_rowio_is_type(a->out_type));
     if (a->n <= 0 || a->len_q <= 0 || a->heads <= 0) return;
     int threads = limn_pool_threads(ex->pool);
-    attention_job j = plan(ex->k, a, threads);
     assert(ex->scratch_bytes >= limn_attention_scratch_bytes(ex->k, a, threads));
-    j.ex = ex;
-    if (j.splits == 0) {
-        limn_pool_run(ex->pool, tile_task, &j, (size_t)(a->n * a->heads * j.tiles));
+    if (limn_attention_is_few(a)) {
+        limn_attention_few(ex, a);
         return;
     }
-    j.parts = (float *)((char *)ex->scratch + (size_t)threads * j.worker_bytes);
-    limn_pool_run(ex->pool, split_task, &j, (size_t)(a->n * a->kv_heads * j.splits));
-    if (j.splits > 1 && !limn_exec_cancelled(ex))
-        limn_pool_run(ex->pool, join_task, &j, (size_t)(a->n * a->kv_heads));
+    attention_job j = plan(ex->k, a, threads);
+    j.ex = ex;
+    limn_pool_run(ex->pool, tile_task, &j, (size_t)(a->n * a->heads * j.tiles));
 }

@@ -6,9 +6,9 @@
  * maximum and sum per query, so that memory does not grow with len_k (Milakov and Gimelshein 2018,
  * Dao et al. 2022). Few queries (decoding: at most LIMN_ATTENTION_FEW_QUERIES, or len_q times the
  * heads that share a kv head is at most LIMN_ATTENTION_FEW_ROWS) are instead cut along the keys,
- * all heads of a group together, and the parts are joined in order. Which way is taken, and every
- * sum, depends on the shape only: the same bits for any number of threads, and no key beyond a
- * causal limit can touch a result.
+ * all heads together where that gives tasks enough, and the parts are joined in order. Which way is
+ * taken, and every sum, depends on the shape only: the same bits for any number of threads, and no
+ * key beyond a causal limit can touch a result.
  *
  * Nothing is allocated while it runs; limn_attention_scratch_bytes() says what ex->scratch must
  * hold. The program checks shapes when it builds the graph; here they are asserts. ex->cancel is
@@ -70,7 +70,8 @@ size_t limn_attention_scratch_bytes(const struct limn_kernels *k, const limn_att
 
 /* ---- below: for the bodies of this family only ---- */
 
-/* Queries q0 .. q0 + q_count - 1 of `heads` consecutive heads that share a kv head. */
+/* Queries q0 .. q0 + q_count - 1 of `heads` consecutive heads: of whole kv heads, or fewer that
+ * share one. */
 typedef struct limn_attention_block {
     const struct limn_kernels *kernels;
     const limn_attention_args *a;
@@ -124,16 +125,10 @@ void limn_attention_load(const struct limn_kernels *k, float *dst, int64_t dst_s
 /* One result row; f32 in, the output's type out. */
 void limn_attention_store(const limn_attention_block *b, int64_t head, int64_t i, const float *row);
 
-/* Row-wise streaming, in attention_rows.c: the reference tile and the decoding path. State of row
- * h * q_count + i: running maximum m, sum l, weighted values acc [dim_v]. */
-typedef struct limn_attention_state {
-    float *m, *l, *acc; /* [rows], [rows], [rows, dim_v] */
-    float *q, *k, *v, *s;
-} limn_attention_state;
-size_t limn_attention_rows_bytes(const limn_attention_args *a, int64_t rows);
-/* Lays the state out in scratch and streams keys [k0, k1). */
-limn_attention_state limn_attention_rows(const limn_attention_block *b, int64_t k0, int64_t k1,
-                                         void *scratch);
+/* Few queries, in attention_rows.c: tasks of key ranges, joined. Bytes of scratch as above. */
+bool limn_attention_is_few(const limn_attention_args *a);
+size_t limn_attention_few_bytes(const limn_attention_args *a, int threads);
+void limn_attention_few(const struct limn_exec *ex, const limn_attention_args *a);
 
 /* Fillers of the dispatch table; called by kernels.c and x86_init.c only. */
 void limn_attention_fill_c(limn_attention_kernels *t);
