@@ -215,6 +215,32 @@ export async function drawTests(e) {
         check(!(await slider.count()), 'the comparison does not end');
     });
 
+    // Notices lie over the picture: several of them reach its middle, where the pointer is.
+    await suite.test('draw: a turn of the wheel over a notice reaches the picture', page, async () => {
+        await begin();
+        await made([{ seed: 305 }]);
+        await strip.first().click();
+        const image = page.locator('[data-testid=stage-image]');
+        const scale = () => image.evaluate((x) => x.getBoundingClientRect().width / x.clientWidth);
+        const toast = page.locator('.toast').last();
+        // A notice goes by itself after a while: each attempt has its own.
+        const turned = async (place) => {
+            await setNumber('steps', 9);
+            await reset();
+            if (!(await place.hover({ timeout: 4000 }).then(() => true, () => false))) return false;
+            await page.mouse.wheel(0, -600);
+            for (let i = 0; i < 50; i++) if ((await scale()) > 1.5) return true;
+            return false;
+        };
+        for (const [name, place] of [['its words', toast.locator('p')], ['its button', toast.getByRole('button', { name: 'Undo' })]]) {
+            await page.locator('.viewer').focus();
+            await page.keyboard.press('0');
+            await until('it to fit', async () => Math.abs((await scale()) - 1) < 0.01);
+            await until(`the picture to be larger by a turn over ${name}`, () => turned(place));
+        }
+        await page.keyboard.press('0');
+    });
+
     await suite.test('draw: settings of a picture are used, and it goes to the other screens', page, async () => {
         await begin();
         await made([{ prompt: 'a wooden boat', seed: 311, steps: 3 }]);

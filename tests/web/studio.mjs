@@ -34,6 +34,13 @@ await server.start();
 const base = page_url || server.url;
 const suite = new Suite(args);
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
+// A machine that does something else for a while is no fault of the page.
+const opened = browser.newContext.bind(browser);
+browser.newContext = async (options) => {
+    const made = await opened(options);
+    made.setDefaultTimeout(180000);
+    return made;
+};
 const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, acceptDownloads: true });
 // axe is brought in by the debugger, past the policy that the page itself lives under.
 const page = await context.newPage();
