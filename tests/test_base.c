@@ -68,6 +68,9 @@ static void test_pool_runs_each_task_once(void **state) {
             uint8_t done[97] = {0};
             limn_pool_run(pool, mark, done, sizeof done);
             for (size_t i = 0; i < sizeof done; i++) assert_int_equal(done[i], 1);
+            size_t count = (size_t)round % sizeof done; /* fewer than threads, too */
+            limn_pool_run_near(pool, mark, done, count);
+            for (size_t i = 0; i < sizeof done; i++) assert_int_equal(done[i], i < count ? 2 : 1);
         }
         limn_pool_free(&pool);
         assert_null(pool);

@@ -54,17 +54,21 @@ typedef struct product {
     float *y; /* [m][n] */
 } product;
 
+static limn_matmul_args args_of(const product *p) {
+    return (limn_matmul_args){.y = p->y,
+                              .y_dtype = LIMN_F32,
+                              .y_stride = p->n,
+                              .x = p->x,
+                              .x_dtype = LIMN_F32,
+                              .x_stride = p->k,
+                              .m = p->m,
+                              .w = p->w,
+                              .epi = {.scale = 1}};
+}
+
 static void multiply(const kernel_table *t, limn_pool *pool, const product *p) {
     limn_err err = {0};
-    limn_matmul_args a = {.y = p->y,
-                          .y_dtype = LIMN_F32,
-                          .y_stride = p->n,
-                          .x = p->x,
-                          .x_dtype = LIMN_F32,
-                          .x_stride = p->k,
-                          .m = p->m,
-                          .w = p->w,
-                          .epi = {.scale = 1}};
+    limn_matmul_args a = args_of(p);
     size_t need = limn_matmul_scratch_bytes(&t->k, &a, limn_pool_threads(pool));
     limn_exec ex = {.k = &t->k, .pool = pool, .scratch = room(need), .scratch_bytes = need};
     memset(ex.scratch, 0xff, need);
@@ -251,11 +255,75 @@ static void test_quantise(void **state) {
     }
 }
 
+/* Weights of mixed types times one x, together and one by one; x also in bf16. */
+enum { SIDES = 4, SIDE_K = 512, SIDE_ROWS = 9 };
+
+static void together(const kernel_table *t, limn_pool *pool, product *p, const uint16_t *narrow) {
+    limn_err err = {0};
+    limn_matmul_args a[SIDES];
+    float *alone[SIDES], *y[SIDES];
+    for (int i = 0; i < SIDES; i++) {
+        size_t count = (size_t)p[i].m * (size_t)p[i].n;
+        y[i] = memset(room(count * sizeof(float)), 0xa5, count * sizeof(float));
+        p[i].y = alone[i] = room(count * sizeof(float));
+        multiply(t, pool, &p[i]);
+        a[i] = args_of(&p[i]);
+        a[i].y = y[i];
+        if (narrow) a[i].x = narrow, a[i].x_dtype = LIMN_BF16;
+    }
+    size_t need = limn_matmul_together_scratch_bytes(&t->k, a, SIDES, limn_pool_threads(pool));
+    limn_exec ex = {.k = &t->k, .pool = pool, .scratch = room(need + 64), .scratch_bytes = need};
+    memset(ex.scratch, 0xff, need + 64);
+    if (limn_matmul_together(&ex, a, SIDES, &err) != LIMN_OK) fail_msg("%s: %s", t->name, err.text);
+    for (size_t i = 0; i < 64; i++) assert_int_equal(((uint8_t *)ex.scratch)[need + i], 0xff);
+    for (int i = 0; i < SIDES; i++) {
+        same(y[i], alone[i], (size_t)p[i].m * (size_t)p[i].n, t->name, "together", &p[i]);
+        limn_mem_free(y[i]);
+        limn_mem_free(alone[i]);
+    }
+    limn_mem_free(ex.scratch);
+}
+
+static void test_together(void **state) {
+    (void)state;
+    static const limn_dtype mixed[SIDES] = {LIMN_Q4_K, LIMN_Q8_0, LIMN_Q4_K, LIMN_Q6_K};
+    static const int widths[SIDES] = {200, 16, 7, 530};
+    uint64_t seed = 5;
+    uint16_t narrow[SIDE_ROWS * SIDE_K];
+    float x[SIDE_ROWS * SIDE_K];
+    for (size_t i = 0; i < SIDE_ROWS * SIDE_K; i++) {
+        narrow[i] = limn_f32_to_bf16(test_random(&seed));
+        x[i] = limn_bf16_to_f32(narrow[i]);
+    }
+    uint8_t *file[SIDES];
+    for (int i = 0; i < SIDES; i++) file[i] = make_rows(mixed[i], widths[i], SIDE_K, true, &seed);
+    for (int i = 0; i < n_tables; i++) {
+        product p[SIDES];
+        for (int k = 0; k < SIDES; k++) {
+            limn_pack_args pa = {.data = file[k],
+                                 .dtype = mixed[k],
+                                 .n = widths[k],
+                                 .k = SIDE_K,
+                                 .compute = LIMN_COMPUTE_HALF};
+            p[k] = (product){.n = widths[k], .k = SIDE_K, .x = x};
+            assert_int_equal(limn_packed_new(&p[k].w, &tables[i].k, pools[0], &pa, NULL), LIMN_OK);
+        }
+        for (int m = 1; m <= SIDE_ROWS; m += m < 4 ? 1 : 5)
+            for (int thread = 0; thread < 6; thread++) {
+                for (int k = 0; k < SIDES; k++) p[k].m = m;
+                together(&tables[i], thread % 3 ? pools[thread % 3 - 1] : NULL, p,
+                         thread < 3 ? NULL : narrow);
+            }
+        for (int k = 0; k < SIDES; k++) limn_packed_free(&p[k].w);
+    }
+    for (int i = 0; i < SIDES; i++) limn_mem_free(file[i]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quantise), cmocka_unit_test(test_every_height),
         cmocka_unit_test(test_ragged),   cmocka_unit_test(test_large),
-        cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_extremes), cmocka_unit_test(test_together),
     };
     return cmocka_run_group_tests(tests, pools_setup, pools_teardown);
 }

@@ -12,27 +12,36 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/mem.h"
 
-enum { MAX_THREADS = 256, SPIN_ROUNDS = 4000 };
+enum { MAX_THREADS = 256, SPIN_ROUNDS = 4000, LINE = 64 };
 
+/* Tasks [next, end) that nobody has taken. */
+typedef struct stretch {
+    _Alignas(LINE) atomic_size_t next;
+    size_t end;
+} stretch;
+
+/* What one thread writes while another looks at it has a cache line of its own: a job of 30
+ * microseconds would feel each line that travels. */
 struct limn_pool {
     int threads;
     int started; /* helper threads running */
     pthread_t handles[MAX_THREADS];
     pthread_mutex_t lock;
-    pthread_cond_t wake;    /* a job for the workers */
-    pthread_cond_t done;    /* a job's end for its caller */
-    atomic_uint generation; /* odd or even, changes with every job */
-    atomic_int sleeping;
-    atomic_bool waiting; /* the caller sleeps until pending is 0 */
-    bool stop;
+    pthread_cond_t wake; /* a job for the workers */
+    pthread_cond_t done; /* a job's end for its caller */
     limn_task_fn *fn;
     void *arg;
-    size_t count;
-    atomic_size_t next; /* next task to take */
-    atomic_int pending; /* helper threads that have not finished this job */
+    int stretches;                         /* of this job */
+    _Alignas(LINE) atomic_uint generation; /* odd or even, changes with every job */
+    bool stop;
+    _Alignas(LINE) atomic_int sleeping;
+    atomic_bool waiting;               /* the caller sleeps until pending is 0 */
+    _Alignas(LINE) atomic_int pending; /* helper threads that have not finished this job */
+    stretch tasks[];                   /* [threads] */
 };
 
 typedef struct start_arg {
@@ -48,11 +57,12 @@ static inline void cpu_relax(void) {
 #endif
 }
 
+/* A thread begins with its own stretch and goes on with those of others. */
 static void take_tasks(limn_pool *p, int worker) {
-    for (;;) {
-        size_t t = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
-        if (t >= p->count) return;
-        p->fn(p->arg, t, worker);
+    for (int i = 0; i < p->stretches; i++) {
+        stretch *s = &p->tasks[(worker + i) % p->stretches];
+        for (size_t t; (t = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed)) < s->end;)
+            p->fn(p->arg, t, worker);
     }
 }
 
@@ -136,8 +146,10 @@ limn_status limn_pool_new(limn_pool **out, int threads, limn_err *err) {
     if (threads > MAX_THREADS)
         return limn_fail(err, LIMN_E_VALUE, "%d threads: at most %d are allowed", threads,
                          MAX_THREADS);
-    limn_pool *p = limn_mem_calloc(1, sizeof *p);
+    size_t bytes = sizeof(limn_pool) + (size_t)threads * sizeof(stretch);
+    limn_pool *p = limn_mem_aligned(bytes);
     if (!p) return limn_fail(err, LIMN_E_NOMEM, "no memory for the thread pool");
+    memset(p, 0, bytes);
     p->threads = threads;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
@@ -177,7 +189,8 @@ int limn_pool_threads(const limn_pool *pool) {
     return pool ? pool->threads : 1;
 }
 
-void limn_pool_run(limn_pool *p, limn_task_fn *fn, void *arg, size_t count) {
+/* Stretches of equal length, one after the other. */
+static void run_stretches(limn_pool *p, limn_task_fn *fn, void *arg, size_t count, int stretches) {
     if (count == 0) return;
     if (!p || p->started == 0 || count == 1) {
         for (size_t t = 0; t < count; t++) fn(arg, t, 0);
@@ -185,8 +198,11 @@ void limn_pool_run(limn_pool *p, limn_task_fn *fn, void *arg, size_t count) {
     }
     p->fn = fn;
     p->arg = arg;
-    p->count = count;
-    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
+    p->stretches = stretches;
+    for (size_t i = 0, n = (size_t)stretches, at = 0; i < n; i++) {
+        atomic_store_explicit(&p->tasks[i].next, at, memory_order_relaxed);
+        p->tasks[i].end = at += count / n + (i < count % n ? 1 : 0);
+    }
     atomic_store_explicit(&p->pending, p->started, memory_order_relaxed);
     atomic_fetch_add(&p->generation, 1);
     if (atomic_load(&p->sleeping) > 0) {
@@ -196,4 +212,12 @@ void limn_pool_run(limn_pool *p, limn_task_fn *fn, void *arg, size_t count) {
     }
     take_tasks(p, 0);
     wait_workers(p);
+}
+
+void limn_pool_run(limn_pool *p, limn_task_fn *fn, void *arg, size_t count) {
+    run_stretches(p, fn, arg, count, 1);
+}
+
+void limn_pool_run_near(limn_pool *p, limn_task_fn *fn, void *arg, size_t count) {
+    run_stretches(p, fn, arg, count, limn_pool_threads(p));
 }

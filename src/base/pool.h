@@ -27,6 +27,11 @@ int limn_pool_threads(const limn_pool *pool); /* NULL pool counts as 1 */
 /* A NULL pool runs all tasks on the calling thread as worker 0. */
 void limn_pool_run(limn_pool *pool, limn_task_fn *fn, void *arg, size_t count);
 
+/* The same for many small tasks (microseconds each) that read memory which lies in their order:
+ * each thread begins with a stretch of neighbours and takes from the stretches of others when its
+ * own is done, so that nobody waits for longer than a task. */
+void limn_pool_run_near(limn_pool *pool, limn_task_fn *fn, void *arg, size_t count);
+
 /* Cores that this process may use (affinity mask and cgroup CPU quota), at least 1. */
 int limn_cpu_count(void);
 

@@ -16,7 +16,8 @@ enum {
     PAIR_ROWS = 256,           /* the same three where a tile takes two panels */
     PAIR_PANELS = 16,
     PAIR_BYTES = 24 * 1024,
-    SEND_ROWS = 24 /* sent out at a time: whole blocks of rows of every kernel */
+    FEW_BYTES = 32 * 1024, /* of panels that a task of few rows reads, about */
+    SEND_ROWS = 24         /* sent out at a time: whole blocks of rows of every kernel */
 };
 
 /* Where things lie in a row of x in 8 bits, and in all. */
@@ -41,8 +42,9 @@ static const limn_quant_kernels *kernels_of(const limn_kernels *k, const limn_pa
 static void choose_tasks(quant_layout *l, const limn_packed *w, int64_t m, int threads, bool pair) {
     l->row_tiles = l->few ? 1 : ceil_div(m, pair ? PAIR_ROWS : TILE_ROWS);
     l->tile_rows = ceil_div(ceil_div(m, l->row_tiles), LIMN_QUANT_FEW) * LIMN_QUANT_FEW;
-    int64_t per_thread = l->few ? 8 : 4, most = pair ? PAIR_PANELS : TILE_PANELS;
-    l->panels = ceil_div(w->panels * l->row_tiles, per_thread * threads);
+    int64_t per_thread = 4, most = pair ? PAIR_PANELS : TILE_PANELS;
+    l->panels = l->few ? FEW_BYTES / (int64_t)w->panel_bytes + 1
+                       : ceil_div(w->panels * l->row_tiles, per_thread * threads);
     if (l->few) return;
     if (pair) l->panels += l->panels & 1;
     if (l->panels > most) l->panels = most;
@@ -242,17 +244,69 @@ static void tile_task(void *arg, size_t task, int worker) {
     }
 }
 
+/* ---- few rows ---- */
+
+/* Products with the same rows: tasks of one follow those of another. */
+typedef struct few_jobs {
+    quant_job q[LIMN_GEMM_TOGETHER];
+    size_t end[LIMN_GEMM_TOGETHER]; /* of its tasks */
+} few_jobs;
+
+static void together_task(void *arg, size_t task, int worker) {
+    const few_jobs *f = arg;
+    int i = 0;
+    while (task >= f->end[i]) i++;
+    few_task((void *)(uintptr_t)&f->q[i], task - (i > 0 ? f->end[i - 1] : 0), worker);
+}
+
+bool limn_gemm_quant_is_few(const limn_kernels *k, const limn_packed *w, int64_t m) {
+    return m <= kernels_of(k, w)->few_rows;
+}
+
+/* Weights of one type share their rows of 8 bits. */
+static void few_rows(few_jobs *f, int i, char **room) {
+    quant_job *q = &f->q[i];
+    for (int k = 0; k < i && !q->rows; k++)
+        if (f->q[k].job->w->row_dtype == q->job->w->row_dtype) q->rows = f->q[k].rows;
+    if (q->rows) return;
+    q->rows = *room;
+    *room += (size_t)q->job->m * q->l.row_bytes;
+    limn_pool_run(q->job->ex->pool, quantise_task, q, (size_t)ceil_div(q->job->m, QUANTISE_ROWS));
+}
+
+limn_status limn_gemm_quant_few(const limn_gemm_job *jobs, int n, const float *x, int64_t x_stride,
+                                limn_err *err) {
+    const limn_exec *ex = jobs[0].ex;
+    int threads = limn_pool_threads(ex->pool);
+    few_jobs f;
+    char *room = jobs[0].scratch;
+    size_t tasks = 0;
+    for (int i = 0; i < n; i++) {
+        const limn_packed *w = jobs[i].w;
+        f.q[i] = (quant_job){.job = &jobs[i], .x = x, .x_stride = x_stride};
+        f.q[i].l = make_layout(ex->k, w, jobs[i].m, threads);
+        if (i == 0) room += f.q[0].l.worker * (size_t)threads; /* the same for all: of m rows */
+        few_rows(&f, i, &room);
+        f.end[i] = tasks += (size_t)ceil_div(w->panels, f.q[i].l.panels);
+    }
+    limn_pool_run_near(ex->pool, together_task, &f, tasks);
+    if (limn_exec_cancelled(ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");
+    return LIMN_OK;
+}
+
 limn_status limn_gemm_quant(const limn_gemm_job *job, const float *x, int64_t x_stride,
                             limn_err *err) {
     const limn_packed *w = job->w;
     limn_pool *pool = job->ex->pool;
+    if (limn_gemm_quant_is_few(job->ex->k, w, job->m))
+        return limn_gemm_quant_few(job, 1, x, x_stride, err);
     int threads = limn_pool_threads(pool);
     quant_job q = {.job = job, .x = x, .x_stride = x_stride};
     q.l = make_layout(job->ex->k, w, job->m, threads);
     q.rows = (char *)job->scratch + q.l.worker * (size_t)threads;
     limn_pool_run(pool, quantise_task, &q, (size_t)ceil_div(job->m, QUANTISE_ROWS));
     size_t tasks = (size_t)(ceil_div(w->panels, q.l.panels) * q.l.row_tiles);
-    limn_pool_run(pool, q.l.few ? few_task : tile_task, &q, tasks);
+    limn_pool_run(pool, tile_task, &q, tasks);
     if (limn_exec_cancelled(job->ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");
     return LIMN_OK;
 }

@@ -71,6 +71,13 @@ size_t limn_gemm_quant_scratch_bytes(const limn_kernels *k, const limn_packed *w
 limn_status limn_gemm_quant(const limn_gemm_job *job, const float *x, int64_t x_stride,
                             limn_err *err);
 
+/* The same for up to LIMN_GEMM_TOGETHER weights and one x of few rows: threads wait for each other
+ * once. All jobs have the first one's scratch: limn_gemm_quant_scratch_bytes of all, summed up. */
+enum { LIMN_GEMM_TOGETHER = 4 };
+bool limn_gemm_quant_is_few(const limn_kernels *k, const limn_packed *w, int64_t m);
+limn_status limn_gemm_quant_few(const limn_gemm_job *jobs, int n, const float *x, int64_t x_stride,
+                                limn_err *err);
+
 /* y and residual are f32 or bf16, strides hold a row, scale is finite: E_UNSUPPORTED, E_SHAPE. */
 limn_status limn_epilogue_check(const limn_epilogue *e, limn_dtype y_dtype, int64_t y_stride,
                                 int64_t n, limn_err *err);

@@ -133,36 +133,84 @@ static limn_status check(const limn_exec *ex, const limn_matmul_args *a, size_t 
     return limn_epilogue_check(&plain, a->y_dtype, a->y_stride, a->w->n / 2, err);
 }
 
+/* The rows of x as the kernels read them: in place, or converted into scratch. */
+static x_rows ready_rows(const limn_exec *ex, const limn_matmul_args *a, const layout *l) {
+    char *scratch = ex->scratch;
+    if (l->row_bytes == 0)
+        return (x_rows){a->x, (size_t)a->x_stride * (a->x_dtype == LIMN_BF16 ? 2 : 4)};
+    convert_job c = {.ex = ex,
+                     .a = a,
+                     .words = l->words,
+                     .rows = scratch,
+                     .row_bytes = l->row_bytes,
+                     .row_scale = is_int8(l->words) ? (float *)(scratch + l->scale_off) : NULL,
+                     .tmp = (float *)(scratch + l->tmp_off)};
+    limn_pool_run(ex->pool, convert_rows, &c, (size_t)((a->m + CONVERT_ROWS - 1) / CONVERT_ROWS));
+    return (x_rows){scratch, l->row_bytes};
+}
+
+static limn_gemm_job job_of(const limn_exec *ex, const limn_matmul_args *a, char *scratch) {
+    return (limn_gemm_job){.ex = ex,
+                           .w = a->w,
+                           .m = a->m,
+                           .y = a->y,
+                           .y_stride = a->y_stride,
+                           .y_bf16 = a->y_dtype == LIMN_BF16,
+                           .epi = &a->epi,
+                           .scratch = scratch};
+}
+
+/* Whether products may run side by side: few rows of one x meet quantised panels. */
+static bool are_together(const limn_kernels *k, const limn_matmul_args *a, int n) {
+    for (int i = 0; i < n; i++)
+        if (!takes_quant(&a[i]) || a[i].m <= 0 || !limn_gemm_quant_is_few(k, a[i].w, a[i].m) ||
+            a[i].x != a[0].x || a[i].x_dtype != a[0].x_dtype || a[i].m != a[0].m ||
+            a[i].x_stride != a[0].x_stride || a[i].w->k != a[0].w->k)
+            return false;
+    return n > 1 && n <= LIMN_GEMM_TOGETHER;
+}
+
+size_t limn_matmul_together_scratch_bytes(const limn_kernels *k, const limn_matmul_args *a, int n,
+                                          int threads) {
+    size_t sum = 0, most = 0;
+    for (int i = 0; i < n; i++) {
+        size_t bytes = limn_matmul_scratch_bytes(k, &a[i], threads);
+        sum += bytes;
+        if (bytes > most) most = bytes;
+    }
+    return are_together(k, a, n) ? sum : most;
+}
+
+limn_status limn_matmul_together(const limn_exec *ex, const limn_matmul_args *a, int n,
+                                 limn_err *err) {
+    limn_status st = LIMN_OK;
+    limn_gemm_job jobs[LIMN_GEMM_TOGETHER];
+    if (!are_together(ex->k, a, n)) {
+        for (int i = 0; i < n && st == LIMN_OK; i++) st = limn_matmul(ex, &a[i], err);
+        return st;
+    }
+    size_t need = limn_matmul_together_scratch_bytes(ex->k, a, n, limn_pool_threads(ex->pool));
+    layout l = make_layout(ex->k, a, limn_pool_threads(ex->pool));
+    for (int i = 0; i < n && st == LIMN_OK; i++) {
+        st = check(ex, &a[i], need, err);
+        jobs[i] = job_of(ex, &a[i], (char *)ex->scratch + l.run_off);
+    }
+    if (st != LIMN_OK) return st;
+    x_rows x = ready_rows(ex, a, &l);
+    return limn_gemm_quant_few(jobs, n, (const float *)(const void *)x.base,
+                               (int64_t)(x.row_bytes / 4), err);
+}
+
 limn_status limn_matmul(const limn_exec *ex, const limn_matmul_args *a, limn_err *err) {
     layout l = make_layout(ex->k, a, limn_pool_threads(ex->pool));
     limn_status st = check(ex, a, l.total, err);
     if (st != LIMN_OK || a->m <= 0) return st;
     char *scratch = ex->scratch;
-    x_rows x = {.base = a->x, .row_bytes = (size_t)a->x_stride * (a->x_dtype == LIMN_BF16 ? 2 : 4)};
-    float *scales = is_int8(l.words) ? (float *)(scratch + l.scale_off) : NULL;
-    if (l.row_bytes > 0) {
-        convert_job c = {.ex = ex,
-                         .a = a,
-                         .words = l.words,
-                         .rows = scratch,
-                         .row_bytes = l.row_bytes,
-                         .row_scale = scales,
-                         .tmp = (float *)(scratch + l.tmp_off)};
-        limn_pool_run(ex->pool, convert_rows, &c,
-                      (size_t)((a->m + CONVERT_ROWS - 1) / CONVERT_ROWS));
-        x = (x_rows){.base = scratch, .row_bytes = l.row_bytes};
-    }
-    limn_gemm_job job = {.ex = ex,
-                         .w = a->w,
-                         .m = a->m,
-                         .fill_rows = fill_rows,
-                         .rows_arg = &x,
-                         .row_scale = scales,
-                         .y = a->y,
-                         .y_stride = a->y_stride,
-                         .y_bf16 = a->y_dtype == LIMN_BF16,
-                         .epi = &a->epi,
-                         .scratch = scratch + l.run_off};
+    x_rows x = ready_rows(ex, a, &l);
+    limn_gemm_job job = job_of(ex, a, scratch + l.run_off);
+    job.fill_rows = fill_rows;
+    job.rows_arg = &x;
+    if (is_int8(l.words)) job.row_scale = (const float *)(void *)(scratch + l.scale_off);
     const float *rows = (const float *)(const void *)x.base;
     if (takes_quant(a)) return limn_gemm_quant(&job, rows, (int64_t)(x.row_bytes / 4), err);
     if (takes_few(ex->k, a)) return limn_gemm_few(&job, rows, (int64_t)(x.row_bytes / 4), err);

@@ -17,12 +17,15 @@ static limn_node *rms(const limn_nn *nn, limn_node *x, const char *name, float e
     return limn_g_rms_norm(nn->g, x, limn_nn_need(nn, "%s.weight", name), eps);
 }
 
-/* q or k: projection, norm of each head if the model has one, rotation */
-static limn_node *rotated(const builder *b, limn_node *x, int layer, const char *part, int heads) {
-    const limn_nn *nn = b->nn;
+static limn_node *projected(const builder *b, limn_node *x, int layer, const char *part) {
     char p[NAME];
     snprintf(p, sizeof p, "layers.%d.self_attn.%s_proj", layer, part);
-    x = limn_nn_linear(nn, x, p);
+    return limn_nn_linear(b->nn, x, p);
+}
+
+/* q or k after its projection: norm of each head if the model has one, rotation */
+static limn_node *rotated(const builder *b, limn_node *x, int layer, const char *part, int heads) {
+    const limn_nn *nn = b->nn;
     const limn_weight *norm = limn_nn_find(nn, "layers.%d.self_attn.%s_norm.weight", layer, part);
     if (norm) x = limn_g_rms_norm(nn->g, x, norm, b->cfg->norm_eps);
     limn_attr a = {.heads = heads, .rope_pairs = b->cfg->rope.pairs};
@@ -40,19 +43,17 @@ static limn_node *stored(const builder *b, limn_node *x, int layer, char kind) {
 static limn_node *attention(const builder *b, limn_node *x, int layer) {
     const limn_decoder_config *c = b->cfg;
     const limn_nn *nn = b->nn;
-    char p[NAME];
     limn_attr a = {.heads = c->heads, .kv_heads = c->kv_heads, .causal = true};
-    limn_node *q = rotated(b, x, layer, "q", c->heads);
-    limn_node *k = rotated(b, x, layer, "k", c->kv_heads);
-    snprintf(p, sizeof p, "layers.%d.self_attn.v_proj", layer);
-    limn_node *v = limn_nn_linear(nn, x, p), *y;
+    limn_node *q = projected(b, x, layer, "q"), *k = projected(b, x, layer, "k"); /* side by side */
+    limn_node *v = projected(b, x, layer, "v"), *y;
+    q = rotated(b, q, layer, "q", c->heads);
+    k = rotated(b, k, layer, "k", c->kv_heads);
     if (b->req->rows > 0)
         y = limn_g_cached_attention(nn->g, q, stored(b, k, layer, 'k'), stored(b, v, layer, 'v'),
                                     b->span, &a);
     else
         y = limn_g_attention(nn->g, q, k, v, NULL, &a);
-    snprintf(p, sizeof p, "layers.%d.self_attn.o_proj", layer);
-    return limn_nn_linear(nn, y, p);
+    return projected(b, y, layer, "o");
 }
 
 /* Slots of the chosen experts [n, len, top * 2 ff] -> [n, len, top * ff]: SwiGLU of each. */
@@ -102,8 +103,9 @@ static limn_node *mlp(const builder *b, limn_node *x, int layer) {
     if (router) return experts(b, x, router, layer);
     char p[NAME];
 #define SUB(part) (snprintf(p, sizeof p, "layers.%d.mlp." part, layer), p)
-    limn_node *gate = limn_g_unary(nn->g, limn_nn_linear(nn, x, SUB("gate_proj")), LIMN_ACT_SILU);
-    limn_node *h = limn_g_mul(nn->g, gate, limn_nn_linear(nn, x, SUB("up_proj")));
+    limn_node *gate = limn_nn_linear(nn, x, SUB("gate_proj")),
+              *up = limn_nn_linear(nn, x, SUB("up_proj"));
+    limn_node *h = limn_g_mul(nn->g, limn_g_unary(nn->g, gate, LIMN_ACT_SILU), up);
     return limn_nn_linear(nn, h, SUB("down_proj"));
 #undef SUB
 }

@@ -90,6 +90,25 @@ out:
     return st;
 }
 
+static size_t step_scratch(const cpu_step *s, const limn_kernels *k, int threads) {
+    const cpu_op *op = &limn_cpu_ops[s->n->op];
+    if (s->together > 1) return limn_cpu_together_scratch(s, k, threads);
+    return op->scratch ? op->scratch(s, k, threads) : 0;
+}
+
+/* Marks the first of steps that run together. */
+static void steps_join(cpu_step *steps, int n) {
+    for (int i = 0, together; i<n; i += together> 1 ? together : 1) {
+        together = limn_cpu_together(&steps[i], n - i);
+        steps[i].together = together > 1 ? together : 0;
+    }
+}
+
+static limn_status step_run(const cpu_step *s, const limn_exec *ex, limn_err *err) {
+    if (s->together > 1) return limn_cpu_together_run(s, ex, err);
+    return limn_cpu_ops[s->n->op].run(s, ex, err);
+}
+
 static limn_status cpu_prepare(limn_backend *backend, limn_program *p, limn_err *err) {
     cpu_backend *b = (cpu_backend *)backend;
     limn_status st = LIMN_OK;
@@ -98,9 +117,9 @@ static limn_status cpu_prepare(limn_backend *backend, limn_program *p, limn_err 
     cpu_step *steps = p->data = limn_mem_calloc(n + 1, sizeof *steps);
     LIMN_CHECK(err, steps, LIMN_E_NOMEM, "no memory for a program of %zu steps", n);
     LIMN_TRY(steps_bind(b, p, steps, err));
+    steps_join(steps, p->plan->n_steps);
     for (size_t i = 0; i < n; i++) {
-        const cpu_op *op = &limn_cpu_ops[steps[i].n->op];
-        size_t bytes = op->scratch ? op->scratch(&steps[i], &b->kernels, threads) : 0;
+        size_t bytes = step_scratch(&steps[i], &b->kernels, threads);
         if (bytes > need) need = bytes;
     }
     if (need > b->scratch_bytes) {
@@ -138,10 +157,10 @@ static limn_status cpu_run(limn_backend *backend, limn_program *p, const atomic_
     LIMN_TRY(steps_refresh(b, steps, p->plan->n_steps, err));
     for (int i = 0; p->rebound && i < p->plan->n_steps; i++) step_point(p, &steps[i]);
     p->rebound = false;
-    for (int i = 0; i < p->plan->n_steps; i++) {
+    for (int i = 0; i<p->plan->n_steps; i += steps[i].together> 1 ? steps[i].together : 1) {
         LIMN_CHECK(err, !limn_exec_cancelled(&ex), LIMN_E_CANCELLED, "cancelled");
         double t = p->seconds ? limn_clock_now() : 0;
-        LIMN_TRY(limn_cpu_ops[steps[i].n->op].run(&steps[i], &ex, err));
+        LIMN_TRY(step_run(&steps[i], &ex, err));
         if (p->seconds) p->seconds[i] += limn_clock_now() - t;
         limn_turn_offer(&b->base.turn);
     }

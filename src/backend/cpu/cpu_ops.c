@@ -83,6 +83,37 @@ static limn_status linear_run(const cpu_step *s, const limn_exec *ex, limn_err *
     return limn_matmul(ex, &a, err);
 }
 
+enum { TOGETHER_MAX = 4 };
+
+/* A product that reads its source and nothing else: its result lies where nothing that the others
+ * read has been. */
+static bool is_lone_product(const cpu_step *s) {
+    return s->n->op == LIMN_OP_LINEAR && s->n->n_src == 1 && !s->n->attr.gated;
+}
+
+int limn_cpu_together(const cpu_step *s, int left) {
+    int n = 0;
+    while (n < left && n < TOGETHER_MAX && is_lone_product(s + n) && s[n].n->src[0] == s->n->src[0])
+        n++;
+    return n;
+}
+
+static void together_args(limn_matmul_args args[TOGETHER_MAX], const cpu_step *s) {
+    for (int i = 0; i < s->together; i++) args[i] = matmul_args(s + i);
+}
+
+size_t limn_cpu_together_scratch(const cpu_step *s, const limn_kernels *k, int threads) {
+    limn_matmul_args a[TOGETHER_MAX];
+    together_args(a, s);
+    return limn_matmul_together_scratch_bytes(k, a, s->together, threads);
+}
+
+limn_status limn_cpu_together_run(const cpu_step *s, const limn_exec *ex, limn_err *err) {
+    limn_matmul_args a[TOGETHER_MAX];
+    together_args(a, s);
+    return limn_matmul_together(ex, a, s->together, err);
+}
+
 static limn_conv_args conv_args(const cpu_step *s) {
     const int64_t *x = s->n->src[0]->shape.dim, *w = s->n->w->t.shape.dim;
     const limn_attr *a = &s->n->attr;

@@ -15,6 +15,7 @@ typedef struct cpu_step {
     void *x[LIMN_NODE_SRC];
     limn_weight_entry *w, *bias; /* NULL: none */
     bool exact;                  /* f32 throughout */
+    int together; /* this and steps after it that run as one: products of one source; else 0 */
 } cpu_step;
 
 typedef struct cpu_op {
@@ -26,5 +27,10 @@ typedef struct cpu_op {
 } cpu_op;
 
 extern const cpu_op limn_cpu_ops[LIMN_OP_COUNT];
+
+/* Steps from s on, at most `left`, that may run together; less than 2: none. */
+int limn_cpu_together(const cpu_step *s, int left);
+size_t limn_cpu_together_scratch(const cpu_step *s, const limn_kernels *k, int threads);
+limn_status limn_cpu_together_run(const cpu_step *s, const limn_exec *ex, limn_err *err);
 
 #endif
