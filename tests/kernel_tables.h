@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "kernels/quant_panel.h"
 
 enum { TABLES_MAX = 12 };
 
@@ -92,6 +93,17 @@ static inline void test_fix_row(float *x, int64_t k, int64_t block, float top) {
         for (int64_t j = i; j < i + n; j++) amax = fmaxf(amax, fabsf(x[j]));
         for (int64_t j = i; j < i + n && amax > 0; j++)
             x[j] = nearbyintf(x[j] * (top / amax)) * (amax / top);
+    }
+}
+
+/* A row as quantised products see it: 8 bits with a scale for 32, of a power of two if `powers`. */
+static inline void test_q8_row(float *x, int64_t k, bool powers) {
+    for (int64_t i = 0; i < k; i += 32) {
+        float amax = 0;
+        for (int64_t j = i; j < i + 32; j++) amax = fmaxf(amax, fabsf(x[j]));
+        float d = powers ? limn_quant_power(amax / 127.0f) : amax / 127.0f;
+        float inverse = powers ? 1 / d : 127.0f / amax;
+        for (int64_t j = i; j < i + 32; j++) x[j] = amax > 0 ? nearbyintf(x[j] * inverse) * d : 0;
     }
 }
 

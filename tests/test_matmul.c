@@ -129,11 +129,7 @@ static void apply_mode(mm_data *d, const limn_packed *p, limn_words words, bool 
             x[j] = get(d->x, c->x_dtype, from + (size_t)j);
             amax = fmaxf(amax, fabsf(x[j]));
         }
-        for (int j = 0; q8 && j < c->k; j++) {
-            if (j % 32 == 0) amax = 0;
-            for (int l = j; j % 32 == 0 && l < j + 32; l++) amax = fmaxf(amax, fabsf(x[l]));
-            if (amax > 0) x[j] = nearbyintf(x[j] * (127.0f / amax)) * (amax / 127.0f);
-        }
+        if (q8) test_q8_row(x, c->k, p->store == LIMN_STORE_QUANT && limn_quant_powers(c->w_dtype));
         for (int j = 0; j < c->k; j++) {
             if (words == LIMN_WORDS_BF16X2) x[j] = limn_bf16_to_f32(limn_f32_to_bf16(x[j]));
             if (p->store == LIMN_STORE_I8X4 && amax > 0)
@@ -482,7 +478,7 @@ static void test_dot_q8(void **state) {
                 limn_dtype_to_f32(w, bytes, (limn_dtype)type, K);
                 for (int r = 0; r < ROWS; r++) {
                     for (int i = 0; i < K; i++) x[i] = test_random(&seed) * (float)(1 + i % 40);
-                    g->quantise_q8(row[r].q, NULL, row[r].d, row[r].s, row[r].h, x, K);
+                    g->quantise_q8(row[r].q, NULL, row[r].d, row[r].s, row[r].h, x, K, 0);
                     for (int i = 0; i < K; i++) /* half a step, and a little for the rounding */
                         assert_true(fabsf(x[i] - row[r].d[i / 32] * row[r].q[i]) <=
                                     0.5001f * row[r].d[i / 32]);

@@ -76,29 +76,20 @@ static void multiply(const kernel_table *t, limn_pool *pool, const product *p) {
     limn_mem_free(ex.scratch);
 }
 
-/* x in double, as the kernels see it. */
-static void round_row(double *out, const float *x, int k) {
-    for (int b = 0; b < k; b += 32) {
-        float peak = 0;
-        for (int i = b; i < b + 32; i++) peak = fmaxf(peak, fabsf(x[i]));
-        for (int i = b; i < b + 32; i++)
-            out[i] = peak > 0 ? (double)nearbyintf(x[i] * (127.0f / peak)) * (peak / 127.0f) : 0;
-    }
-}
-
 static void check_values(const product *p, limn_dtype type, const uint8_t *file) {
     size_t row;
     limn_dtype_row_bytes(&row, type, p->k);
     float *w = room((size_t)p->k * sizeof *w);
-    double *x = room((size_t)p->k * sizeof *x);
+    float *x = room((size_t)p->k * sizeof *x);
     for (int i = 0; i<p->m; i += p->m> 9 ? 7 : 1) {
-        round_row(x, p->x + (size_t)i * (size_t)p->k, p->k);
+        memcpy(x, p->x + (size_t)i * (size_t)p->k, (size_t)p->k * sizeof *x);
+        test_q8_row(x, p->k, limn_quant_powers(type));
         for (int j = 0; j < p->n; j++) {
             double want = 0, size = 0, got = p->y[(size_t)i * (size_t)p->n + (size_t)j];
             limn_dtype_to_f32(w, file + (size_t)j * row, type, p->k);
             for (int c = 0; c < p->k; c++) {
-                want += x[c] * w[c];
-                size += fabs(x[c] * w[c]);
+                want += (double)x[c] * (double)w[c];
+                size += fabs((double)x[c] * (double)w[c]);
             }
             if (!(fabs(got - want) <= 1e-5 * size + 1e-6))
                 fail_msg("%s m=%d n=%d k=%d: y[%d][%d] = %.9g, not %.9g",
@@ -230,29 +221,66 @@ static void test_extremes(void **state) {
         }
 }
 
-static void test_quantise(void **state) {
-    (void)state;
-    enum { K = 320 };
+/* With `powers` each scale is the least power of two that does; tiny groups become zeros. */
+static void check_power(float d, float exact) {
+    int exponent;
+    if (exact < 0x1p-101f) {
+        assert_true(d <= 0);
+        return;
+    }
+    assert_true(frexpf(d, &exponent) == 0.5f);
+    assert_true(d >= exact && d < 2 * exact);
+}
+
+static void check_quantise(bool powers) {
+    enum { K = 608 }; /* 19 groups: eight at a time and three */
     float x[K], d[2][K / 32], s[2][K / 32];
     int8_t q[2][K] __attribute__((aligned(64)));
     int16_t w[2][K] __attribute__((aligned(64))), h[2][K / 16];
     uint64_t seed = 3;
     for (int i = 0; i < K; i++)
         x[i] = test_random(&seed) * (float)(i / 32); /* first group: zeros */
-    tables[0].k.gemm.quantise_q8(q[0], w[0], d[0], s[0], h[0], x, K);
+    x[32 * 3] = 127 * 0.25f;                         /* already a power of two */
+    for (int i = K - 32; i < K; i++) x[i] *= 1e-32f;
+    tables[0].k.gemm.quantise_q8(q[0], w[0], d[0], s[0], h[0], x, K, powers ? LIMN_Q8_POWERS : 0);
     for (int i = 0; i < K; i++) {
-        assert_true(fabsf(x[i] - d[0][i / 32] * q[0][i]) <= 0.5001f * d[0][i / 32]);
+        bool none = powers && i >= K - 32;
+        assert_true(fabsf(x[i] - d[0][i / 32] * q[0][i]) <= 0.5001f * d[0][i / 32] + 1e-30f * none);
         static const int order[4] = {0, 2, 1, 3};
         assert_int_equal(w[0][i], q[0][(i & ~3) + order[i & 3]]);
     }
+    for (int g = 1; powers && g < K / 32; g++) {
+        float peak = 0;
+        for (int i = 32 * g; i < 32 * g + 32; i++) peak = fmaxf(peak, fabsf(x[i]));
+        check_power(d[0][g], peak / 127.0f);
+    }
     for (int t = 1; t < n_tables; t++) {
-        tables[t].k.gemm.quantise_q8(q[1], w[1], d[1], s[1], h[1], x, K);
+        tables[t].k.gemm.quantise_q8(q[1], w[1], d[1], s[1], h[1], x, K,
+                                     powers ? LIMN_Q8_POWERS : 0);
         assert_memory_equal(q[0], q[1], sizeof q[0]);
         assert_memory_equal(w[0], w[1], sizeof w[0]);
         assert_memory_equal(d[0], d[1], sizeof d[0]);
         assert_memory_equal(s[0], s[1], sizeof s[0]);
         assert_memory_equal(h[0], h[1], sizeof h[0]);
     }
+    for (int t = 0; t < n_tables; t++) {
+        tables[t].k.gemm.quantise_q8(q[1], NULL, d[1], s[1], h[1], x, K,
+                                     (powers ? LIMN_Q8_POWERS : 0) | LIMN_Q8_BIASED);
+        for (int i = 0; i < K; i++) assert_int_equal((uint8_t)q[1][i], q[0][i] + 128);
+        for (int g = 0; g < K / 32; g++)
+            assert_true(d[1][g] == d[0][g] * (powers ? LIMN_Q8_SHIFT : 1));
+        assert_memory_equal(s[0], s[1], sizeof s[0]);
+        assert_memory_equal(h[0], h[1], sizeof h[0]);
+    }
+}
+
+static void test_quantise(void **state) {
+    (void)state;
+    check_quantise(false);
+    check_quantise(true);
+    assert_true(limn_quant_power(0) <= 0 && limn_quant_power(1) == 1);
+    assert_true(limn_quant_power(1.0001f) == 2 && limn_quant_power(0x1p-100f) == 0x1p-100f);
+    assert_true(isinf(limn_quant_power(0x1.1p100f)) && isinf(limn_quant_power(INFINITY)));
 }
 
 /* Weights of mixed types times one x, together and one by one; x also in bf16. */

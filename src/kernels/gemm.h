@@ -101,12 +101,13 @@ typedef struct limn_gemm_finish {
 } limn_gemm_finish;
 
 /* Rows of activations in 8 bits, 32 elements b to a scale: x ~ d[b] * q, |q| <= 127. Row r of each
- * array lies r * stride bytes further; stride is a multiple of 64. */
+ * array lies r * stride bytes further; stride is a multiple of 64. Beside weights of
+ * limn_quant_powers d is a power of two. */
 typedef struct limn_q8_rows {
     const int8_t *q; /* [k] codes, 64-byte aligned; 128 more, without sign, for `biased` kernels */
     const int16_t
         *w;         /* [k] the same, each four in the order 0, 2, 1, 3; NULL where not asked for */
-    const float *d; /* [k / 32] */
+    const float *d; /* [k / 32]; powers for `biased` kernels times LIMN_Q8_SHIFT */
     const float *s; /* [k / 32] d times the sum of q */
     const int16_t *h; /* [k / 16] sums of q */
     size_t stride;
@@ -115,10 +116,11 @@ typedef struct limn_q8_rows {
 /* Products of rows of 8-bit activations with `groups` groups of 32 elements of one quantised panel
  * of LIMN_QUANT_NR outputs. For each group in order
  *
- *     c = fma((float)sum, scale * d, c), then with minima c = fma(-min, s, c)
+ *     with minima c = fma(-min, s, c), then c = fma((float)sum, scale * d, c)
  *
- * where the sum of 32 products of codes is exact: the same bits on every instruction set and for
- * any number of rows, few or many. */
+ * where the sum of 32 products of codes (signed ones in q4_0) is exact: the same bits on every
+ * instruction set and for any number of rows, few or many. Where d is a power of two,
+ * fma(sum * d, scale, c) has the same bits. */
 enum { LIMN_QUANT_NR = 16, LIMN_QUANT_FEW = 4 };
 typedef struct limn_quant_tile {
     const void *b;            /* the panel's blocks from group0 on, or expanded codes */
@@ -130,13 +132,24 @@ typedef struct limn_quant_tile {
     float *c;              /* [m][c_stride], LIMN_QUANT_NR of each row used; 32-byte aligned */
     size_t c_stride;
     bool accumulate; /* add to c, else begin with 0 */
+    /* For a `tile` of a kernel with `pair`, to bring near while it multiplies: ranges of weights
+     * that come next, one for each panel, and the lines that the sums will be sent to. */
+    const char *fetch[2];     /* NULL: none */
+    size_t fetch_bytes;       /* of each */
+    const char *y;            /* row 0, panel 0; NULL: none */
+    size_t y_stride, y_panel; /* bytes to the next row, to the second panel */
 } limn_quant_tile;
+
+/* How rows are quantised: with powers of two as scales; as `biased` kernels read them: codes + 128,
+ * and powers times LIMN_Q8_SHIFT. */
+enum { LIMN_Q8_POWERS = 1, LIMN_Q8_BIASED = 2 };
+#define LIMN_Q8_SHIFT 0x1.8p23f
 
 typedef struct limn_quant_kernels {
     bool wide;                             /* reads limn_q8_rows.w */
     bool minima;                           /* expand fills `min` */
-    bool biased;                           /* tile reads codes + 128 */
-    bool pair;                             /* tile takes two expanded panels at once */
+    bool biased;                           /* tile reads codes + 128, and d as said above */
+    bool pair;                             /* tile takes two expanded panels at once, and fetches */
     int few_rows;                          /* of `few`, at most */
     size_t group_bytes;                    /* what tile reads of a group of a panel, about */
     void (*few)(const limn_quant_tile *t); /* m <= few_rows; NULL: no kernels for the type */
@@ -176,10 +189,10 @@ typedef struct limn_gemm_kernels {
                                      size_t k);
     /* The same with panels of interleaved blocks */
     limn_quant_kernels quant[LIMN_DTYPE_COUNT];
-    /* Codes, scales and sums of a row of n elements, n a multiple of 32: scale max|x| / 127,
-     * nearest even. w may be NULL. */
+    /* Codes, scales and sums of a row of n elements, n a multiple of 32: scale max|x| / 127 or,
+     * with LIMN_Q8_POWERS, limn_quant_power of that; nearest even. w may be NULL. */
     void (*quantise_q8)(int8_t *q, int16_t *w, float *d, float *s, int16_t *h, const float *x,
-                        size_t n);
+                        size_t n, unsigned how);
 } limn_gemm_kernels;
 
 /* Fillers; each leaves alone what it does not do better. */
@@ -190,6 +203,7 @@ void limn_gemm_fill_expand_avx2(limn_gemm_kernels *k);
 void limn_gemm_fill_dot_avx2(limn_gemm_kernels *k);
 void limn_gemm_fill_quant_c(limn_gemm_kernels *k);
 void limn_gemm_fill_quant_avx2(limn_gemm_kernels *k);
+void limn_gemm_fill_quant_rows_avx2(limn_gemm_kernels *k);
 void limn_gemm_fill_avx512(limn_gemm_kernels *k);
 void limn_gemm_fill_vnni(limn_gemm_kernels *k);
 void limn_gemm_fill_quant_vnni(limn_gemm_kernels *k);

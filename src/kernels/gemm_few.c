@@ -69,7 +69,7 @@ static void quantise_task(void *arg, size_t task, int worker) {
     for (; i < end && i < f->job->m; i++) {
         limn_q8_rows x = rows_from(f, i);
         f->job->ex->k->gemm.quantise_q8((int8_t *)x.q, NULL, (float *)x.d, (float *)x.s,
-                                        (int16_t *)x.h, f->x + i * f->x_stride, (size_t)w->k);
+                                        (int16_t *)x.h, f->x + i * f->x_stride, (size_t)w->k, 0);
     }
 }
 

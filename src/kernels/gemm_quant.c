@@ -15,9 +15,9 @@ enum {
     STRETCH_BYTES = 16 * 1024, /* of expanded codes */
     PAIR_ROWS = 256,           /* the same three where a tile takes two panels */
     PAIR_PANELS = 16,
-    PAIR_BYTES = 24 * 1024,
+    PAIR_BYTES = 46 * 1024,
     FEW_BYTES = 32 * 1024, /* of panels that a task of few rows reads, about */
-    SEND_ROWS = 24         /* sent out at a time: whole blocks of rows of every kernel */
+    SEND_ROWS = 25         /* sent out at a time: whole blocks of rows of every kernel */
 };
 
 /* Where things lie in a row of x in 8 bits, and in all. */
@@ -100,21 +100,18 @@ static limn_q8_rows rows_from(const quant_job *q, int64_t row) {
                           .stride = q->l.row_bytes};
 }
 
-static void add_128(uint8_t *codes, size_t n) {
-    for (size_t i = 0; i < n; i++) codes[i] ^= 0x80;
-}
-
 static void quantise_task(void *arg, size_t task, int worker) {
     const quant_job *q = arg;
     const limn_packed *w = q->job->w;
     const limn_kernels *k = q->job->ex->k;
     int64_t i = (int64_t)task * QUANTISE_ROWS, end = i + QUANTISE_ROWS;
+    unsigned how = limn_quant_powers(w->row_dtype) ? LIMN_Q8_POWERS : 0;
     (void)worker;
+    if (!q->l.few && kernels_of(k, w)->biased) how |= LIMN_Q8_BIASED;
     for (; i < end && i < q->job->m; i++) {
         limn_q8_rows x = rows_from(q, i);
         k->gemm.quantise_q8((int8_t *)x.q, (int16_t *)x.w, (float *)x.d, (float *)x.s,
-                            (int16_t *)x.h, q->x + i * q->x_stride, (size_t)w->k);
-        if (!q->l.few && kernels_of(k, w)->biased) add_128((uint8_t *)x.q, (size_t)w->k);
+                            (int16_t *)x.h, q->x + i * q->x_stride, (size_t)w->k, how);
     }
 }
 
@@ -187,20 +184,49 @@ static void expand_panels(quant_place *p, int64_t panel) {
     t->b = p->codes;
 }
 
-/* Asks for part `i` of `parts` of a stretch of panels: what is expanded next comes from far away.
- */
-static void fetch_part(const quant_place *p, int64_t panel, size_t group, int64_t i,
-                       int64_t parts) {
+/* A stretch of neighbouring panels that is expanded next and comes from far away. */
+typedef struct next_stretch {
+    const char *from; /* NULL: none */
+    size_t bytes;     /* of each panel */
+} next_stretch;
+
+static next_stretch find_next(const quant_place *p, int64_t panel, size_t group) {
     const limn_packed *w = p->q->job->w;
-    if (panel >= w->panels || group >= p->q->l.groups) return;
+    if (panel + p->tile.panels > w->panels || group >= p->q->l.groups) return (next_stretch){0};
     size_t left = p->q->l.groups - group;
     size_t groups = left < p->q->l.stretch ? left : p->q->l.stretch;
-    size_t bytes = limn_quant_panel_bytes(w->row_dtype, groups);
-    size_t part = limn_gemm_align(bytes / (size_t)parts + 1), at = part * (size_t)i;
-    const char *from = (const char *)w->data + (size_t)panel * w->panel_bytes +
-                       limn_quant_panel_bytes(w->row_dtype, group);
-    for (size_t end = at + part < bytes ? at + part : bytes; at < end; at += 64)
-        __builtin_prefetch(from + at, 0, 2);
+    return (next_stretch){(const char *)w->data + (size_t)panel * w->panel_bytes +
+                              limn_quant_panel_bytes(w->row_dtype, group),
+                          limn_quant_panel_bytes(w->row_dtype, groups)};
+}
+
+/* Part `i` of `parts` of what comes next: a kernel of pairs asks for it line by line while it
+ * multiplies, for the others it is asked for here. */
+static void fetch_part(const quant_place *p, limn_quant_tile *t, const next_stretch *next,
+                       int64_t i, int64_t parts) {
+    const limn_packed *w = p->q->job->w;
+    size_t part = limn_gemm_align(next->bytes / (size_t)parts + 1), at = part * (size_t)i;
+    size_t end = at + part < next->bytes ? at + part : next->bytes;
+    bool pair = kernels_of(p->q->job->ex->k, w)->pair;
+    for (int j = 0; j < 2; j++) t->fetch[j] = NULL;
+    for (int j = 0; next->from && at < end && j < t->panels; j++) {
+        const char *from = next->from + (size_t)j * w->panel_bytes;
+        t->fetch[j] = from + at;
+        for (size_t b = at; !pair && b < end; b += 64) __builtin_prefetch(from + b, 0, 2);
+    }
+    t->fetch_bytes = at < end ? end - at : 0;
+}
+
+/* The same for the rows of y that the sums of these rows go to. */
+static void fetch_outputs(const quant_place *p, limn_quant_tile *t, int64_t panel, int64_t row) {
+    const limn_gemm_job *job = p->q->job;
+    size_t size = job->y_bf16 ? 2 : 4;
+    t->y = NULL;
+    t->y_stride = (size_t)job->y_stride * size;
+    t->y_panel = LIMN_QUANT_NR * size;
+    if (kernels_of(job->ex->k, job->w)->pair && !job->epi->residual)
+        t->y = (const char *)job->y + (size_t)row * t->y_stride + (size_t)panel * t->y_panel;
+    for (int j = 0; !t->y && j < t->panels; j++) limn_gemm_fetch_outputs(job, row, t->m, panel + j);
 }
 
 /* The products of all rows with a stretch of panels, some rows at a time; `next` and `group` say
@@ -209,16 +235,15 @@ static void multiply_panels(quant_place *p, int64_t panel, bool last, int64_t ne
     const limn_gemm_job *job = p->q->job;
     limn_quant_tile t = p->tile;
     float *c = p->c + (size_t)((panel - p->panel0) / p->step * p->rows) * t.c_stride;
-    int64_t parts = ceil_div(p->rows, SEND_ROWS);
+    next_stretch after = find_next(p, next, group);
+    int64_t parts = p->rows < SEND_ROWS ? 1 : p->rows / SEND_ROWS; /* the last may be larger */
     for (int64_t i = 0; i < parts; i++) {
         int64_t r = i * SEND_ROWS;
-        t.m = (int)(p->rows - r < SEND_ROWS ? p->rows - r : SEND_ROWS);
+        t.m = (int)(i + 1 == parts ? p->rows - r : SEND_ROWS);
         t.x = rows_from(p->q, p->row0 + r);
         t.c = c + (size_t)r * t.c_stride;
-        for (int j = 0; j < t.panels; j++) {
-            if (last) limn_gemm_fetch_outputs(job, p->row0 + r, t.m, panel + j);
-            fetch_part(p, next + j, group, i, parts);
-        }
+        fetch_part(p, &t, &after, i, parts);
+        if (last) fetch_outputs(p, &t, panel, p->row0 + r);
         kernels_of(job->ex->k, job->w)->tile(&t);
         if (last) limn_gemm_finish_panels(job, p->row0 + r, t.m, panel, t.panels, t.c);
     }

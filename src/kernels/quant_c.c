@@ -42,12 +42,12 @@ static void expand_q8_0(void *codes, float *scale, float *min, const void *block
 static void expand_q4_0(void *codes, float *scale, float *min, const void *blocks, size_t groups) {
     const uint8_t *b = blocks;
     int16_t *out = codes;
+    (void)min;
     for (size_t g = 0; g < groups; g++, b += NR * 18)
         for (int r = 0; r < NR; r++) {
             scale[g * NR + (size_t)r] = half_at(b + LIMN_QUANT_NIBBLES, r);
-            min[g * NR + (size_t)r] = 8 * scale[g * NR + (size_t)r];
             for (int e = 0; e < 32; e++)
-                out[g * CODES + (size_t)(e * NR + r)] = (int16_t)nibble_at(b, e, r);
+                out[g * CODES + (size_t)(e * NR + r)] = (int16_t)(nibble_at(b, e, r) - 8);
         }
 }
 
@@ -127,8 +127,8 @@ static void tile(const limn_quant_tile *t) {
                 for (int r = 0; r < NR; r++) sum[r] += w[e * NR + r] * q[e];
             float d = scales[t->group0 + g], s = sums[t->group0 + g];
             for (int r = 0; r < NR; r++) {
-                c[r] = fmaf((float)sum[r], t->scale[g * NR + (size_t)r] * d, c[r]);
                 if (t->min) c[r] = fmaf(-t->min[g * NR + (size_t)r], s, c[r]);
+                c[r] = fmaf((float)sum[r], t->scale[g * NR + (size_t)r] * d, c[r]);
             }
         }
     }
@@ -167,7 +167,7 @@ static void few(const limn_quant_tile *t, limn_dtype type, const limn_quant_kern
                                                .tile = tile};
 #define EACH(X)                                                                                    \
     X(Q8_0, q8_0, false)                                                                           \
-    X(Q4_0, q4_0, true)                                                                            \
+    X(Q4_0, q4_0, false)                                                                           \
     X(Q4_K, q4_k, true)                                                                            \
     X(Q5_K, q5_k, true)                                                                            \
     X(Q6_K, q6_k, false)
@@ -175,12 +175,14 @@ static void few(const limn_quant_tile *t, limn_dtype type, const limn_quant_kern
 EACH(KERNELS)
 
 static void quantise_q8(int8_t *q, int16_t *w, float *d, float *s, int16_t *h, const float *x,
-                        size_t n) {
+                        size_t n, unsigned how) {
+    const bool powers = how & LIMN_Q8_POWERS, biased = how & LIMN_Q8_BIASED;
     for (size_t b = 0; b < n / 32; b++, x += 32, q += 32) {
         float peak = 0;
         int32_t sum[2] = {0};
         for (int i = 0; i < 32; i++) peak = fmaxf(peak, fabsf(x[i]));
-        float inverse = peak > 0 ? 127.0f / peak : 0;
+        d[b] = powers ? limn_quant_power(peak / 127.0f) : peak / 127.0f;
+        float inverse = d[b] <= 0 ? 0 : powers ? 1.0f / d[b] : 127.0f / peak;
         for (int i = 0; i < 32; i++) {
             q[i] = (int8_t)nearbyintf(x[i] * inverse);
             sum[i / 16] += q[i];
@@ -188,8 +190,9 @@ static void quantise_q8(int8_t *q, int16_t *w, float *d, float *s, int16_t *h, c
         }
         h[2 * b] = (int16_t)sum[0];
         h[2 * b + 1] = (int16_t)sum[1];
-        d[b] = peak / 127.0f;
         s[b] = d[b] * (float)(sum[0] + sum[1]);
+        for (int i = 0; biased && i < 32; i++) q[i] ^= -128;
+        if (biased && powers) d[b] *= LIMN_Q8_SHIFT;
     }
 }
 

@@ -19,6 +19,9 @@
 #ifndef LIMN_KERNELS_QUANT_PANEL_H
 #define LIMN_KERNELS_QUANT_PANEL_H
 
+#include <math.h>
+#include <string.h>
+
 #include "kernels/gemm.h"
 
 enum {
@@ -30,6 +33,24 @@ enum {
 };
 
 bool limn_quant_panel_has(limn_dtype t);
+
+/* Whether activations beside weights of this type take powers of two as scales: where the weights'
+ * own rounding weighs more than that of x. Such scales cost no multiplication with AVX-512. The
+ * errors that decided are in docs/PRECISION.md. */
+static inline bool limn_quant_powers(limn_dtype t) {
+    return t == LIMN_Q4_0 || t == LIMN_Q4_K || t == LIMN_Q5_K || t == LIMN_Q6_K;
+}
+
+/* The least power of two >= d >= 0, so that a code is at most 127 after all. Below 2^-100 it is 0
+ * and above 2^100 infinite: sums times scales stay numbers, exactly scaled. */
+static inline float limn_quant_power(float d) {
+    uint32_t bits;
+    memcpy(&bits, &d, sizeof bits);
+    bits = (bits + 0x7fffff) & 0x7f800000; /* a fraction adds one to the exponent */
+    memcpy(&d, &bits, sizeof d);
+    return d < 0x1p-100f ? 0 : d > 0x1p100f ? INFINITY : d;
+}
+
 /* Bytes of one group of 32 elements on average times `groups`; whole blocks. */
 size_t limn_quant_panel_bytes(limn_dtype t, size_t groups);
 /* One panel of k elements from rows [0, rows) of `src`, row_bytes apart; rows <= LIMN_QUANT_NR.

@@ -70,7 +70,7 @@ LIMN_INLINE __m256 one_of(const float *p, const limn_q8_rows *x, int r, size_t g
     return _mm256_broadcast_ss((const float *)((const char *)p + (size_t)r * x->stride) + group);
 }
 
-/* c = fma(sum, scale * d, c), then fma(-min, s, c) */
+/* c = fma(sum, scale * d, c) */
 LIMN_INLINE void add_sums(totals *c, const sums *a, const __m256 scale[2], const limn_q8_rows *x,
                           size_t group, const int mr) {
     EACH_ROW {
@@ -80,6 +80,7 @@ LIMN_INLINE void add_sums(totals *c, const sums *a, const __m256 scale[2], const
     }
 }
 
+/* c = fma(-min, s, c), before the sums of the same group */
 LIMN_INLINE void sub_minima(totals *c, const __m256 min[2], const limn_q8_rows *x, size_t group,
                             const int mr) {
     EACH_ROW {
@@ -165,6 +166,15 @@ LIMN_INLINE void group_nibbles(sums *a, const uint8_t *b, const limn_q8_rows *x,
     EACH_ROW EACH_HALF a->v[r][h] = pairs_to_32(a->v[r][h]);
 }
 
+/* Codes of q4_0 have 8 too much. */
+LIMN_INLINE void sub_eights(sums *a, const limn_q8_rows *x, size_t group, const int mr) {
+    EACH_ROW {
+        __m256i p = _mm256_madd_epi16(word(x->h + (size_t)r * (x->stride / 2) + 2 * group),
+                                      _mm256_set1_epi16(8));
+        EACH_HALF a->v[r][h] = _mm256_sub_epi32(a->v[r][h], p);
+    }
+}
+
 LIMN_INLINE void few_q4_0(const limn_quant_tile *t, const int mr) {
     const uint8_t *b = t->b;
     const limn_q8_rows x = t->x;
@@ -173,14 +183,11 @@ LIMN_INLINE void few_q4_0(const limn_quant_tile *t, const int mr) {
     for (size_t g = t->group0; g < t->group0 + t->groups; g++, b += NR * 18) {
         sums a;
         ask(b, AHEAD, 5);
-        __m256 scale[2], min[2];
+        __m256 scale[2];
         group_nibbles(&a, b, &x, g * 32, mr);
-        EACH_HALF {
-            scale[h] = halves(b + LIMN_QUANT_NIBBLES, h);
-            min[h] = _mm256_mul_ps(scale[h], _mm256_set1_ps(8));
-        }
+        sub_eights(&a, &x, g, mr);
+        EACH_HALF scale[h] = halves(b + LIMN_QUANT_NIBBLES, h);
         add_sums(&c, &a, scale, &x, g, mr);
-        sub_minima(&c, min, &x, g, mr);
     }
     totals_store(&c, t, mr);
 }
@@ -248,8 +255,8 @@ LIMN_INLINE void few_k45(const limn_quant_tile *t, const int mr, const bool fift
                 scale[h] = _mm256_mul_ps(d[h], bytes_f32(sc, h));
                 min[h] = _mm256_mul_ps(dmin[h], bytes_f32(m, h));
             }
-            add_sums(&c, &a, scale, &x, g, mr);
             sub_minima(&c, min, &x, g, mr);
+            add_sums(&c, &a, scale, &x, g, mr);
             b += LIMN_QUANT_NIBBLES + (fifth ? 4 * NR : 0);
         }
     }
@@ -363,13 +370,10 @@ LIMN_INLINE void put_nibbles(__m256i *out, const uint8_t *b) {
 static void expand_q4_0(void *codes, float *scale, float *min, const void *blocks, size_t groups) {
     const uint8_t *b = blocks;
     __m256i *out = codes;
-    for (size_t g = 0; g < groups; g++, b += NR * 18, out += 16, scale += NR, min += NR) {
+    (void)min;
+    for (size_t g = 0; g < groups; g++, b += NR * 18, out += 16, scale += NR) {
         put_nibbles(out, b);
-        EACH_HALF {
-            __m256 d = halves(b + LIMN_QUANT_NIBBLES, h);
-            _mm256_store_ps(scale + 8 * h, d);
-            _mm256_store_ps(min + 8 * h, _mm256_mul_ps(d, _mm256_set1_ps(8)));
-        }
+        EACH_HALF _mm256_store_ps(scale + 8 * h, halves(b + LIMN_QUANT_NIBBLES, h));
     }
 }
 
@@ -410,11 +414,12 @@ LIMN_INLINE void load_scales(__m256 v[2], const float *p, size_t g) {
     EACH_HALF v[h] = _mm256_load_ps(p + g * NR + 8 * (size_t)h);
 }
 
-/* Unsigned codes; `fold` words are added up in 16 bits. */
-LIMN_INLINE void tile_u8(const limn_quant_tile *t, const int mr, const int fold) {
+/* Unsigned codes; `fold` words are added up in 16 bits. With minima, or with 8 too much. */
+LIMN_INLINE void tile_u8(const limn_quant_tile *t, const int mr, const int fold,
+                         const bool minima) {
     const limn_q8_rows x = t->x;
     const uint8_t *b = t->b;
-    const float *scales = t->scale, *minima = t->min;
+    const float *scales = t->scale, *mins = t->min;
     const int8_t *q = x.q + t->group0 * 32;
     const size_t groups = t->groups, group0 = t->group0;
     totals c;
@@ -442,19 +447,27 @@ LIMN_INLINE void tile_u8(const limn_quant_tile *t, const int mr, const int fold)
         }
         __m256 scale[2], min[2];
         load_scales(scale, scales, g);
-        load_scales(min, minima, g);
+        if (minima) {
+            load_scales(min, mins, g);
+            sub_minima(&c, min, &x, group0 + g, mr);
+        } else {
+            sub_eights(&all, &x, group0 + g, mr);
+        }
         add_sums(&c, &all, scale, &x, group0 + g, mr);
-        sub_minima(&c, min, &x, group0 + g, mr);
     }
     totals_store(&c, t, mr);
 }
 
-LIMN_INLINE void tile_four(const limn_quant_tile *t, const int mr) {
-    tile_u8(t, mr, 8);
+LIMN_INLINE void tile_q4_0(const limn_quant_tile *t, const int mr) {
+    tile_u8(t, mr, 8, false);
 }
 
-LIMN_INLINE void tile_five(const limn_quant_tile *t, const int mr) {
-    tile_u8(t, mr, 4);
+LIMN_INLINE void tile_q4_k(const limn_quant_tile *t, const int mr) {
+    tile_u8(t, mr, 8, true);
+}
+
+LIMN_INLINE void tile_q5_k(const limn_quant_tile *t, const int mr) {
+    tile_u8(t, mr, 4, true);
 }
 
 /* These are unpacked cheaply enough to be unpacked for every four rows. */
@@ -501,55 +514,11 @@ FEW(q4_0)
 FEW(q4_k)
 FEW(q5_k)
 FEW(q6_k)
-TILE(four)
-TILE(five)
+TILE(q4_0)
+TILE(q4_k)
+TILE(q5_k)
 TILE(q8_0)
 TILE(q6_k)
-
-/* ---- activations ---- */
-
-/* Sum of eight 32-bit lanes. */
-LIMN_INLINE int32_t sum_8(__m256i v) {
-    __m128i t = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
-}
-
-static void quantise_q8(int8_t *q, int16_t *w, float *d, float *s, int16_t *h, const float *x,
-                        size_t n) {
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0,
-                                           1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
-    for (size_t b = 0; b < n / 32; b++, x += 32, q += 32) {
-        __m256 v[4], peak = _mm256_setzero_ps();
-        __m256i c[4];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            v[i] = _mm256_loadu_ps(x + 8 * i);
-            peak = _mm256_max_ps(peak, _mm256_andnot_ps(sign, v[i]));
-        }
-        __m128 top4 = _mm_max_ps(_mm256_castps256_ps128(peak), _mm256_extractf128_ps(peak, 1));
-        top4 = _mm_max_ps(top4, _mm_movehl_ps(top4, top4));
-        float top = _mm_cvtss_f32(_mm_max_ss(top4, _mm_shuffle_ps(top4, top4, 1)));
-        __m256 inverse = _mm256_set1_ps(top > 0 ? 127.0f / top : 0);
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) c[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
-        int32_t sum[2] = {sum_8(_mm256_add_epi32(c[0], c[1])), sum_8(_mm256_add_epi32(c[2], c[3]))};
-        __m256i half[2] = {_mm256_permute4x64_epi64(_mm256_packs_epi32(c[0], c[1]), 0xd8),
-                           _mm256_permute4x64_epi64(_mm256_packs_epi32(c[2], c[3]), 0xd8)};
-        __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(half[0], half[1]), 0xd8);
-        _mm256_storeu_si256((__m256i *)q, bytes);
-        if (w) {
-            for (size_t i = 0; i < 2; i++)
-                _mm256_storeu_si256((__m256i *)(w + b * 32 + 16 * i),
-                                    _mm256_shuffle_epi8(half[i], order));
-        }
-        h[2 * b] = (int16_t)sum[0];
-        h[2 * b + 1] = (int16_t)sum[1];
-        d[b] = top / 127.0f;
-        s[b] = d[b] * (float)(sum[0] + sum[1]);
-    }
-}
 
 #define SET(ID, has_wide, has_min, bytes, few_name, fn, tile_name)                                 \
     k->quant[LIMN_##ID] = (limn_quant_kernels) {                                                   \
@@ -559,9 +528,8 @@ static void quantise_q8(int8_t *q, int16_t *w, float *d, float *s, int16_t *h, c
 
 void limn_gemm_fill_quant_avx2(limn_gemm_kernels *k) {
     SET(Q8_0, true, false, 34, q8_0, NULL, q8_0);
-    SET(Q4_0, false, true, 32, q4_0, expand_q4_0, four);
-    SET(Q4_K, false, true, 32, q4_k, expand_q4_k, four);
-    SET(Q5_K, false, true, 32, q5_k, expand_q5_k, five);
+    SET(Q4_0, false, false, 32, q4_0, expand_q4_0, q4_0);
+    SET(Q4_K, false, true, 32, q4_k, expand_q4_k, q4_k);
+    SET(Q5_K, false, true, 32, q5_k, expand_q5_k, q5_k);
     SET(Q6_K, false, false, 27, q6_k, NULL, q6_k);
-    k->quantise_q8 = quantise_q8;
 }

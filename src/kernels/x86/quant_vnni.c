@@ -2,8 +2,9 @@
 /*
  * Quantised panels times 8-bit activations with AVX-512 VNNI, few rows: the panel's blocks are
  * unpacked as they go, since memory is the limit. vpdpbusd adds four products of codes without sign
- * and signed x to each output. The signed codes of q8_0 become unsigned by adding 128 and those of
- * q6_K have 32 too much, which goes through the sums of x. Many rows: quant_vnni_tile.c.
+ * and signed x to each output. The signed codes of q8_0 become unsigned by adding 128, those of
+ * q4_0 have 8 and those of q6_K 32 too much, which goes through the sums of x. Many rows:
+ * quant_vnni_tile.c.
  */
 #include "kernels/x86/quant_zmm.h"
 
@@ -26,6 +27,11 @@ LIMN_INLINE int half_sum(const limn_q8_rows *x, int r, size_t half) {
     int16_t h;
     memcpy(&h, (const char *)x->h + (size_t)r * x->stride + half * sizeof h, sizeof h);
     return h;
+}
+
+/* What a sum of a group begins with when its codes have `extra` too much. */
+LIMN_INLINE __m512i without(const limn_q8_rows *x, int r, size_t group, int extra) {
+    return _mm512_set1_epi32(-extra * (half_sum(x, r, 2 * group) + half_sum(x, r, 2 * group + 1)));
 }
 
 LIMN_INLINE void totals_load(__m512 c[MR], const limn_quant_tile *t, const int mr) {
@@ -71,8 +77,7 @@ QUANT_TILE void few_q8_0(const limn_quant_tile *t, const int mr) {
     for (size_t g = t->group0; g < t->group0 + t->groups; g++, b += NR * 34) {
         __m512i a[MR], w[8];
         ask(b, 9);
-        EACH_ROW a[r] =
-            _mm512_set1_epi32(-128 * (half_sum(&x, r, 2 * g) + half_sum(&x, r, 2 * g + 1)));
+        EACH_ROW a[r] = without(&x, r, g, 128);
         LIMN_UNROLL
         for (int s = 0; s < 8; s++) w[s] = _mm512_xor_si512(zmm_codes(b + s * 64), flip);
         add_words(a, w, &x, g, 0, 8, mr);
@@ -88,13 +93,11 @@ QUANT_TILE void few_q4_0(const limn_quant_tile *t, const int mr) {
     totals_load(c, t, mr);
     for (size_t g = t->group0; g < t->group0 + t->groups; g++, b += NR * 18) {
         __m512i a[MR], w[8];
-        __m512 scale = zmm_halves(b + LIMN_QUANT_NIBBLES);
         ask(b, 5);
-        EACH_ROW a[r] = _mm512_setzero_si512();
+        EACH_ROW a[r] = without(&x, r, g, 8);
         zmm_fours(w, b);
         add_words(a, w, &x, g, 0, 8, mr);
-        add_sums(c, a, scale, &x, g, mr);
-        sub_minima(c, _mm512_mul_ps(scale, _mm512_set1_ps(8)), &x, g, mr);
+        add_sums(c, a, zmm_halves(b + LIMN_QUANT_NIBBLES), &x, g, mr);
     }
     totals_store(c, t, mr);
 }
@@ -121,9 +124,9 @@ LIMN_INLINE void few_k45(const limn_quant_tile *t, const int mr, const bool fift
                 zmm_fives(w, b);
             else
                 zmm_fours(w, b);
+            sub_minima(c, _mm512_mul_ps(dmin, zmm_bytes_f32(m)), &x, g, mr);
             add_words(a, w, &x, g, 0, 8, mr);
             add_sums(c, a, _mm512_mul_ps(d, zmm_bytes_f32(sc)), &x, g, mr);
-            sub_minima(c, _mm512_mul_ps(dmin, zmm_bytes_f32(m)), &x, g, mr);
         }
     }
     totals_store(c, t, mr);

@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tiles of many rows with AVX-512 VNNI: six rows of x times two quantised panels.
+ * Tiles of many rows with AVX-512 VNNI: five rows of x times two quantised panels.
  *
  * A stretch of both panels is expanded into the first cache as signed codes, and x comes as codes
  * without sign, 128 more, so that what the 128 adds does not depend on x: it goes in once for each
  * output as the sum that a group begins with. A step of the inner loop is then two loads of codes,
- * six broadcasts and twelve vpdpbusd; what a group costs besides (conversion, scales, minima) is
+ * five broadcasts and ten vpdpbusd; what a group costs besides (conversion, scales, minima) is
  * shared by its eight steps.
  */
 #include "kernels/x86/quant_zmm.h"
 
-enum { MR = 6, NP = 2 };
+/* With six rows spills and moves take back more than two loads fewer for each step give. */
+enum { MR = 5, NP = 2 };
 
 /* What every expanded group begins with. */
 typedef struct expanded {
     uint8_t codes[8][NR * 4];
-    int32_t begin[NR]; /* -128 times the sum of codes; q6_K: of codes times `part` */
+    int32_t begin[NR]; /* -128 times the sum of codes; q6_K: of the first half */
     float scale[NR];
 } expanded;
 
@@ -27,7 +28,8 @@ typedef struct group {
 /* A group of q6_K, whose halves have scales of their own. */
 typedef struct group_6 {
     expanded h;
-    int32_t part[2][NR];
+    float part[2][NR];
+    int32_t second[NR]; /* what the second half begins with */
 } group_6;
 
 LIMN_INLINE void put(void *to, __m512i v) {
@@ -72,9 +74,10 @@ static void expand_q4_0(void *codes, float *scale, float *min, const void *block
     (void)min;
     for (size_t g = 0; g < groups; g++, b += NR * 18, to++) {
         __m512i w[8];
-        __m512 d = zmm_halves(b + LIMN_QUANT_NIBBLES);
         zmm_fours(w, b);
-        put_group(to, w, d, _mm512_mul_ps(d, _mm512_set1_ps(8)));
+        LIMN_UNROLL
+        for (int s = 0; s < 8; s++) w[s] = _mm512_sub_epi8(w[s], _mm512_set1_epi8(8));
+        put_group(to, w, zmm_halves(b + LIMN_QUANT_NIBBLES), _mm512_setzero_ps());
     }
 }
 
@@ -119,18 +122,17 @@ static void expand_q6_k(void *codes, float *scale, float *min, const void *block
         __m512 d = zmm_halves(head);
         b += LIMN_QUANT_6_HEAD;
         for (int i = 0; i < 8; i++, to++, parts += 2 * NR, b += LIMN_QUANT_NIBBLES + 8 * NR) {
-            __m512i w[8], all = _mm512_setzero_si512();
+            __m512i w[8];
             zmm_sixes(w, b);
             LIMN_UNROLL
             for (int s = 0; s < 8; s++) w[s] = _mm512_sub_epi8(w[s], _mm512_set1_epi8(32));
             LIMN_UNROLL
             for (int h = 0; h < 2; h++) {
-                __m512i part = zmm_bytes(_mm_load_si128((const __m128i *)(parts + h * NR)));
+                __m128i part = _mm_load_si128((const __m128i *)(parts + h * NR));
                 __m512i sum = put_codes(to->h.codes + 4 * h, w + 4 * h, 4);
-                all = _mm512_sub_epi32(all, _mm512_mullo_epi32(sum, part));
-                put(to->part[h], part);
+                put(h ? to->second : to->h.begin, _mm512_sub_epi32(_mm512_setzero_si512(), sum));
+                _mm512_storeu_ps(to->part[h], zmm_bytes_f32(part));
             }
-            put(to->h.begin, all);
             _mm512_storeu_ps(to->h.scale, d);
         }
     }
@@ -200,6 +202,27 @@ LIMN_INLINE void add_sums(__m512 c[NP][MR], const __m512i a[NP][MR], const expan
     }
 }
 
+/*
+ * Where d is a power of two, a sum begins with the bits of LIMN_Q8_SHIFT * d, which is what x->d
+ * holds: adding an integer to these bits adds so many times d to that float, and a subtraction
+ * gives sum * d. None of it needs the two ports that multiply.
+ */
+LIMN_INLINE __m512i begin_at(const int32_t *begin, const rows *x, int r, size_t g) {
+    return _mm512_add_epi32(_mm512_loadu_si512(begin),
+                            codes_of(x->at[r] + x->d + g * sizeof(float)));
+}
+
+LIMN_INLINE __m512 times_d(__m512i sum, const rows *x, int r, size_t g) {
+    return _mm512_sub_ps(_mm512_castsi512_ps(sum), one_of(x->at[r] + x->d + g * sizeof(float)));
+}
+
+/* c = fma(sum * d, scale, c) */
+LIMN_INLINE void add_shifted(__m512 c[NP][MR], const __m512i a[NP][MR], const expanded *const b[NP],
+                             const rows *x, size_t g, const int mr, const int np) {
+    EACH_ROW EACH_PANEL c[p][r] =
+        _mm512_fmadd_ps(times_d(a[p][r], x, r, g), _mm512_loadu_ps(b[p]->scale), c[p][r]);
+}
+
 /* c = fma(-min, s, c) */
 LIMN_INLINE void sub_minima(__m512 c[NP][MR], const expanded *const b[NP], const rows *x, size_t g,
                             const int mr, const int np) {
@@ -210,38 +233,63 @@ LIMN_INLINE void sub_minima(__m512 c[NP][MR], const expanded *const b[NP], const
     }
 }
 
-/* The sums of a group. */
-LIMN_INLINE void sum_group(__m512i a[NP][MR], const expanded *const b[NP], const rows *x, size_t g,
-                           const int mr, const int np) {
-    EACH_PANEL {
-        __m512i begin = _mm512_loadu_si512(b[p]->begin);
-        EACH_ROW a[p][r] = begin;
-    }
+/* c with the sums of a group; `powers`: see begin_at. */
+LIMN_INLINE void add_group(__m512 c[NP][MR], const expanded *const b[NP], const rows *x, size_t g,
+                           const int mr, const int np, const bool powers) {
+    __m512i a[NP][MR];
+    EACH_ROW EACH_PANEL a[p][r] =
+        powers ? begin_at(b[p]->begin, x, r, g) : _mm512_loadu_si512(b[p]->begin);
     add_words(a, b, x, g * 32, 0, 8, mr, np);
+    (powers ? add_shifted : add_sums)(c, a, b, x, g, mr, np);
 }
 
-/* The same of q6_K: each half times its scale. */
-LIMN_INLINE void sum_group_6(__m512i a[NP][MR], const expanded *const b[NP], const rows *x,
-                             size_t g, const int mr, const int np) {
+/* The same of q6_K. Sums of halves times their scales are whole numbers below 2^24, so that floats
+ * hold them and their sum. */
+LIMN_INLINE void add_group_6(__m512 c[NP][MR], const expanded *const b[NP], const rows *x, size_t g,
+                             const int mr, const int np) {
     const group_6 *six[NP];
-    __m512i all[NP][MR];
-    EACH_PANEL {
-        six[p] = (const group_6 *)b[p];
-        EACH_ROW a[p][r] = _mm512_setzero_si512();
-    }
+    __m512i a[NP][MR];
+    __m512 first[NP][MR];
+    EACH_PANEL six[p] = (const group_6 *)b[p];
+    EACH_ROW EACH_PANEL a[p][r] = begin_at(b[p]->begin, x, r, g);
     add_words(a, b, x, g * 32, 0, 4, mr, np);
-    EACH_PANEL EACH_ROW {
-        all[p][r] =
-            _mm512_add_epi32(_mm512_mullo_epi32(a[p][r], _mm512_loadu_si512(six[p]->part[0])),
-                             _mm512_loadu_si512(b[p]->begin));
-        a[p][r] = _mm512_setzero_si512();
+    EACH_ROW EACH_PANEL {
+        first[p][r] = _mm512_mul_ps(times_d(a[p][r], x, r, g), _mm512_loadu_ps(six[p]->part[0]));
+        a[p][r] = begin_at(six[p]->second, x, r, g);
     }
     add_words(a, b, x, g * 32, 4, 4, mr, np);
-    EACH_PANEL EACH_ROW a[p][r] = _mm512_add_epi32(
-        _mm512_mullo_epi32(a[p][r], _mm512_loadu_si512(six[p]->part[1])), all[p][r]);
+    EACH_ROW EACH_PANEL {
+        __m512 both = _mm512_fmadd_ps(times_d(a[p][r], x, r, g), _mm512_loadu_ps(six[p]->part[1]),
+                                      first[p][r]);
+        c[p][r] = _mm512_fmadd_ps(both, _mm512_loadu_ps(b[p]->scale), c[p][r]);
+    }
 }
 
-typedef enum tile_kind { SIGNED, MINIMA, SIXES } tile_kind;
+/* What a block of rows asks for, a line of each kind in a group. */
+typedef struct asked {
+    const char *w[NP];
+    size_t left; /* bytes of each */
+    const char *y;
+    int rows;
+} asked;
+
+LIMN_INLINE void ask(asked *a, const limn_quant_tile *t, const int np) {
+    if (a->left) {
+        EACH_PANEL {
+            _mm_prefetch(a->w[p], _MM_HINT_T1);
+            a->w[p] += 64;
+        }
+        a->left = a->left > 64 ? a->left - 64 : 0;
+    }
+    if (a->rows > 0) {
+        __builtin_prefetch(a->y, 1, 3);
+        if (np > 1) __builtin_prefetch(a->y + t->y_panel, 1, 3);
+        a->y += t->y_stride;
+        a->rows--;
+    }
+}
+
+typedef enum tile_kind { SIGNED, POWERS, MINIMA, SIXES } tile_kind;
 
 LIMN_INLINE void tile_any(const limn_quant_tile *t, const int mr, const int np,
                           const tile_kind kind) {
@@ -251,15 +299,16 @@ LIMN_INLINE void tile_any(const limn_quant_tile *t, const int mr, const int np,
     __m512 c[NP][MR];
     EACH_PANEL b[p] =
         (const expanded *)(const void *)((const char *)t->b + (size_t)p * t->b_stride);
+    asked near = {.left = t->fetch[0] ? t->fetch_bytes : 0, .y = t->y, .rows = t->y ? mr : 0};
+    EACH_PANEL near.w[p] = t->fetch[p];
     totals_load(c, t, mr, np);
     for (size_t g = t->group0; g < t->group0 + t->groups; g++) {
-        __m512i a[NP][MR];
-        if (kind == SIXES)
-            sum_group_6(a, b, &x, g, mr, np);
-        else
-            sum_group(a, b, &x, g, mr, np);
-        add_sums(c, a, b, &x, g, mr, np);
+        ask(&near, t, np);
         if (kind == MINIMA) sub_minima(c, b, &x, g, mr, np);
+        if (kind == SIXES)
+            add_group_6(c, b, &x, g, mr, np);
+        else
+            add_group(c, b, &x, g, mr, np, kind != SIGNED);
         EACH_PANEL b[p] = (const expanded *)(const void *)((const char *)b[p] + bytes);
     }
     totals_store(c, t, mr, np);
@@ -267,6 +316,10 @@ LIMN_INLINE void tile_any(const limn_quant_tile *t, const int mr, const int np,
 
 QUANT_TILE void tile_signed(const limn_quant_tile *t, const int mr, const int np) {
     tile_any(t, mr, np, SIGNED);
+}
+
+QUANT_TILE void tile_powers(const limn_quant_tile *t, const int mr, const int np) {
+    tile_any(t, mr, np, POWERS);
 }
 
 QUANT_TILE void tile_minima(const limn_quant_tile *t, const int mr, const int np) {
@@ -283,6 +336,8 @@ LIMN_INLINE void next_rows(limn_quant_tile *t, int count) {
     t->x.d += bytes / sizeof *t->x.d;
     t->x.s += bytes / sizeof *t->x.s;
     t->c += (size_t)count * t->c_stride;
+    for (int p = 0; p < NP && t->fetch[p]; p++) t->fetch[p] += t->fetch_bytes;
+    t->y = t->y ? t->y + (size_t)count * t->y_stride : NULL;
     t->m -= count;
 }
 
@@ -291,7 +346,6 @@ LIMN_INLINE void next_rows(limn_quant_tile *t, int count) {
 #else
 #define HEIGHTS(name, np)                                                                          \
     switch (mr) {                                                                                  \
-    case 6: tile_##name(&t, 6, np); break;                                                         \
     case 5: tile_##name(&t, 5, np); break;                                                         \
     case 4: tile_##name(&t, 4, np); break;                                                         \
     case 3: tile_##name(&t, 3, np); break;                                                         \
@@ -303,9 +357,13 @@ LIMN_INLINE void next_rows(limn_quant_tile *t, int count) {
 #define TILE(name, np, suffix)                                                                     \
     static void name##suffix(const limn_quant_tile *all) {                                         \
         limn_quant_tile t = *all;                                                                  \
-        for (int blocks = (t.m + MR - 1) / MR; blocks > 0; blocks--) {                             \
+        int blocks = (t.m + MR - 1) / MR;                                                          \
+        size_t left = t.fetch_bytes, share = t.fetch_bytes / (size_t)blocks + 1;                   \
+        for (; blocks > 0; blocks--) {                                                             \
             int mr = (t.m + blocks - 1) / blocks;                                                  \
+            t.fetch_bytes = share < left ? share : left;                                           \
             HEIGHTS(name, np);                                                                     \
+            left -= t.fetch_bytes;                                                                 \
             next_rows(&t, mr);                                                                     \
         }                                                                                          \
     }
@@ -316,6 +374,7 @@ LIMN_INLINE void next_rows(limn_quant_tile *t, int count) {
         (t->panels > 1 ? name##_pair : name##_one)(t);                                             \
     }
 TILES(signed)
+TILES(powers)
 TILES(minima)
 TILES(sixes)
 
@@ -332,7 +391,7 @@ static void set(limn_quant_kernels *k, size_t group_bytes,
 
 void LIMN_ISA_FN(limn_gemm_fill_quant_vnni_tile)(limn_gemm_kernels *k) {
     set(&k->quant[LIMN_Q8_0], sizeof(group), expand_q8_0, many_signed);
-    set(&k->quant[LIMN_Q4_0], sizeof(group), expand_q4_0, many_minima);
+    set(&k->quant[LIMN_Q4_0], sizeof(group), expand_q4_0, many_powers);
     set(&k->quant[LIMN_Q4_K], sizeof(group), expand_q4_k, many_minima);
     set(&k->quant[LIMN_Q5_K], sizeof(group), expand_q5_k, many_minima);
     set(&k->quant[LIMN_Q6_K], sizeof(group_6), expand_q6_k, many_sixes);

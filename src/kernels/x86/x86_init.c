@@ -49,6 +49,7 @@ void limn_kernels_init_x86(limn_kernels *k, unsigned cpu_flags) {
     limn_gemm_fill_expand_avx2(&k->gemm);
     limn_gemm_fill_dot_avx2(&k->gemm);
     limn_gemm_fill_quant_avx2(&k->gemm);
+    limn_gemm_fill_quant_rows_avx2(&k->gemm);
     limn_elementwise_fill_avx2(&k->elementwise);
     limn_norm_fill_avx2(&k->norm);
     limn_rope_fill_avx2(&k->rope);
