@@ -104,14 +104,22 @@ typedef struct limn_gemm_finish {
  * array lies r * stride bytes further; stride is a multiple of 64. Beside weights of
  * limn_quant_powers d is a power of two. */
 typedef struct limn_q8_rows {
-    const int8_t *q; /* [k] codes, 64-byte aligned; 128 more, without sign, for `biased` kernels */
+    const int8_t *q; /* [k] codes, 64-byte aligned */
     const int16_t
         *w;         /* [k] the same, each four in the order 0, 2, 1, 3; NULL where not asked for */
-    const float *d; /* [k / 32]; powers for `biased` kernels times LIMN_Q8_SHIFT */
+    const float *d; /* [k / 32] */
     const float *s; /* [k / 32] d times the sum of q */
     const int16_t *h; /* [k / 16] sums of q */
     size_t stride;
 } limn_q8_rows;
+
+/* A group of some rows together, as tiles of pairs read it: x goes by as one stream. Codes are +
+ * 128, scales that are powers of two times LIMN_Q8_SHIFT. */
+enum { LIMN_Q8_BLOCK = 5 };
+typedef struct limn_q8_block {
+    uint8_t q[LIMN_Q8_BLOCK][32];
+    float d[LIMN_Q8_BLOCK], s[LIMN_Q8_BLOCK];
+} limn_q8_block;
 
 /* Products of rows of 8-bit activations with `groups` groups of 32 elements of one quantised panel
  * of LIMN_QUANT_NR outputs. For each group in order
@@ -123,13 +131,15 @@ typedef struct limn_q8_rows {
  * fma(sum * d, scale, c) has the same bits. */
 enum { LIMN_QUANT_NR = 16, LIMN_QUANT_FEW = 4 };
 typedef struct limn_quant_tile {
-    const void *b;            /* the panel's blocks from group0 on, or expanded codes */
-    const float *scale, *min; /* of expanded codes: [groups][LIMN_QUANT_NR]; min NULL: none */
-    size_t b_stride, c_panel; /* to the second panel: bytes of b, elements of c */
-    limn_q8_rows x;
-    int m, panels;         /* panels: two only for `tile` of a kernel with `pair` */
-    size_t group0, groups; /* group0: where the rows of x begin, in groups; whole blocks */
-    float *c;              /* [m][c_stride], LIMN_QUANT_NR of each row used; 32-byte aligned */
+    const void *b;               /* the panel's blocks from group0 on, or expanded codes */
+    const float *scale, *min;    /* of expanded codes: [groups][LIMN_QUANT_NR]; min NULL: none */
+    size_t b_stride, c_panel;    /* to the second panel: bytes of b, elements of c */
+    limn_q8_rows x;              /* of kernels without `pair` */
+    const limn_q8_block *blocks; /* of kernels with it: [m / LIMN_Q8_BLOCK, rounded up], */
+    size_t blocks_stride;        /* blocks apart, from group0 on */
+    int m, panels;               /* panels: two only for `tile` of a kernel with `pair` */
+    size_t group0, groups;       /* group0: where the rows of x begin, in groups; whole blocks */
+    float *c; /* [m][c_stride], LIMN_QUANT_NR of each row used; 32-byte aligned */
     size_t c_stride;
     bool accumulate; /* add to c, else begin with 0 */
     /* For a `tile` of a kernel with `pair`, to bring near while it multiplies: ranges of weights
@@ -140,16 +150,14 @@ typedef struct limn_quant_tile {
     size_t y_stride, y_panel; /* bytes to the next row, to the second panel */
 } limn_quant_tile;
 
-/* How rows are quantised: with powers of two as scales; as `biased` kernels read them: codes + 128,
- * and powers times LIMN_Q8_SHIFT. */
+/* How rows are quantised: with powers of two as scales; as limn_q8_block holds them. */
 enum { LIMN_Q8_POWERS = 1, LIMN_Q8_BIASED = 2 };
 #define LIMN_Q8_SHIFT 0x1.8p23f
 
 typedef struct limn_quant_kernels {
     bool wide;                             /* reads limn_q8_rows.w */
     bool minima;                           /* expand fills `min` */
-    bool biased;                           /* tile reads codes + 128, and d as said above */
-    bool pair;                             /* tile takes two expanded panels at once, and fetches */
+    bool pair;                             /* tile takes blocks of x and two expanded panels */
     int few_rows;                          /* of `few`, at most */
     size_t group_bytes;                    /* what tile reads of a group of a panel, about */
     void (*few)(const limn_quant_tile *t); /* m <= few_rows; NULL: no kernels for the type */

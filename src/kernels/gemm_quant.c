@@ -9,7 +9,7 @@
 #include "kernels/quant_panel.h"
 
 enum {
-    QUANTISE_ROWS = 8,         /* per task */
+    QUANTISE_ROWS = 10,        /* per task: whole blocks */
     TILE_ROWS = 128,           /* of a tile, at most: a stretch of x stays in the second cache */
     TILE_PANELS = 8,           /* of a task, at most */
     STRETCH_BYTES = 16 * 1024, /* of expanded codes */
@@ -23,11 +23,11 @@ enum {
 /* Where things lie in a row of x in 8 bits, and in all. */
 typedef struct quant_layout {
     size_t w, d, s, h, row_bytes;         /* offsets after q */
-    size_t codes, scales, tile, worker;   /* bytes per worker */
+    size_t codes, scales, tile, worker;   /* bytes per worker; of blocks one row more */
     size_t total;                         /* bytes */
     int64_t tile_rows, row_tiles, panels; /* panels of a task */
     size_t groups, stretch;               /* of a row; of an expansion */
-    bool few;
+    bool few, blocks; /* blocks: rows lie as limn_q8_block [ceil(m / LIMN_Q8_BLOCK)][groups] */
 } quant_layout;
 
 static int64_t ceil_div(int64_t a, int64_t b) {
@@ -41,7 +41,8 @@ static const limn_quant_kernels *kernels_of(const limn_kernels *k, const limn_pa
 /* Tasks of about equal size, some per thread so that a disturbed core does not hold up the rest. */
 static void choose_tasks(quant_layout *l, const limn_packed *w, int64_t m, int threads, bool pair) {
     l->row_tiles = l->few ? 1 : ceil_div(m, pair ? PAIR_ROWS : TILE_ROWS);
-    l->tile_rows = ceil_div(ceil_div(m, l->row_tiles), LIMN_QUANT_FEW) * LIMN_QUANT_FEW;
+    int64_t whole = pair ? LIMN_Q8_BLOCK : LIMN_QUANT_FEW;
+    l->tile_rows = ceil_div(ceil_div(m, l->row_tiles), whole) * whole;
     int64_t per_thread = 4, most = pair ? PAIR_PANELS : TILE_PANELS;
     l->panels = l->few ? FEW_BYTES / (int64_t)w->panel_bytes + 1
                        : ceil_div(w->panels * l->row_tiles, per_thread * threads);
@@ -55,6 +56,7 @@ static quant_layout make_layout(const limn_kernels *k, const limn_packed *w, int
     const limn_quant_kernels *q = kernels_of(k, w);
     size_t n = (size_t)w->k, row_floats = (size_t)k->gemm.nr;
     quant_layout l = {.groups = n / 32, .few = m <= q->few_rows};
+    l.blocks = q->pair && !l.few;
     l.w = limn_gemm_align(n);
     l.d = l.w + (q->wide ? limn_gemm_align(2 * n) : 0);
     l.s = l.d + limn_gemm_align(l.groups * sizeof(float));
@@ -71,8 +73,10 @@ static quant_layout make_layout(const limn_kernels *k, const limn_packed *w, int
     }
     int64_t rows = l.few ? m : l.tile_rows, tiles = l.few ? 1 : ceil_div(l.panels, q->pair ? 2 : 1);
     l.tile = limn_gemm_align((size_t)(rows * tiles) * row_floats * sizeof(float));
-    l.worker = l.codes + 2 * l.scales + l.tile;
-    l.total = l.worker * (size_t)threads + (size_t)m * l.row_bytes;
+    l.worker = l.codes + 2 * l.scales + l.tile + (l.blocks ? l.row_bytes : 0);
+    l.total = l.worker * (size_t)threads;
+    l.total += l.blocks ? (size_t)ceil_div(m, LIMN_Q8_BLOCK) * l.groups * sizeof(limn_q8_block)
+                        : (size_t)m * l.row_bytes;
     return l;
 }
 
@@ -86,11 +90,10 @@ typedef struct quant_job {
     const float *x;
     int64_t x_stride;
     quant_layout l;
-    char *rows; /* [m][row_bytes] */
+    char *rows; /* [m][row_bytes], or blocks */
 } quant_job;
 
-static limn_q8_rows rows_from(const quant_job *q, int64_t row) {
-    const char *at = q->rows + (size_t)row * q->l.row_bytes;
+static limn_q8_rows rows_at(const quant_job *q, const char *at) {
     bool wide = kernels_of(q->job->ex->k, q->job->w)->wide;
     return (limn_q8_rows){.q = (const int8_t *)at,
                           .w = wide ? (const int16_t *)(const void *)(at + q->l.w) : NULL,
@@ -100,18 +103,38 @@ static limn_q8_rows rows_from(const quant_job *q, int64_t row) {
                           .stride = q->l.row_bytes};
 }
 
+static limn_q8_rows rows_from(const quant_job *q, int64_t row) {
+    return rows_at(q, q->rows + (size_t)row * q->l.row_bytes);
+}
+
+static limn_q8_block *block_from(const quant_job *q, int64_t row, size_t group) {
+    limn_q8_block *all = (limn_q8_block *)(void *)q->rows;
+    return all + (size_t)(row / LIMN_Q8_BLOCK) * q->l.groups + group;
+}
+
+static void put_in_blocks(const quant_job *q, int64_t row, const limn_q8_rows *x) {
+    limn_q8_block *b = block_from(q, row, 0);
+    int r = (int)(row % LIMN_Q8_BLOCK);
+    for (size_t g = 0; g < q->l.groups; g++, b++) {
+        memcpy(b->q[r], x->q + 32 * g, sizeof b->q[r]);
+        b->d[r] = x->d[g];
+        b->s[r] = x->s[g];
+    }
+}
+
 static void quantise_task(void *arg, size_t task, int worker) {
     const quant_job *q = arg;
     const limn_packed *w = q->job->w;
     const limn_kernels *k = q->job->ex->k;
     int64_t i = (int64_t)task * QUANTISE_ROWS, end = i + QUANTISE_ROWS;
     unsigned how = limn_quant_powers(w->row_dtype) ? LIMN_Q8_POWERS : 0;
-    (void)worker;
-    if (!q->l.few && kernels_of(k, w)->biased) how |= LIMN_Q8_BIASED;
+    char *room = (char *)q->job->scratch + (size_t)(worker + 1) * q->l.worker - q->l.row_bytes;
+    if (q->l.blocks) how |= LIMN_Q8_BIASED;
     for (; i < end && i < q->job->m; i++) {
-        limn_q8_rows x = rows_from(q, i);
+        limn_q8_rows x = q->l.blocks ? rows_at(q, room) : rows_from(q, i);
         k->gemm.quantise_q8((int8_t *)x.q, (int16_t *)x.w, (float *)x.d, (float *)x.s,
                             (int16_t *)x.h, q->x + i * q->x_stride, (size_t)w->k, how);
+        if (q->l.blocks) put_in_blocks(q, i, &x);
     }
 }
 
@@ -166,6 +189,7 @@ static quant_place place_of(const quant_job *q, size_t task, int worker) {
     p.tile.min = kernels_of(job->ex->k, job->w)->minima ? p.min : NULL;
     p.tile.c_stride = (size_t)job->ex->k->gemm.nr;
     p.tile.c_panel = LIMN_QUANT_NR;
+    p.tile.blocks_stride = l->groups;
     return p;
 }
 
@@ -240,7 +264,10 @@ static void multiply_panels(quant_place *p, int64_t panel, bool last, int64_t ne
     for (int64_t i = 0; i < parts; i++) {
         int64_t r = i * SEND_ROWS;
         t.m = (int)(i + 1 == parts ? p->rows - r : SEND_ROWS);
-        t.x = rows_from(p->q, p->row0 + r);
+        if (p->q->l.blocks)
+            t.blocks = block_from(p->q, p->row0 + r, t.group0);
+        else
+            t.x = rows_from(p->q, p->row0 + r);
         t.c = c + (size_t)r * t.c_stride;
         fetch_part(p, &t, &after, i, parts);
         if (last) fetch_outputs(p, &t, panel, p->row0 + r);

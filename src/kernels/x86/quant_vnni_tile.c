@@ -10,8 +10,8 @@
  */
 #include "kernels/x86/quant_zmm.h"
 
-/* With six rows spills and moves take back more than two loads fewer for each step give. */
-enum { MR = 5, NP = 2 };
+/* With six rows spills and moves would take back what fewer loads give. */
+enum { MR = LIMN_Q8_BLOCK, NP = 2 };
 
 /* What every expanded group begins with. */
 typedef struct expanded {
@@ -140,40 +140,27 @@ static void expand_q6_k(void *codes, float *scale, float *min, const void *block
 
 /* ---- products ---- */
 
-/* Rows of x and where their scales lie, all from one pointer per row. */
-typedef struct rows {
-    const char *at[MR];
-    size_t d, s; /* from a row's codes to its scales and sums */
-} rows;
-
-LIMN_INLINE rows rows_of(const limn_quant_tile *t, const int mr) {
-    rows x = {.d = (size_t)((const char *)t->x.d - (const char *)t->x.q),
-              .s = (size_t)((const char *)t->x.s - (const char *)t->x.q)};
-    EACH_ROW x.at[r] = (const char *)t->x.q + (size_t)r * t->x.stride;
-    return x;
-}
-
-LIMN_INLINE __m512i codes_of(const char *p) {
+LIMN_INLINE __m512i codes_of(const void *p) {
     int32_t v;
     memcpy(&v, p, sizeof v);
     return _mm512_set1_epi32(v);
 }
 
-LIMN_INLINE __m512 one_of(const char *p) {
+LIMN_INLINE __m512 one_of(const float *p) {
     float v;
     memcpy(&v, p, sizeof v);
     return _mm512_set1_ps(v);
 }
 
 /* Adds the products of `words` words from word `first` on. */
-LIMN_INLINE void add_words(__m512i a[NP][MR], const expanded *const b[NP], const rows *x, size_t at,
+LIMN_INLINE void add_words(__m512i a[NP][MR], const expanded *const b[NP], const limn_q8_block *x,
                            const int first, const int words, const int mr, const int np) {
     LIMN_UNROLL
     for (int s = first; s < first + words; s++) {
         __m512i w[NP];
         EACH_PANEL w[p] = zmm_codes(b[p]->codes[s]);
         EACH_ROW {
-            __m512i v = codes_of(x->at[r] + at + 4 * s);
+            __m512i v = codes_of(x->q[r] + 4 * s);
             EACH_PANEL a[p][r] = _mm512_dpbusd_epi32(a[p][r], v, w[p]);
         }
     }
@@ -194,9 +181,9 @@ LIMN_INLINE void totals_store(const __m512 c[NP][MR], const limn_quant_tile *t, 
 
 /* c = fma(sum, scale * d, c) */
 LIMN_INLINE void add_sums(__m512 c[NP][MR], const __m512i a[NP][MR], const expanded *const b[NP],
-                          const rows *x, size_t g, const int mr, const int np) {
+                          const limn_q8_block *x, const int mr, const int np) {
     EACH_ROW {
-        __m512 d = one_of(x->at[r] + x->d + g * sizeof(float));
+        __m512 d = one_of(&x->d[r]);
         EACH_PANEL c[p][r] = _mm512_fmadd_ps(
             _mm512_cvtepi32_ps(a[p][r]), _mm512_mul_ps(_mm512_loadu_ps(b[p]->scale), d), c[p][r]);
     }
@@ -207,60 +194,59 @@ LIMN_INLINE void add_sums(__m512 c[NP][MR], const __m512i a[NP][MR], const expan
  * holds: adding an integer to these bits adds so many times d to that float, and a subtraction
  * gives sum * d. None of it needs the two ports that multiply.
  */
-LIMN_INLINE __m512i begin_at(const int32_t *begin, const rows *x, int r, size_t g) {
-    return _mm512_add_epi32(_mm512_loadu_si512(begin),
-                            codes_of(x->at[r] + x->d + g * sizeof(float)));
+LIMN_INLINE __m512i begin_at(const int32_t *begin, const limn_q8_block *x, int r) {
+    return _mm512_add_epi32(_mm512_loadu_si512(begin), codes_of(&x->d[r]));
 }
 
-LIMN_INLINE __m512 times_d(__m512i sum, const rows *x, int r, size_t g) {
-    return _mm512_sub_ps(_mm512_castsi512_ps(sum), one_of(x->at[r] + x->d + g * sizeof(float)));
+LIMN_INLINE __m512 times_d(__m512i sum, const limn_q8_block *x, int r) {
+    return _mm512_sub_ps(_mm512_castsi512_ps(sum), one_of(&x->d[r]));
 }
 
 /* c = fma(sum * d, scale, c) */
 LIMN_INLINE void add_shifted(__m512 c[NP][MR], const __m512i a[NP][MR], const expanded *const b[NP],
-                             const rows *x, size_t g, const int mr, const int np) {
+                             const limn_q8_block *x, const int mr, const int np) {
     EACH_ROW EACH_PANEL c[p][r] =
-        _mm512_fmadd_ps(times_d(a[p][r], x, r, g), _mm512_loadu_ps(b[p]->scale), c[p][r]);
+        _mm512_fmadd_ps(times_d(a[p][r], x, r), _mm512_loadu_ps(b[p]->scale), c[p][r]);
 }
 
 /* c = fma(-min, s, c) */
-LIMN_INLINE void sub_minima(__m512 c[NP][MR], const expanded *const b[NP], const rows *x, size_t g,
+LIMN_INLINE void sub_minima(__m512 c[NP][MR], const expanded *const b[NP], const limn_q8_block *x,
                             const int mr, const int np) {
     EACH_ROW {
-        __m512 s = one_of(x->at[r] + x->s + g * sizeof(float));
+        __m512 s = one_of(&x->s[r]);
         EACH_PANEL c[p][r] =
             _mm512_fnmadd_ps(_mm512_loadu_ps(((const group *)b[p])->min), s, c[p][r]);
     }
 }
 
 /* c with the sums of a group; `powers`: see begin_at. */
-LIMN_INLINE void add_group(__m512 c[NP][MR], const expanded *const b[NP], const rows *x, size_t g,
+LIMN_INLINE void add_group(__m512 c[NP][MR], const expanded *const b[NP], const limn_q8_block *x,
                            const int mr, const int np, const bool powers) {
     __m512i a[NP][MR];
     EACH_ROW EACH_PANEL a[p][r] =
-        powers ? begin_at(b[p]->begin, x, r, g) : _mm512_loadu_si512(b[p]->begin);
-    add_words(a, b, x, g * 32, 0, 8, mr, np);
-    (powers ? add_shifted : add_sums)(c, a, b, x, g, mr, np);
+        powers ? begin_at(b[p]->begin, x, r) : _mm512_loadu_si512(b[p]->begin);
+    add_words(a, b, x, 0, 8, mr, np);
+    (powers ? add_shifted : add_sums)(c, a, b, x, mr, np);
 }
 
 /* The same of q6_K. Sums of halves times their scales are whole numbers below 2^24, so that floats
  * hold them and their sum. */
-LIMN_INLINE void add_group_6(__m512 c[NP][MR], const expanded *const b[NP], const rows *x, size_t g,
+LIMN_INLINE void add_group_6(__m512 c[NP][MR], const expanded *const b[NP], const limn_q8_block *x,
                              const int mr, const int np) {
     const group_6 *six[NP];
     __m512i a[NP][MR];
     __m512 first[NP][MR];
     EACH_PANEL six[p] = (const group_6 *)b[p];
-    EACH_ROW EACH_PANEL a[p][r] = begin_at(b[p]->begin, x, r, g);
-    add_words(a, b, x, g * 32, 0, 4, mr, np);
+    EACH_ROW EACH_PANEL a[p][r] = begin_at(b[p]->begin, x, r);
+    add_words(a, b, x, 0, 4, mr, np);
     EACH_ROW EACH_PANEL {
-        first[p][r] = _mm512_mul_ps(times_d(a[p][r], x, r, g), _mm512_loadu_ps(six[p]->part[0]));
-        a[p][r] = begin_at(six[p]->second, x, r, g);
+        first[p][r] = _mm512_mul_ps(times_d(a[p][r], x, r), _mm512_loadu_ps(six[p]->part[0]));
+        a[p][r] = begin_at(six[p]->second, x, r);
     }
-    add_words(a, b, x, g * 32, 4, 4, mr, np);
+    add_words(a, b, x, 4, 4, mr, np);
     EACH_ROW EACH_PANEL {
-        __m512 both = _mm512_fmadd_ps(times_d(a[p][r], x, r, g), _mm512_loadu_ps(six[p]->part[1]),
-                                      first[p][r]);
+        __m512 both =
+            _mm512_fmadd_ps(times_d(a[p][r], x, r), _mm512_loadu_ps(six[p]->part[1]), first[p][r]);
         c[p][r] = _mm512_fmadd_ps(both, _mm512_loadu_ps(b[p]->scale), c[p][r]);
     }
 }
@@ -294,7 +280,7 @@ typedef enum tile_kind { SIGNED, POWERS, MINIMA, SIXES } tile_kind;
 LIMN_INLINE void tile_any(const limn_quant_tile *t, const int mr, const int np,
                           const tile_kind kind) {
     const size_t bytes = kind == SIXES ? sizeof(group_6) : sizeof(group);
-    const rows x = rows_of(t, mr);
+    const limn_q8_block *x = t->blocks;
     const expanded *b[NP];
     __m512 c[NP][MR];
     EACH_PANEL b[p] =
@@ -302,13 +288,13 @@ LIMN_INLINE void tile_any(const limn_quant_tile *t, const int mr, const int np,
     asked near = {.left = t->fetch[0] ? t->fetch_bytes : 0, .y = t->y, .rows = t->y ? mr : 0};
     EACH_PANEL near.w[p] = t->fetch[p];
     totals_load(c, t, mr, np);
-    for (size_t g = t->group0; g < t->group0 + t->groups; g++) {
+    for (size_t g = 0; g < t->groups; g++, x++) {
         ask(&near, t, np);
-        if (kind == MINIMA) sub_minima(c, b, &x, g, mr, np);
+        if (kind == MINIMA) sub_minima(c, b, x, mr, np);
         if (kind == SIXES)
-            add_group_6(c, b, &x, g, mr, np);
+            add_group_6(c, b, x, mr, np);
         else
-            add_group(c, b, &x, g, mr, np, kind != SIGNED);
+            add_group(c, b, x, mr, np, kind != SIGNED);
         EACH_PANEL b[p] = (const expanded *)(const void *)((const char *)b[p] + bytes);
     }
     totals_store(c, t, mr, np);
@@ -330,15 +316,12 @@ QUANT_TILE void tile_sixes(const limn_quant_tile *t, const int mr, const int np)
     tile_any(t, mr, np, SIXES);
 }
 
-LIMN_INLINE void next_rows(limn_quant_tile *t, int count) {
-    size_t bytes = (size_t)count * t->x.stride;
-    t->x.q += bytes;
-    t->x.d += bytes / sizeof *t->x.d;
-    t->x.s += bytes / sizeof *t->x.s;
-    t->c += (size_t)count * t->c_stride;
+LIMN_INLINE void next_rows(limn_quant_tile *t) {
+    t->blocks += t->blocks_stride;
+    t->c += (size_t)MR * t->c_stride;
     for (int p = 0; p < NP && t->fetch[p]; p++) t->fetch[p] += t->fetch_bytes;
-    t->y = t->y ? t->y + (size_t)count * t->y_stride : NULL;
-    t->m -= count;
+    t->y = t->y ? t->y + (size_t)MR * t->y_stride : NULL;
+    t->m -= MR;
 }
 
 #ifdef LIMN_ROLLED
@@ -353,18 +336,15 @@ LIMN_INLINE void next_rows(limn_quant_tile *t, int count) {
     default: tile_##name(&t, 1, np); break;                                                        \
     }
 #endif
-/* Blocks of nearly equal height, so that no thin one is left at the end. */
 #define TILE(name, np, suffix)                                                                     \
     static void name##suffix(const limn_quant_tile *all) {                                         \
         limn_quant_tile t = *all;                                                                  \
-        int blocks = (t.m + MR - 1) / MR;                                                          \
-        size_t left = t.fetch_bytes, share = t.fetch_bytes / (size_t)blocks + 1;                   \
-        for (; blocks > 0; blocks--) {                                                             \
-            int mr = (t.m + blocks - 1) / blocks;                                                  \
+        size_t left = t.fetch_bytes, share = t.fetch_bytes / (size_t)((t.m + MR - 1) / MR) + 1;    \
+        for (; t.m > 0; next_rows(&t)) {                                                           \
+            int mr = t.m < MR ? t.m : MR;                                                          \
             t.fetch_bytes = share < left ? share : left;                                           \
-            HEIGHTS(name, np);                                                                     \
             left -= t.fetch_bytes;                                                                 \
-            next_rows(&t, mr);                                                                     \
+            HEIGHTS(name, np);                                                                     \
         }                                                                                          \
     }
 #define TILES(name)                                                                                \
@@ -383,7 +363,7 @@ static void set(limn_quant_kernels *k, size_t group_bytes,
                 void (*tile)(const limn_quant_tile *)) {
     k->wide = false;
     k->minima = false;
-    k->biased = k->pair = true;
+    k->pair = true;
     k->group_bytes = group_bytes;
     k->expand = expand;
     k->tile = tile;
