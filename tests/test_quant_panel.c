@@ -284,7 +284,7 @@ static void test_quantise(void **state) {
 }
 
 /* Weights of mixed types times one x, together and one by one; x also in bf16. */
-enum { SIDES = 4, SIDE_K = 512, SIDE_ROWS = 9 };
+enum { SIDES = 4, SIDE_K = 512, SIDE_ROWS = 14 };
 
 static void together(const kernel_table *t, limn_pool *pool, product *p, const uint16_t *narrow) {
     limn_err err = {0};

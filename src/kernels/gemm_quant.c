@@ -24,7 +24,7 @@ enum {
 typedef struct quant_layout {
     size_t w, d, s, h, row_bytes;         /* offsets after q */
     size_t codes, scales, tile, worker;   /* bytes per worker; of blocks one row more */
-    size_t total;                         /* bytes */
+    size_t rows_bytes, total;             /* of all rows; of everything */
     int64_t tile_rows, row_tiles, panels; /* panels of a task */
     size_t groups, stretch;               /* of a row; of an expansion */
     bool few, blocks; /* blocks: rows lie as limn_q8_block [ceil(m / LIMN_Q8_BLOCK)][groups] */
@@ -74,9 +74,11 @@ static quant_layout make_layout(const limn_kernels *k, const limn_packed *w, int
     int64_t rows = l.few ? m : l.tile_rows, tiles = l.few ? 1 : ceil_div(l.panels, q->pair ? 2 : 1);
     l.tile = limn_gemm_align((size_t)(rows * tiles) * row_floats * sizeof(float));
     l.worker = l.codes + 2 * l.scales + l.tile + (l.blocks ? l.row_bytes : 0);
-    l.total = l.worker * (size_t)threads;
-    l.total += l.blocks ? (size_t)ceil_div(m, LIMN_Q8_BLOCK) * l.groups * sizeof(limn_q8_block)
-                        : (size_t)m * l.row_bytes;
+    l.rows_bytes = (size_t)m * l.row_bytes;
+    if (l.blocks)
+        l.rows_bytes =
+            limn_gemm_align((size_t)ceil_div(m, LIMN_Q8_BLOCK) * l.groups * sizeof(limn_q8_block));
+    l.total = l.worker * (size_t)threads + l.rows_bytes;
     return l;
 }
 
@@ -296,19 +298,20 @@ static void tile_task(void *arg, size_t task, int worker) {
     }
 }
 
-/* ---- few rows ---- */
+/* ---- several weights and one x ---- */
 
 /* Products with the same rows: tasks of one follow those of another. */
-typedef struct few_jobs {
+typedef struct quant_jobs {
     quant_job q[LIMN_GEMM_TOGETHER];
     size_t end[LIMN_GEMM_TOGETHER]; /* of its tasks */
-} few_jobs;
+} quant_jobs;
 
 static void together_task(void *arg, size_t task, int worker) {
-    const few_jobs *f = arg;
+    const quant_jobs *f = arg;
     int i = 0;
     while (task >= f->end[i]) i++;
-    few_task((void *)(uintptr_t)&f->q[i], task - (i > 0 ? f->end[i - 1] : 0), worker);
+    (f->q[i].l.few ? few_task : tile_task)((void *)(uintptr_t)&f->q[i],
+                                           task - (i > 0 ? f->end[i - 1] : 0), worker);
 }
 
 bool limn_gemm_quant_is_few(const limn_kernels *k, const limn_packed *w, int64_t m) {
@@ -316,49 +319,33 @@ bool limn_gemm_quant_is_few(const limn_kernels *k, const limn_packed *w, int64_t
 }
 
 /* Weights of one type share their rows of 8 bits. */
-static void few_rows(few_jobs *f, int i, char **room) {
+static void round_rows(quant_jobs *f, int i, char **room) {
     quant_job *q = &f->q[i];
     for (int k = 0; k < i && !q->rows; k++)
         if (f->q[k].job->w->row_dtype == q->job->w->row_dtype) q->rows = f->q[k].rows;
     if (q->rows) return;
     q->rows = *room;
-    *room += (size_t)q->job->m * q->l.row_bytes;
+    *room += q->l.rows_bytes;
     limn_pool_run(q->job->ex->pool, quantise_task, q, (size_t)ceil_div(q->job->m, QUANTISE_ROWS));
 }
 
-limn_status limn_gemm_quant_few(const limn_gemm_job *jobs, int n, const float *x, int64_t x_stride,
-                                limn_err *err) {
+limn_status limn_gemm_quant(const limn_gemm_job *jobs, int n, const float *x, int64_t x_stride,
+                            limn_err *err) {
     const limn_exec *ex = jobs[0].ex;
     int threads = limn_pool_threads(ex->pool);
-    few_jobs f;
-    char *room = jobs[0].scratch;
-    size_t tasks = 0;
+    quant_jobs f;
+    size_t worker = 0, tasks = 0;
     for (int i = 0; i < n; i++) {
-        const limn_packed *w = jobs[i].w;
         f.q[i] = (quant_job){.job = &jobs[i], .x = x, .x_stride = x_stride};
-        f.q[i].l = make_layout(ex->k, w, jobs[i].m, threads);
-        if (i == 0) room += f.q[0].l.worker * (size_t)threads; /* the same for all: of m rows */
-        few_rows(&f, i, &room);
-        f.end[i] = tasks += (size_t)ceil_div(w->panels, f.q[i].l.panels);
+        f.q[i].l = make_layout(ex->k, jobs[i].w, jobs[i].m, threads);
+        if (f.q[i].l.worker > worker) worker = f.q[i].l.worker;
+        f.end[i] = tasks +=
+            (size_t)(ceil_div(jobs[i].w->panels, f.q[i].l.panels) * f.q[i].l.row_tiles);
     }
-    limn_pool_run_near(ex->pool, together_task, &f, tasks);
+    char *room = (char *)jobs[0].scratch + worker * (size_t)threads;
+    for (int i = 0; i < n; i++) f.q[i].l.worker = worker;
+    for (int i = 0; i < n; i++) round_rows(&f, i, &room);
+    (f.q[0].l.few ? limn_pool_run_near : limn_pool_run)(ex->pool, together_task, &f, tasks);
     if (limn_exec_cancelled(ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");
-    return LIMN_OK;
-}
-
-limn_status limn_gemm_quant(const limn_gemm_job *job, const float *x, int64_t x_stride,
-                            limn_err *err) {
-    const limn_packed *w = job->w;
-    limn_pool *pool = job->ex->pool;
-    if (limn_gemm_quant_is_few(job->ex->k, w, job->m))
-        return limn_gemm_quant_few(job, 1, x, x_stride, err);
-    int threads = limn_pool_threads(pool);
-    quant_job q = {.job = job, .x = x, .x_stride = x_stride};
-    q.l = make_layout(job->ex->k, w, job->m, threads);
-    q.rows = (char *)job->scratch + q.l.worker * (size_t)threads;
-    limn_pool_run(pool, quantise_task, &q, (size_t)ceil_div(job->m, QUANTISE_ROWS));
-    size_t tasks = (size_t)(ceil_div(w->panels, q.l.panels) * q.l.row_tiles);
-    limn_pool_run(pool, tile_task, &q, tasks);
-    if (limn_exec_cancelled(job->ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");
     return LIMN_OK;
 }

@@ -65,18 +65,17 @@ size_t limn_gemm_ones_scratch_bytes(const limn_packed *w, int64_t count, int thr
 limn_status limn_gemm_ones(const limn_exec *ex, const limn_gemm_one *all, int64_t count,
                            void *scratch, limn_err *err);
 
-/* Products with quantised panels (LIMN_STORE_QUANT); x as for limn_gemm_few, any number of rows. */
+/* Products of up to LIMN_GEMM_TOGETHER weights in quantised panels (LIMN_STORE_QUANT) with one x,
+ * side by side, so that threads wait for each other once; x as for limn_gemm_few, any number of
+ * rows. limn_gemm_quant_is_few is the same for all. All jobs have the first one's scratch:
+ * limn_gemm_quant_scratch_bytes of all, summed up. */
+enum { LIMN_GEMM_TOGETHER = 4 };
 size_t limn_gemm_quant_scratch_bytes(const limn_kernels *k, const limn_packed *w, int64_t m,
                                      int threads);
-limn_status limn_gemm_quant(const limn_gemm_job *job, const float *x, int64_t x_stride,
-                            limn_err *err);
-
-/* The same for up to LIMN_GEMM_TOGETHER weights and one x of few rows: threads wait for each other
- * once. All jobs have the first one's scratch: limn_gemm_quant_scratch_bytes of all, summed up. */
-enum { LIMN_GEMM_TOGETHER = 4 };
+/* Whether so many rows are few: tasks are panels of weights then, as they come from memory. */
 bool limn_gemm_quant_is_few(const limn_kernels *k, const limn_packed *w, int64_t m);
-limn_status limn_gemm_quant_few(const limn_gemm_job *jobs, int n, const float *x, int64_t x_stride,
-                                limn_err *err);
+limn_status limn_gemm_quant(const limn_gemm_job *jobs, int n, const float *x, int64_t x_stride,
+                            limn_err *err);
 
 /* y and residual are f32 or bf16, strides hold a row, scale is finite: E_UNSUPPORTED, E_SHAPE. */
 limn_status limn_epilogue_check(const limn_epilogue *e, limn_dtype y_dtype, int64_t y_stride,

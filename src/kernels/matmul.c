@@ -160,10 +160,12 @@ static limn_gemm_job job_of(const limn_exec *ex, const limn_matmul_args *a, char
                            .scratch = scratch};
 }
 
-/* Whether products may run side by side: few rows of one x meet quantised panels. */
+/* Whether products may run side by side: rows of one x meet quantised panels. */
 static bool are_together(const limn_kernels *k, const limn_matmul_args *a, int n) {
     for (int i = 0; i < n; i++)
-        if (!takes_quant(&a[i]) || a[i].m <= 0 || !limn_gemm_quant_is_few(k, a[i].w, a[i].m) ||
+        if (!takes_quant(&a[i]) || a[i].m <= 0 ||
+            limn_gemm_quant_is_few(k, a[i].w, a[i].m) !=
+                limn_gemm_quant_is_few(k, a[0].w, a[0].m) ||
             a[i].x != a[0].x || a[i].x_dtype != a[0].x_dtype || a[i].m != a[0].m ||
             a[i].x_stride != a[0].x_stride || a[i].w->k != a[0].w->k)
             return false;
@@ -197,8 +199,8 @@ limn_status limn_matmul_together(const limn_exec *ex, const limn_matmul_args *a,
     }
     if (st != LIMN_OK) return st;
     x_rows x = ready_rows(ex, a, &l);
-    return limn_gemm_quant_few(jobs, n, (const float *)(const void *)x.base,
-                               (int64_t)(x.row_bytes / 4), err);
+    return limn_gemm_quant(jobs, n, (const float *)(const void *)x.base, (int64_t)(x.row_bytes / 4),
+                           err);
 }
 
 limn_status limn_matmul(const limn_exec *ex, const limn_matmul_args *a, limn_err *err) {
@@ -212,7 +214,7 @@ limn_status limn_matmul(const limn_exec *ex, const limn_matmul_args *a, limn_err
     job.rows_arg = &x;
     if (is_int8(l.words)) job.row_scale = (const float *)(void *)(scratch + l.scale_off);
     const float *rows = (const float *)(const void *)x.base;
-    if (takes_quant(a)) return limn_gemm_quant(&job, rows, (int64_t)(x.row_bytes / 4), err);
+    if (takes_quant(a)) return limn_gemm_quant(&job, 1, rows, (int64_t)(x.row_bytes / 4), err);
     if (takes_few(ex->k, a)) return limn_gemm_few(&job, rows, (int64_t)(x.row_bytes / 4), err);
     return limn_gemm_run(&job, err);
 }
