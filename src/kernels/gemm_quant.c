@@ -13,9 +13,9 @@ enum {
     TILE_ROWS = 128,           /* of a tile, at most: a stretch of x stays in the second cache */
     TILE_PANELS = 8,           /* of a task, at most */
     STRETCH_BYTES = 16 * 1024, /* of expanded codes */
-    PAIR_ROWS = 256,           /* the same three where a tile takes two panels */
+    PAIR_ROWS = 520,           /* the same three where a tile takes two panels */
     PAIR_PANELS = 16,
-    PAIR_BYTES = 46 * 1024,
+    PAIR_BYTES = 24 * 1024,
     FEW_BYTES = 32 * 1024, /* of panels that a task of few rows reads, about */
     SEND_ROWS = 25         /* sent out at a time: whole blocks of rows of every kernel */
 };
