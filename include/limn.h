@@ -554,7 +554,8 @@ typedef struct limn_task_info {
     const char *formats[6]; /* "text", "json" ...; the first is the default; ends with NULL */
     const char *words;      /* what "prompt" is to it: "question", "categories", "keys", or "" */
     int least_pictures;
-    bool clip; /* takes one video; several pictures count as its frames */
+    bool clip;      /* takes one video; several pictures count as its frames */
+    bool places[6]; /* of each format: what is found has boxes or points */
 } limn_task_info;
 
 /* false when index is out of range */

@@ -149,8 +149,10 @@ limn_file_options cli_file_options(const cli *c);
 /* The name of picture `index` of `count` with this seed. E_LIMIT: too long. */
 limn_status cli_output_name(char out[CLI_PATH_MAX], const cli *c, int index, int count,
                             int64_t seed, limn_err *err);
-/* Refuses, before any work, a name that could not be written: unknown ending, no such folder, no
- * right to write, a file that exists and may not be replaced. */
+/* Refuses, before any work, a name that could not be written: no such folder, no right to write, a
+ * file that exists and may not be replaced. */
+limn_status cli_write_check(const cli *c, const char *path, limn_err *err);
+/* The same for a picture: also an ending that says no format. */
 limn_status cli_output_check(const cli *c, const char *path, limn_err *err);
 /* Saves, or writes to stdout when the name is "-". */
 limn_status cli_output_save(const cli *c, const limn_image *image, const char *path,

@@ -22,6 +22,13 @@ static bool is_file(const char *path) {
     return stat(path, &sb) == 0 && !S_ISDIR(sb.st_mode);
 }
 
+/* Written as one: a question may be a word that is the name of a folder here. */
+static bool is_folder(const char *text) {
+    struct stat sb;
+    bool path = strchr(text, '/') || strcmp(text, ".") == 0 || strcmp(text, "..") == 0;
+    return path && stat(text, &sb) == 0 && S_ISDIR(sb.st_mode);
+}
+
 /* A word like "photo.jpg" is meant as a file even when there is none. */
 static bool looks_like_file(const char *text) {
     const char *dot = strrchr(text, '.');
@@ -92,7 +99,7 @@ static limn_status take_question(cli *c, int *pictures, limn_err *err) {
         st = read_text(&text, "-", err);
         if (st == LIMN_OK) st = limn_params_set(c->see, "prompt", text, LIMN_FROM_CLI, err);
         free(text);
-    } else if (last && !is_file(last) && !looks_like_file(last)) {
+    } else if (last && !is_file(last) && !is_folder(last) && !looks_like_file(last)) {
         if (limn_params_is_set(c->see, "prompt"))
             return cli_fail(err, LIMN_E_USAGE,
                             "the question is given twice: as an argument and --prompt");
@@ -100,7 +107,9 @@ static limn_status take_question(cli *c, int *pictures, limn_err *err) {
         st = limn_params_set(c->see, "prompt", last, LIMN_FROM_CLI, err);
     }
     for (int i = 0; st == LIMN_OK && i < *pictures; i++)
-        if (!is_file(c->args[i]))
+        if (is_folder(c->args[i]))
+            st = cli_fail(err, LIMN_E_IO, "%s: is a folder; name the files in it", c->args[i]);
+        else if (!is_file(c->args[i]))
             st = cli_fail(err, LIMN_E_NOT_FOUND,
                           "%s: no such file (the question comes last, in quotes)", c->args[i]);
     if (st == LIMN_OK && is_ask(c) && !limn_params_text(c->see, "prompt")[0])
@@ -190,8 +199,10 @@ static limn_status report(cli_stream *o, const limn_answer *a, limn_err *err) {
     cli *c = o->c;
     char *json = NULL;
     limn_status st = write_answer(c, a->text, a->len, err);
-    if (st == LIMN_OK && limn_params_int(c->app, "json"))
-        st = limn_answer_format_json(&json, a, err);
+    if (limn_params_int(c->app, "json")) { /* also when the file could not be written */
+        limn_status told = limn_answer_format_json(&json, a, st == LIMN_OK ? err : NULL);
+        if (st == LIMN_OK) st = told;
+    }
     if (json) printf("%s\n", json);
     limn_text_free(&json);
     cli_stream_end(o);
@@ -287,8 +298,10 @@ static limn_status run_task(cli_stream *o, limn_seer *seer, const limn_message_p
     cli_stream_end(o);
     if (st == LIMN_OK) st = write_answer(c, s->text, s->len, err);
     if (st == LIMN_OK) st = draw_all(c, s, err);
-    if (st == LIMN_OK && limn_params_int(c->app, "json"))
-        st = limn_sight_format_json(&json, s, err);
+    if (s && limn_params_int(c->app, "json")) { /* also when a file could not be written */
+        limn_status told = limn_sight_format_json(&json, s, st == LIMN_OK ? err : NULL);
+        if (st == LIMN_OK) st = told;
+    }
     if (json) printf("%s\n", json);
     limn_text_free(&json);
     if (st == LIMN_OK && s->note && !limn_params_int(c->app, "quiet"))
@@ -301,11 +314,42 @@ static limn_status run_task(cli_stream *o, limn_seer *seer, const limn_message_p
     return st;
 }
 
+/* Which formats of a task give boxes or points: the first of them, -1 for none. */
+static int placed_format(const limn_task_info *t) {
+    for (int i = 0; i < 6 && t->formats[i]; i++)
+        if (t->places[i]) return i;
+    return -1;
+}
+
+/* --draw is refused where there is nothing to draw; a format that the task does not have, later. */
+static limn_status check_draw(const cli *c, const limn_task_info *t, limn_err *err) {
+    const char *format = limn_params_text(c->see, "format");
+    limn_task_info other;
+    char names[400] = "";
+    size_t at = 0;
+    int i = 0;
+    while (strcmp(format, "auto") != 0 && i < 6 && t->formats[i] &&
+           strcmp(format, t->formats[i]) != 0)
+        i++;
+    if (i == 6 || !t->formats[i]) return LIMN_OK;
+    if (t->places[i]) return cli_output_check(c, limn_params_text(c->app, "draw"), err);
+    for (int k = 0; limn_task_get_info(&other, k) && at < sizeof names; k++) {
+        int with = placed_format(&other);
+        if (with < 0) continue;
+        at +=
+            (size_t)snprintf(names + at, sizeof names - at, "%s%s%s%s", at ? ", " : "", other.name,
+                             with > 0 ? " --format " : "", with > 0 ? other.formats[with] : "");
+    }
+    return cli_fail(err, LIMN_E_USAGE, "--draw: task %s finds no boxes or points; these do: %s",
+                    t->name, names);
+}
+
 /* Everything that can be refused before a model is opened. */
 static limn_status check(cli *c, int pictures, limn_err *err) {
     limn_task_info t;
     limn_status st = LIMN_OK;
-    const char *draw = limn_params_text(c->app, "draw"), *name = limn_params_text(c->see, "task");
+    const char *output = limn_params_text(c->app, "output");
+    const char *name = limn_params_text(c->see, "task");
     int i = 0;
     while (limn_task_get_info(&t, i) && strcmp(t.name, name) != 0) i++;
     if (!limn_task_get_info(&t, i))
@@ -313,7 +357,9 @@ static limn_status check(cli *c, int pictures, limn_err *err) {
                         name);
     if (pictures < t.least_pictures && !(t.least_pictures == 2 && pictures == 1))
         return cli_fail(err, LIMN_E_USAGE, "task %s needs a picture", t.name);
-    if (draw[0]) st = cli_output_check(c, draw, err);
+    if (limn_params_text(c->app, "draw")[0]) st = check_draw(c, &t, err);
+    if (st == LIMN_OK && output[0] && strcmp(output, "-") != 0)
+        st = cli_write_check(c, output, err);
     if (st == LIMN_OK) st = cli_read_at_file(c->see, "schema", err);
     if (st == LIMN_OK) st = cli_read_at_file(c->see, "grammar", err);
     if (st == LIMN_OK) st = cli_read_at_file(c->see, "policy", err);

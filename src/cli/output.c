@@ -78,28 +78,32 @@ static bool takes_files(const char *folder) {
     return true;
 }
 
-limn_status cli_output_check(const cli *c, const char *path, limn_err *err) {
+limn_status cli_write_check(const cli *c, const char *path, limn_err *err) {
     struct stat sb;
     char folder[CLI_PATH_MAX] = "./";
-    const char *kind, *slash = strrchr(path, '/');
+    const char *slash = strrchr(path, '/');
+    if (slash) snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
+    if (stat(folder, &sb) != 0)
+        return cli_fail(err, LIMN_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+    bool exists = stat(path, &sb) == 0;
+    if (exists && S_ISDIR(sb.st_mode)) return cli_fail(err, LIMN_E_IO, "%s: is a folder", path);
+    if (exists && S_ISREG(sb.st_mode) && cli_file_options(c).keep_existing)
+        return cli_fail(err, LIMN_E_IO, "%s: exists already; --overwrite replaces it", path);
+    bool device = exists && !S_ISREG(sb.st_mode);
+    if (device ? access(path, W_OK) != 0 : !takes_files(folder))
+        return cli_fail(err, LIMN_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+    return LIMN_OK;
+}
+
+limn_status cli_output_check(const cli *c, const char *path, limn_err *err) {
+    const char *kind;
     limn_file_options o = cli_file_options(c);
     if (strcmp(path, "-") == 0) {
         if (!isatty(STDOUT_FILENO)) return LIMN_OK;
         return cli_fail(err, LIMN_E_USAGE, "a picture is not written to a terminal (-o -)");
     }
     limn_status st = limn_image_format_find(&kind, &o, path, err);
-    if (st != LIMN_OK) return st;
-    if (slash) snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
-    if (stat(folder, &sb) != 0)
-        return cli_fail(err, LIMN_E_IO, "%s: cannot be written: %s", path, strerror(errno));
-    bool exists = stat(path, &sb) == 0;
-    if (exists && S_ISDIR(sb.st_mode)) return cli_fail(err, LIMN_E_IO, "%s: is a folder", path);
-    if (exists && S_ISREG(sb.st_mode) && o.keep_existing)
-        return cli_fail(err, LIMN_E_IO, "%s: exists already; --overwrite replaces it", path);
-    bool device = exists && !S_ISREG(sb.st_mode);
-    if (device ? access(path, W_OK) != 0 : !takes_files(folder))
-        return cli_fail(err, LIMN_E_IO, "%s: cannot be written: %s", path, strerror(errno));
-    return LIMN_OK;
+    return st == LIMN_OK ? cli_write_check(c, path, err) : st;
 }
 
 limn_status cli_output_save(const cli *c, const limn_image *image, const char *path,

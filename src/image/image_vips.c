@@ -130,6 +130,12 @@ static bool png_is_complete(const uint8_t *d, size_t size) {
     return false;
 }
 
+static bool is_png_of_nothing(const uint8_t *d, size_t size) {
+    static const uint8_t zero[4];
+    return limn_container_of(d, size) == LIMN_CONTAINER_PNG && size >= 24 &&
+           (memcmp(d + 16, zero, 4) == 0 || memcmp(d + 20, zero, 4) == 0);
+}
+
 /* The end marker comes after the first start of scan; one before it belongs to a thumbnail. */
 static bool jpeg_is_complete(const uint8_t *d, size_t size) {
     size_t at = 2;
@@ -153,6 +159,8 @@ limn_status limn_vips_check_file(const void *data, size_t size, limn_err *err) {
     if (size > FILE_BYTES_MAX)
         return limn_fail(err, LIMN_E_LIMIT, "a picture file of %zu bytes: at most 1 GB", size);
     if (!is_complete(data, size)) return limn_fail(err, LIMN_E_FORMAT, "the picture is cut off");
+    if (is_png_of_nothing(data, size))
+        return limn_fail(err, LIMN_E_FORMAT, "a picture without pixels: a side is 0");
     return LIMN_OK;
 }
 

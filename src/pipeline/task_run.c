@@ -385,6 +385,12 @@ void limn_sight_free(limn_sight **sight) {
     *sight = NULL;
 }
 
+/* Rows with a box or a point; those of moderate are described by its policy (task_settle.c). */
+static bool has_places(const limn_task_form *f) {
+    return f->answer == LIMN_ANSWER_ROWS &&
+           (!f->schema || strstr(f->schema, "bbox_2d") || strstr(f->schema, "point_2d"));
+}
+
 bool limn_task_get_info(limn_task_info *out, int index) {
     static const char *const words[] = {[LIMN_WORDS_NEEDED] = "question",
                                         [LIMN_WORDS_MAY] = "question",
@@ -398,7 +404,11 @@ bool limn_task_get_info(limn_task_info *out, int index) {
                             .words = words[t->words],
                             .least_pictures = t->least_pictures,
                             .clip = t->scope == LIMN_TASK_CLIP};
-    for (int i = 0; i < LIMN_TASK_FORMS && t->forms[i].format != LIMN_SEEING_FORMAT_AUTO; i++)
+    const limn_task_form *with = t->forms; /* a form without a prompt is asked as the one before */
+    for (int i = 0; i < LIMN_TASK_FORMS && t->forms[i].format != LIMN_SEEING_FORMAT_AUTO; i++) {
+        if (t->forms[i].prompt) with = &t->forms[i];
         out->formats[i] = format_names[t->forms[i].format];
+        out->places[i] = has_places(with);
+    }
     return true;
 }

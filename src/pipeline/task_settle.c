@@ -101,8 +101,11 @@ static limn_status labels_read(limn_task_job *r, limn_err *err) {
     r->labels = limn_arena_alloc(&r->arena, LABELS_MAX * sizeof *r->labels);
     LIMN_CHECK(err, r->labels, LIMN_E_NOMEM, "no memory for labels");
     if (!takes) goto out;
-    for (int i = 0; i < given->count; i++)
+    for (int i = 0; i < given->count; i++) {
+        LIMN_CHECK(err, given->item[i][strspn(given->item[i], " ")], LIMN_E_USAGE,
+                   "task %s got an empty %s", t->name, given == &o->keys ? "key" : "category");
         LIMN_TRY(label_add(r, given->item[i], strlen(given->item[i]), err));
+    }
     LIMN_CHECK(err, r->n_labels == 0 || !o->prompt[0], LIMN_E_USAGE,
                "task %s got its %s twice: as options and in words", t->name,
                given == &o->keys ? "keys" : "categories");

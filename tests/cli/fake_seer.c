@@ -65,8 +65,14 @@ limn_status limn_see(limn_answer **out, limn_seer *seer, const limn_talk *talk,
 
 bool limn_task_get_info(limn_task_info *out, int index) {
     static const limn_task_info rows[] = {
-        {"ask", "answer a question", {"text", "json"}, "question", 0, false},
-        {"boxes", "locate things", {"text", "json"}, "categories", 1, false}};
+        {.name = "ask", .help = "answer a question", {"text", "json"}, "question", 0, false, {0}},
+        {.name = "boxes",
+         .help = "locate things",
+         {"text", "json"},
+         "categories",
+         1,
+         false,
+         {1, 1}}};
     if (index < 0 || index > 1) return false;
     *out = rows[index];
     return true;
