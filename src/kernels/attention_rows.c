@@ -16,10 +16,10 @@
 enum {
     KEY_BLOCK = 64,          /* keys whose scores become weights together */
     STEP_KEYS = 8,           /* keys that one call multiplies */
-    SPLIT_KEYS = 128,        /* keys of one decoding task */
+    SPLIT_KEYS = 64,         /* keys of one decoding task */
     AHEAD_BYTES = 16 * 1024, /* what is asked for before it is read */
     JOIN_FLOATS = 1 << 15,   /* of parts that one task joins, about */
-    TASKS_PER_THREAD = 4     /* at least, so that threads end together */
+    TASKS_PER_THREAD = 2     /* at least, so that threads end together */
 };
 
 /* Scores that count as masked; what a mask of -FLT_MAX leaves after a score is added. */
@@ -84,7 +84,7 @@ typedef struct stream {
     scratch own;
     source in[2];                     /* keys, values */
     int64_t kv_head0, kv_heads, rows; /* rows: of each kv head */
-    int64_t end;                      /* of the keys */
+    int64_t end, last;                /* of the keys; of all that may be read after them */
     int64_t ahead; /* keys that are asked for before they are read, whole steps */
 } stream;
 
@@ -120,20 +120,24 @@ typedef struct place {
     bool values;
 } place;
 
-/* Asks for the step of kv head h that comes about AHEAD_BYTES after this one: rows of one head lie
- * among those of others, which no processor foresees well. Inlined: GCC drops calls of functions
- * that only ask for lines. */
+/* Asks for a share of what comes about AHEAD_BYTES after the steps of all heads at a place, call h
+ * of kv_heads: rows from end to end, as they lie. Inlined: GCC drops calls of functions that only
+ * ask for lines. */
 static inline __attribute__((always_inline)) void fetch_ahead(const stream *t, place p, int64_t h) {
     int64_t i = p.i + t->ahead;
     if (i >= p.keys) {
         i = p.keys < KEY_BLOCK ? 0 : i - p.keys;
-        if (p.values) p.j += p.keys, p.keys = min_i64(KEY_BLOCK, t->end - p.j);
+        if (p.values) p.j += p.keys, p.keys = min_i64(KEY_BLOCK, t->last - p.j);
         p.values = !p.values;
     }
     const source *s = &t->in[p.values];
-    const char *row = s->base + h * s->head + (p.j + i) * s->row;
-    for (int64_t end = min_i64(i + STEP_KEYS, p.keys); i < end; i++, row += s->row)
+    int64_t head = h * STEP_KEYS % t->kv_heads;
+    i += h * STEP_KEYS / t->kv_heads;
+    for (int n = 0; n < STEP_KEYS && i < p.keys; n++) {
+        const char *row = s->base + head * s->head + (p.j + i) * s->row;
         for (int64_t o = 0; o < s->bytes; o += 64) __builtin_prefetch(row + o, 0, 3);
+        if (++head == t->kv_heads) head = 0, i++;
+    }
 }
 
 /* Scores of the first n keys of a block become weights; the row's state follows. */
@@ -209,7 +213,8 @@ static void stream_keys(const limn_attention_block *b, int64_t k0, int64_t k1, s
     for (int64_t h = 0; h < b->heads; h++)
         limn_attention_load(b->kernels, own.q + h * b->q_count * a->dim, a->dim, &a->q, b->batch,
                             b->head0 + h, b->q0, b->q_count, a->dim);
-    t.end = min_i64(k1, limn_attention_visible(a, b->q0 + b->q_count - 1));
+    t.last = limn_attention_visible(a, b->q0 + b->q_count - 1);
+    t.end = min_i64(k1, t.last);
     for (int64_t j = k0, keys; j < t.end; j += keys) {
         keys = min_i64(KEY_BLOCK, t.end - j);
         score_keys(&t, j, keys);
@@ -343,7 +348,7 @@ void limn_attention_few(const limn_exec *ex, const limn_attention_args *a) {
     few_job j = few_plan(a, threads);
     j.ex = ex;
     j.parts = (char *)ex->scratch + (size_t)threads * j.worker_bytes;
-    limn_pool_run(ex->pool, split_task, &j, (size_t)(a->n * j.splits * j.cuts));
+    limn_pool_run_near(ex->pool, split_task, &j, (size_t)(a->n * j.splits * j.cuts));
     if (j.splits > 1 && !limn_exec_cancelled(ex))
         limn_pool_run(ex->pool, join_task, &j,
                       (size_t)(a->n * ((j.rows - 1) / j.rows_per_join + 1)));
