@@ -100,6 +100,11 @@ static double token_flops(const limn_weights *set, const limn_decoder_config *cf
     return sum;
 }
 
+/* The same of attention over a text of n tokens: each sees itself and those before it. */
+static double attention_flops(const limn_decoder_config *cfg, int n) {
+    return 4.0 * cfg->layers * (double)cfg->heads * cfg->head_dim * n * (n + 1.0) / 2;
+}
+
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
@@ -205,20 +210,25 @@ static double median(double *v, int n) {
     return v[n / 2];
 }
 
-static void print_share(const run_times *t, int runs, double work, size_t peak) {
-    double share[MOST_RUNS], limit[MOST_RUNS];
+/* What the weights' multiplications would take of the time at this peak, and all of them, with
+ * attention's at the peak for floats. */
+static void print_share(const run_times *t, int runs, const double work[2], size_t peak,
+                        size_t floats) {
+    double share[MOST_RUNS], all[MOST_RUNS], limit[MOST_RUNS];
     for (int i = 0; i < runs; i++) {
         limit[i] = t[i].around.peak[peak];
-        share[i] = 100 * work / t[i].read / limit[i];
+        share[i] = 100 * work[0] / t[i].read / limit[i];
+        all[i] = share[i] + 100 * work[1] / t[i].read / t[i].around.peak[floats];
     }
     double part = median(share, runs);
-    printf(", %.0f%% of %.0f (%s, %s)", part, median(limit, runs), peaks[peak].what,
-           bench_unit_name(peaks[peak].unit));
+    printf(", %.0f%% of %.0f (%s, %s; %.0f%% with attention)", part, median(limit, runs),
+           peaks[peak].what, bench_unit_name(peaks[peak].unit), median(all, runs));
 }
 
-/* bytes: of a token's matrices and of the cache; flops: of a token of the prompt. */
-static void print_result(const options *o, const run_times *t, const double bytes[2], double flops,
-                         unsigned cpu) {
+/* bytes: of a token's matrices and of the cache; flops: of a token of the prompt, and of all in
+ * attention. */
+static void print_result(const options *o, const run_times *t, const double bytes[2],
+                         const double flops[2], unsigned cpu) {
     double read[MOST_RUNS], write[MOST_RUNS], share[MOST_RUNS], memory[MOST_RUNS],
         gb = (bytes[0] + bytes[1]) / 1e9;
     for (int i = 0; i < o->runs; i++) {
@@ -227,11 +237,15 @@ static void print_result(const options *o, const run_times *t, const double byte
         memory[i] = t[i].around.memory;
         share[i] = 100 * gb / write[i] / memory[i];
     }
-    double middle = median(read, o->runs), work = flops * o->prompt / 1e9;
-    printf("reading %d tokens: %.1f tokens/s (%.3f s, least %.3f): %.1f GFLOP/s", o->prompt,
-           o->prompt / middle, middle, read[0], work / middle);
+    double middle = median(read, o->runs);
+    const double work[2] = {flops[0] * o->prompt / 1e9, flops[1] / 1e9};
+    size_t floats = 0;
     for (size_t i = 0; i < PEAKS; i++)
-        if (peak_counts(i, cpu)) print_share(t, o->runs, work, i);
+        if (peak_counts(i, cpu) && peaks[i].unit <= BENCH_BF16_ZMM) floats = i;
+    printf("reading %d tokens: %.1f tokens/s (%.3f s, least %.3f): %.1f GFLOP/s", o->prompt,
+           o->prompt / middle, middle, read[0], work[0] / middle);
+    for (size_t i = 0; i < PEAKS; i++)
+        if (peak_counts(i, cpu)) print_share(t, o->runs, work, i, floats);
     middle = median(write, o->runs);
     printf(
         "\nwriting %d tokens: %.2f tokens/s (%.1f ms each, least %.1f): %.2f GB/s of weights and "
@@ -304,7 +318,8 @@ int main(int argc, char **argv) {
     if (!m.memory || measure(t, r, &o, &m, &err) != LIMN_OK) return die(&err);
     const double bytes[2] = {token_bytes(set, &cfg->text),
                              cache_bytes(&cfg->text, ro.cache, o.prompt, o.write)};
-    print_result(&o, t, bytes, token_flops(set, &cfg->text), co.cpu_flags);
+    const double flops[2] = {token_flops(set, &cfg->text), attention_flops(&cfg->text, o.prompt)};
+    print_result(&o, t, bytes, flops, co.cpu_flags);
     printf("peak memory %.0f MB, packed weights %.0f MB\n",
            ((double)limn_mem_peak_rss() - (double)MEMORY * threads) / 1e6,
            (double)limn_backend_packed_bytes(b) / 1e6);
