@@ -30,8 +30,10 @@ LIMN_INLINE int half_sum(const limn_q8_rows *x, int r, size_t half) {
 }
 
 /* What a sum of a group begins with when its codes have `extra` too much. */
-LIMN_INLINE __m512i without(const limn_q8_rows *x, int r, size_t group, int extra) {
-    return _mm512_set1_epi32(-extra * (half_sum(x, r, 2 * group) + half_sum(x, r, 2 * group + 1)));
+LIMN_INLINE __m512i without(const limn_q8_rows *x, int r, size_t group, const int extra) {
+    int32_t halves;
+    memcpy(&halves, (const char *)x->h + (size_t)r * x->stride + group * sizeof halves, 4);
+    return _mm512_madd_epi16(_mm512_set1_epi32(halves), _mm512_set1_epi16((int16_t)-extra));
 }
 
 LIMN_INLINE void totals_load(__m512 c[MR], const limn_quant_tile *t, const int mr) {

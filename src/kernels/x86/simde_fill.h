@@ -79,6 +79,17 @@ static inline simde__m512i fill_cvtepi8_epi32(simde__m128i v) {
     return simde_mm512_loadu_si512(t);
 }
 
+static inline simde__m512i fill_madd_epi16(simde__m512i a, simde__m512i b) {
+    int16_t x[32], y[32];
+    int32_t t[16];
+    simde_mm512_storeu_si512(x, a);
+    simde_mm512_storeu_si512(y, b);
+    for (int i = 0; i < 16; i++) t[i] = x[2 * i] * y[2 * i] + x[2 * i + 1] * y[2 * i + 1];
+    return simde_mm512_loadu_si512(t);
+}
+
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16 fill_madd_epi16
 #undef _mm512_cvtepi32_ps
 #undef _mm512_cvtepi8_epi32
 #define _mm512_cvtepi32_ps fill_cvtepi32_ps
