@@ -682,25 +682,26 @@ static void test_ones(void **state) {
     static char scratch[1 << 20] __attribute__((aligned(64)));
     uint64_t seed = 11;
     for (int i = 0; i < COUNT * K; i++) x[i] = test_random(&seed);
-    for (size_t v = 0; v < sizeof types / sizeof *types; v++)
-        for (int t = 0; t < n_tables; t++) {
+    for (size_t v = 0; v < 2 * (sizeof types / sizeof *types); v++)
+        for (int t = 0; t < n_tables; t++) { /* a row each, or one for all */
+            limn_dtype type = types[v / 2];
             limn_packed *p[COUNT] = {0};
             void *file[COUNT];
             limn_gemm_one ones[COUNT];
             for (int i = 0; i < COUNT; i++) {
                 file[i] = xmalloc(N * K * sizeof *w);
                 size_t row_bytes;
-                assert_true(limn_dtype_row_bytes(&row_bytes, types[v], K));
+                assert_true(limn_dtype_row_bytes(&row_bytes, type, K));
                 for (size_t row = 0; row < N; row++) {
                     for (int j = 0; j < K; j++) w[j] = test_random(&seed);
                     char *to = (char *)file[i] + row * row_bytes;
-                    if (limn_dtype_get(types[v])->quantised)
-                        limn_quantise_row(to, w, types[v], K, NULL);
+                    if (limn_dtype_get(type)->quantised)
+                        limn_quantise_row(to, w, type, K, NULL);
                     else
-                        limn_dtype_from_f32(to, w, types[v], K);
+                        limn_dtype_from_f32(to, w, type, K);
                 }
                 limn_pack_args pa = {.data = file[i],
-                                     .dtype = types[v],
+                                     .dtype = type,
                                      .n = N,
                                      .k = K,
                                      .compute = LIMN_COMPUTE_HALF,
@@ -708,7 +709,7 @@ static void test_ones(void **state) {
                 assert_int_equal(limn_packed_new(&p[i], &tables[t].k, NULL, &pa, NULL), LIMN_OK);
                 assert_true(limn_gemm_takes_few(&tables[t].k.gemm, p[i], 1));
                 limn_matmul_args a = {.y = want + i * N, .y_dtype = LIMN_F32, .y_stride = N};
-                a.x = x + i * K, a.x_dtype = LIMN_F32, a.x_stride = K;
+                a.x = x + i * K * (int)(v % 2), a.x_dtype = LIMN_F32, a.x_stride = K;
                 a.m = 1, a.w = p[i], a.epi.scale = 1;
                 limn_exec ex = {&tables[t].k, NULL, scratch, sizeof scratch, NULL};
                 assert_int_equal(limn_matmul(&ex, &a, NULL), LIMN_OK);

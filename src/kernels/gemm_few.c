@@ -143,7 +143,8 @@ limn_status limn_gemm_few(const limn_gemm_job *job, const float *x, int64_t x_st
 typedef struct ones_job {
     const limn_exec *ex;
     const limn_gemm_one *all;
-    char *scratch, *rows;  /* rows: [count][q8_bytes], or NULL */
+    char *scratch, *rows;  /* rows: [count][q8_bytes], or one row for all; or NULL */
+    size_t row_step;       /* bytes between rows; 0: one */
     int64_t parts, panels; /* tasks of a product, panels of a task */
     size_t tile_bytes, worker_bytes;
 } ones_job;
@@ -154,7 +155,7 @@ static void ones_quantise_task(void *arg, size_t task, int worker) {
     const ones_job *o = arg;
     const limn_gemm_one *one = &o->all[task];
     limn_gemm_job job = {.ex = o->ex, .w = one->w, .m = 1};
-    few_job f = {.job = &job, .x = one->x, .rows = o->rows + task * q8_bytes(one->w)};
+    few_job f = {.job = &job, .x = one->x, .rows = o->rows + task * o->row_step};
     quantise_task(&f, 0, worker);
 }
 
@@ -174,7 +175,7 @@ static void ones_task(void *arg, size_t task, int worker) {
                  .panels = o->panels,
                  .tile_bytes = o->tile_bytes,
                  .worker_bytes = o->worker_bytes,
-                 .rows = o->rows ? o->rows + at * q8_bytes(one->w) : NULL};
+                 .rows = o->rows ? o->rows + at * o->row_step : NULL};
     few_task(&f, task % (size_t)o->parts, worker);
 }
 
@@ -184,7 +185,7 @@ size_t limn_gemm_ones_scratch_bytes(const limn_packed *w, int64_t count, int thr
 
 limn_status limn_gemm_ones(const limn_exec *ex, const limn_gemm_one *all, int64_t count,
                            void *scratch, limn_err *err) {
-    enum { TASKS = 16 /* per thread, about */ };
+    enum { TASK_BYTES = 64 * 1024 /* of weights, about */ };
     const limn_packed *w = all[0].w;
     int threads = limn_pool_threads(ex->pool);
     ones_job o = {.ex = ex,
@@ -192,14 +193,15 @@ limn_status limn_gemm_ones(const limn_exec *ex, const limn_gemm_one *all, int64_
                   .scratch = scratch,
                   .tile_bytes = tile_bytes(w, 1),
                   .worker_bytes = worker_bytes(w, 1)};
-    int64_t parts = (TASKS * threads + count - 1) / count;
-    o.panels = (w->panels + parts - 1) / parts;
+    o.panels = TASK_BYTES / ((int64_t)w->row_bytes * w->nr) + 1;
     o.parts = (w->panels + o.panels - 1) / o.panels;
     if (takes_q8(&ex->k->gemm, w)) {
         o.rows = o.scratch + o.worker_bytes * (size_t)threads;
-        limn_pool_run(ex->pool, ones_quantise_task, &o, (size_t)count);
+        for (int64_t i = 1; i < count; i++)
+            if (all[i].x != all[0].x) o.row_step = q8_bytes(w);
+        limn_pool_run(ex->pool, ones_quantise_task, &o, o.row_step > 0 ? (size_t)count : 1);
     }
-    limn_pool_run(ex->pool, ones_task, &o, (size_t)(count * o.parts));
+    limn_pool_run_near(ex->pool, ones_task, &o, (size_t)(count * o.parts));
     if (limn_exec_cancelled(ex)) return limn_fail(err, LIMN_E_CANCELLED, "cancelled");
     return LIMN_OK;
 }
