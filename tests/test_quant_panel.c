@@ -52,6 +52,7 @@ typedef struct product {
     limn_packed *w;
     const float *x;
     float *y; /* [m][n] */
+    limn_act act;
 } product;
 
 static limn_matmul_args args_of(const product *p) {
@@ -63,7 +64,7 @@ static limn_matmul_args args_of(const product *p) {
                               .x_stride = p->k,
                               .m = p->m,
                               .w = p->w,
-                              .epi = {.scale = 1}};
+                              .epi = {.scale = 1, .act = p->act}};
 }
 
 static void multiply(const kernel_table *t, limn_pool *pool, const product *p) {
@@ -149,10 +150,14 @@ static void run_case(limn_dtype type, int m, int n, int k, bool wild, uint64_t s
     for (int i = 0; i < m * k; i++) x[i] = test_random(&s) * (float)(1 + i % 40);
     for (int i = 0; i < 32; i++) x[i] = 0; /* a group without a largest value */
     limn_pack_args pa = {.data = file, .dtype = type, .n = n, .k = k, .compute = LIMN_COMPUTE_HALF};
-    product p = {m, n, k, NULL, x, y};
+    product p = {.m = m, .n = n, .k = k, .x = x, .y = y};
     assert_int_equal(limn_packed_new(&p.w, &tables[0].k, NULL, &pa, NULL), LIMN_OK);
     multiply(&tables[0], NULL, &p);
     check_values(&p, type, file);
+    if (seed & 1) { /* the same with what a gate adds to it */
+        p.act = LIMN_ACT_SILU;
+        multiply(&tables[0], NULL, &p);
+    }
     limn_packed_free(&p.w);
     for (int t = 0; t < n_tables; t++)
         check_table(&tables[t], p, &pa, y, limn_dtype_get(type)->name);
@@ -208,7 +213,7 @@ static void test_extremes(void **state) {
             limn_pack_args pa = {
                 .data = file, .dtype = types[t], .n = N, .k = K, .compute = LIMN_COMPUTE_HALF};
             for (int i = 0; i < n_tables; i++) {
-                product p = {M, N, K, NULL, x, y};
+                product p = {.m = M, .n = N, .k = K, .x = x, .y = y};
                 assert_int_equal(limn_packed_new(&p.w, &tables[i].k, NULL, &pa, NULL), LIMN_OK);
                 multiply(&tables[i], NULL, &p);
                 check_values(&p, types[t], file);
