@@ -9,8 +9,8 @@
  *                        [--llama-bench PATH [--llama-flags "-fa 1 -rtr 1"]]
  *
  * What memory and multipliers give changes from minute to minute on a shared host, so it is
- * measured before and after every run, and shares are medians of each run's own. A token reads all
- * matrices and, of the cache, the rows before it.
+ * measured before and after every prompt and what is written after it, and shares are medians of
+ * each run's own. A token reads all matrices and, of the cache, the rows before it.
  *
  * LIMN_BENCH_CPU_TIME=1 with --threads 1 counts processor time, for machines that are not quiet.
  */
@@ -157,8 +157,8 @@ static limits limits_now(const meter *m) {
 }
 
 typedef struct run_times {
-    double read, write; /* seconds */
-    limits around;      /* means of before and after */
+    double read, write;      /* seconds */
+    limits reading, writing; /* means of before and after each */
 } run_times;
 
 static limits mean_of(const limits *a, const limits *b) {
@@ -169,19 +169,26 @@ static limits mean_of(const limits *a, const limits *b) {
 
 /* A prompt and tokens after it, from an empty text. */
 static limn_status run_once(run_times *t, limn_reader *r, const options *o, const int32_t *ids,
-                            int prompt, int threads, limn_err *err) {
+                            int prompt, const meter *m, limn_err *err) {
     const float *logits;
+    int threads = m->threads;
+    limits before = limits_now(m);
     limn_reader_set_mark(r, 0, (limn_reader_mark){0, 0});
     limn_reader_text text = {.ids = ids, .n = prompt};
     double t0 = bench_clock(threads);
     limn_status st = limn_reader_read(r, 0, &text, &logits, NULL, err);
     double t1 = bench_clock(threads);
+    limits between = limits_now(m);
+    double t2 = bench_clock(threads);
     for (int i = 0; i < o->write && st == LIMN_OK; i++) {
         limn_reader_text one = {.ids = ids + i % o->prompt, .n = 1};
         st = limn_reader_read(r, 0, &one, &logits, NULL, err);
     }
     t->read = t1 - t0;
-    t->write = bench_clock(threads) - t1;
+    t->write = bench_clock(threads) - t2;
+    limits after = limits_now(m);
+    t->reading = mean_of(&before, &between);
+    t->writing = mean_of(&between, &after);
     return st;
 }
 
@@ -192,14 +199,9 @@ static limn_status measure(run_times *t, limn_reader *r, const options *o, const
     for (int i = 0; i < o->prompt; i++) ids[i] = (int32_t)((i * 7919LL + 13) % vocab);
     run_times warm; /* one chunk warms up as well as a long prompt */
     int some = o->prompt < o->chunk ? o->prompt : o->chunk;
-    limn_status st = run_once(&warm, r, o, ids, some, m->threads, err);
-    limits before = limits_now(m);
-    for (int run = 0; run < o->runs && st == LIMN_OK; run++) {
-        st = run_once(&t[run], r, o, ids, o->prompt, m->threads, err);
-        limits after = limits_now(m);
-        t[run].around = mean_of(&before, &after);
-        before = after;
-    }
+    limn_status st = run_once(&warm, r, o, ids, some, m, err);
+    for (int run = 0; run < o->runs && st == LIMN_OK; run++)
+        st = run_once(&t[run], r, o, ids, o->prompt, m, err);
     free(ids);
     return st;
 }
@@ -216,9 +218,9 @@ static void print_share(const run_times *t, int runs, const double work[2], size
                         size_t floats) {
     double share[MOST_RUNS], all[MOST_RUNS], limit[MOST_RUNS];
     for (int i = 0; i < runs; i++) {
-        limit[i] = t[i].around.peak[peak];
+        limit[i] = t[i].reading.peak[peak];
         share[i] = 100 * work[0] / t[i].read / limit[i];
-        all[i] = share[i] + 100 * work[1] / t[i].read / t[i].around.peak[floats];
+        all[i] = share[i] + 100 * work[1] / t[i].read / t[i].reading.peak[floats];
     }
     double part = median(share, runs);
     printf(", %.0f%% of %.0f (%s, %s; %.0f%% with attention)", part, median(limit, runs),
@@ -234,7 +236,7 @@ static void print_result(const options *o, const run_times *t, const double byte
     for (int i = 0; i < o->runs; i++) {
         read[i] = t[i].read;
         write[i] = t[i].write / o->write;
-        memory[i] = t[i].around.memory;
+        memory[i] = t[i].writing.memory;
         share[i] = 100 * gb / write[i] / memory[i];
     }
     double middle = median(read, o->runs);
