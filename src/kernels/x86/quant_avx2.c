@@ -246,16 +246,14 @@ LIMN_INLINE void few_k45(const limn_quant_tile *t, const int mr, const bool fift
             __m128i sc, m;
             ask(b, AHEAD, fifth ? 5 : 4);
             scales_k45(&sc, &m, head, i);
+            __m256 scale[2], min[2];
+            EACH_HALF min[h] = _mm256_mul_ps(dmin[h], bytes_f32(m, h));
+            sub_minima(&c, min, &x, g, mr);
             if (fifth)
                 group_fives(&a, b, &x, g * 32, mr);
             else
                 group_nibbles(&a, b, &x, g * 32, mr);
-            __m256 scale[2], min[2];
-            EACH_HALF {
-                scale[h] = _mm256_mul_ps(d[h], bytes_f32(sc, h));
-                min[h] = _mm256_mul_ps(dmin[h], bytes_f32(m, h));
-            }
-            sub_minima(&c, min, &x, g, mr);
+            EACH_HALF scale[h] = _mm256_mul_ps(d[h], bytes_f32(sc, h));
             add_sums(&c, &a, scale, &x, g, mr);
             b += LIMN_QUANT_NIBBLES + (fifth ? 4 * NR : 0);
         }
