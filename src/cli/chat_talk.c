@@ -196,6 +196,12 @@ limn_status chat_talk_add(chat_talk *t, limn_role role, const char *text, limn_e
     return LIMN_OK;
 }
 
+void chat_talk_detach(chat_talk *t) {
+    files_free(t->next, t->n_next);
+    t->next = NULL;
+    t->n_next = 0;
+}
+
 void chat_talk_drop(chat_talk *t) {
     if (t->n == 0) return;
     chat_turn *last = &t->turns[--t->n];

@@ -132,6 +132,8 @@ limn_status chat_talk_attach_dropped(chat_talk *t, char *line, bool question, li
 limn_status chat_talk_add(chat_talk *t, limn_role role, const char *text, limn_err *err);
 /* Forgets the last turn; its files stay attached to the next question. */
 void chat_talk_drop(chat_talk *t);
+/* Takes off what would go with the next question. */
+void chat_talk_detach(chat_talk *t);
 /* The messages for limn_see; freed by the caller with free(*messages), free(*parts). */
 limn_status chat_talk_make(limn_talk *out, limn_message **messages, limn_message_part **parts,
                            const chat_talk *t, limn_err *err);

@@ -69,7 +69,8 @@ static void failed(chat *k, limn_status st, const limn_err *err) {
     else
         fprintf(stderr, "limn: %s\n", err->text);
     for (size_t i = 0; i < k->talk.n_next; i++)
-        fprintf(stderr, "still attached: %s\n", k->talk.next[i].path);
+        fprintf(stderr, "still attached: %s%s\n", k->talk.next[i].path,
+                i + 1 == k->talk.n_next ? " (/image alone takes it off)" : "");
 }
 
 static void answer(chat *k) {
@@ -105,6 +106,12 @@ static void answer(chat *k) {
 
 static limn_status do_image(chat *k, char *rest, limn_err *err) {
     size_t before = k->talk.n_next;
+    while (*rest == ' ') rest++;
+    if (!*rest && before > 0) {
+        for (size_t i = 0; i < before; i++) printf("taken off: %s\n", k->talk.next[i].path);
+        chat_talk_detach(&k->talk);
+        return LIMN_OK;
+    }
     limn_status st = chat_talk_attach_dropped(&k->talk, rest, false, err);
     while (*rest == ' ') rest++;
     if (st == LIMN_OK && *rest) st = chat_talk_attach(&k->talk, rest, err); /* spaces, unquoted */
@@ -182,7 +189,8 @@ static const struct {
     const char *name, *args, *help;
     limn_status (*run)(chat *k, char *rest, limn_err *err);
 } commands[] = {
-    {"/image", "FILE...", "attach pictures, clips, documents to the next question", do_image},
+    {"/image", "[FILE...]",
+     "attach pictures, clips, documents to the next question, or take them off", do_image},
     {"/system", "[TEXT]", "instructions before the conversation", do_system},
     {"/reset", "", "begin a new conversation", do_reset},
     {"/save", "FILE", "keep the conversation as JSON", do_save},
