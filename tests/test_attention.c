@@ -27,6 +27,7 @@ typedef struct at_case {
     limn_dtype type, kv_type; /* q and out; k and v */
     bool fused;               /* q, k, v are windows into one wide buffer */
     float scale, size;        /* size: magnitude of q and k */
+    bool rising;              /* keys grow from almost 0 to that magnitude */
 } at_case;
 
 typedef struct at_data {
@@ -89,6 +90,8 @@ static at_data make(const at_case *given, uint64_t seed) {
     d.kf = randoms(&s, c->n * c->len_k * c->kv_heads * c->dim, c->size);
     d.vf = randoms(&s, c->n * c->len_k * c->kv_heads * dv, 1.0f);
     int64_t qw = c->heads * c->dim, kw = c->kv_heads * c->dim, vw = c->kv_heads * dv;
+    for (int64_t i = 0; c->rising && i < c->n * c->len_k * kw; i++)
+        d.kf[i] *= (float)(i / kw % c->len_k + 1) / (float)c->len_k;
     d.q = store(d.qf, c->type, c->n * c->len_q, qw, qw + wide);
     d.k = store(d.kf, c->kv_type, c->n * c->len_k, kw, kw + wide);
     d.v = store(d.vf, c->kv_type, c->n * c->len_k, vw, vw + wide);
@@ -348,6 +351,35 @@ static void test_queries_alone(void **state) {
         }
 }
 
+/* Heads that share a kv head lie side by side in a tile: groups that fill vectors, that do not, and
+ * that are longer than one; limits within and between vectors. */
+static void test_groups(void **state) {
+    (void)state;
+    static const int groups[] = {2, 3, 4, 7, 8, 40}, lens[] = {9, 31, 70};
+    enum { GROUPS = sizeof groups / sizeof *groups, LENS = sizeof lens / sizeof *lens };
+    for (int g = 0; g < GROUPS; g++)
+        for (int l = 0; l < LENS; l++) {
+            at_case c = CASE(.len_q = lens[l], .len_k = 60 + lens[l], .dim = 20, .dim_v = 12,
+                             .kv_heads = 1 + l % 2, .causal = true, .kv_type = LIMN_F16);
+            c.heads = c.kv_heads * groups[g];
+            c.offset = g % 2 ? c.len_k - c.len_q : 3;
+            c.mask = l == 1 ? HEAD_BIAS : NO_MASK;
+            check_case(&c, (uint64_t)(g * 10 + l));
+        }
+}
+
+/* Maxima that grow with every range of keys, by less and by more than results wait for. */
+static void test_rising_scores(void **state) {
+    (void)state;
+    static const float sizes[] = {2.0f, 4.0f, 9.0f};
+    for (int i = 0; i < 6; i++) {
+        at_case c = CASE(.len_q = 40 + i, .len_k = 400 - i, .dim = 64, .heads = 4, .kv_heads = 2,
+                         .size = sizes[i / 2], .rising = true, .causal = i % 2);
+        c.offset = c.len_k - c.len_q;
+        check_case(&c, (uint64_t)i + 300);
+    }
+}
+
 /* Scores up to thousands: the running maximum must carry. */
 static void test_large_scores(void **state) {
     (void)state;
@@ -411,6 +443,8 @@ int main(void) {
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_decoding),
         cmocka_unit_test(test_queries_alone),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_rising_scores),
         cmocka_unit_test(test_large_scores),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_nan),

@@ -56,6 +56,8 @@ show("exp2: (2^f - 1) / f", lambda f: (mp.mpf(2) ** f - 1) / f if abs(f) > 1e-12
      lambda f: abs(f) * mp.mpf(2) ** (-f) + mp.mpf("1e-12"), -g, g, 4)
 show("exp2: (2^f - 1) / f", lambda f: (mp.mpf(2) ** f - 1) / f if abs(f) > 1e-12 else mp.log(2),
      lambda f: abs(f) * mp.mpf(2) ** (-f) + mp.mpf("1e-12"), -g, g, 5)
+for d in (3, 4):
+    show("exp2 of 8 bits: 2^f, 0 <= f <= 1", lambda f: mp.mpf(2) ** f, lambda f: mp.mpf(2) ** (-f), 0, 1, d)
 for d in (5, 6):
     show("erf(x)/x in x^2, |x| <= 1", lambda s: mp.erf(mp.sqrt(s)) / mp.sqrt(s) if s > 0 else 2 / mp.sqrt(mp.pi),
          lambda s: 1 / (mp.erf(mp.sqrt(s)) / mp.sqrt(s)) if s > 0 else mp.mpf(1), 0, 1, d)

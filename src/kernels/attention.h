@@ -78,10 +78,10 @@ typedef struct limn_attention_block {
     int64_t batch, head0, heads, q0, q_count;
 } limn_attention_block;
 
-/* Computes a block of one head over all its keys. */
+/* Computes a block of one kv head over all its keys. A row is one query of one head. */
 typedef struct limn_attention_tiler {
-    int64_t panel; /* queries computed side by side; tiles should be multiples of it */
-    size_t (*bytes)(const limn_attention_args *a, int64_t queries); /* scratch, multiple of 64 */
+    int64_t panel; /* rows computed side by side; tiles should be multiples of it */
+    size_t (*bytes)(const limn_attention_args *a, int64_t rows); /* scratch, multiple of 64 */
     void (*run)(const limn_attention_block *b, void *scratch);
 } limn_attention_tiler;
 
@@ -118,11 +118,35 @@ static inline const float *limn_attention_bias_row(const limn_attention_args *a,
                                                    int64_t head, int64_t i) {
     return a->bias ? a->bias + batch * a->bias_batch + head * a->bias_head + i * a->bias_row : NULL;
 }
+/* Rows of one head of a view, in bytes. */
+typedef struct limn_attention_strip {
+    const char *data;
+    int64_t step, head, bytes; /* from row to row, from head to head, of a row's elements */
+} limn_attention_strip;
+static inline limn_attention_strip limn_attention_rows_of(const limn_attn_view *v, int64_t batch,
+                                                          int64_t head, int64_t i, int64_t dim) {
+    const limn_dtype_info *info = limn_dtype_get(v->type);
+    int64_t block = info->block, at = batch * v->batch + head * v->head + i * v->row;
+    return (limn_attention_strip){.data = (const char *)v->data + at / block * info->bytes,
+                                  .step = v->row / block * info->bytes,
+                                  .head = v->head / block * info->bytes,
+                                  .bytes = dim / block * info->bytes};
+}
+/* Types whose rows the vector kernels read where they are; others become f32 first. */
+static inline bool limn_attention_in_place(limn_dtype t) {
+    return t == LIMN_F32 || t == LIMN_F16 || t == LIMN_BF16;
+}
+/* Asks for memory that will be needed soon. Inlined: GCC drops calls of functions that only ask. */
+static inline __attribute__((always_inline)) void limn_attention_ask(const char *at,
+                                                                     int64_t bytes) {
+    for (int64_t o = 0; o < bytes; o += 64) __builtin_prefetch(at + o, 0, 3);
+}
 /* `count` rows of a view from row i0 as f32 into dst, dst_stride apart. */
 void limn_attention_load(const struct limn_kernels *k, float *dst, int64_t dst_stride,
                          const limn_attn_view *v, int64_t batch, int64_t head, int64_t i0,
                          int64_t count, int64_t dim);
-/* One result row; f32 in, the output's type out. */
+/* One result row; f32 in, the output's type out; to: where it goes. */
+void limn_attention_put(const limn_attention_block *b, void *to, const float *row);
 void limn_attention_store(const limn_attention_block *b, int64_t head, int64_t i, const float *row);
 
 /* Few queries, in attention_rows.c: tasks of key ranges, joined. Bytes of scratch as above. */

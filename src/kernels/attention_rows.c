@@ -68,13 +68,11 @@ static state take_state(const limn_attention_args *a, int64_t rows, uintptr_t *a
     return s;
 }
 
-/* Keys or values of a block: its first kv head's row 0, and distances in bytes. */
+/* Keys or values of a block: its first kv head's row 0 and what follows. */
 typedef struct source {
-    const char *base;
-    int64_t head, row, bytes; /* bytes: of a head's row */
     const limn_attn_view *view;
+    limn_attention_strip at;
     int64_t dim;
-    bool in_place; /* the micro-kernels read the type */
 } source;
 
 /* A block on its way through its keys. */
@@ -89,24 +87,15 @@ typedef struct stream {
 } stream;
 
 static source source_of(const limn_attn_view *v, int64_t batch, int64_t kv_head, int64_t dim) {
-    const limn_dtype_info *info = limn_dtype_get(v->type);
-    source s = {.view = v,
-                .dim = dim,
-                .head = v->head / info->block * info->bytes,
-                .row = v->row / info->block * info->bytes,
-                .bytes = dim / info->block * info->bytes,
-                .in_place = v->type == LIMN_F32 || v->type == LIMN_F16 || v->type == LIMN_BF16};
-    s.base =
-        (const char *)v->data + v->batch / info->block * info->bytes * batch + s.head * kv_head;
-    return s;
+    return (source){v, limn_attention_rows_of(v, batch, kv_head, 0, dim), dim};
 }
 
 /* Rows [j, j + n) of kv head h: in place, or as f32 in the block's scratch. */
 static limn_attention_rows_in view_rows(const stream *t, bool values, int64_t h, int64_t j,
                                         int64_t n) {
     const source *s = &t->in[values];
-    if (s->in_place)
-        return (limn_attention_rows_in){s->base + h * s->head + j * s->row, s->view->type,
+    if (limn_attention_in_place(s->view->type))
+        return (limn_attention_rows_in){s->at.data + h * s->at.head + j * s->at.step, s->view->type,
                                         s->view->row, n, s->dim};
     float *buf = values ? t->own.v : t->own.k;
     limn_attention_load(t->b->kernels, buf, s->dim, s->view, t->b->batch, t->kv_head0 + h, j, n,
@@ -134,8 +123,8 @@ static inline __attribute__((always_inline)) void fetch_ahead(const stream *t, p
     int64_t head = h * STEP_KEYS % t->kv_heads;
     i += h * STEP_KEYS / t->kv_heads;
     for (int n = 0; n < STEP_KEYS && i < p.keys; n++) {
-        const char *row = s->base + head * s->head + (p.j + i) * s->row;
-        for (int64_t o = 0; o < s->bytes; o += 64) __builtin_prefetch(row + o, 0, 3);
+        const char *row = s->at.data + head * s->at.head + (p.j + i) * s->at.step;
+        limn_attention_ask(row, s->at.bytes);
         if (++head == t->kv_heads) head = 0, i++;
     }
 }
@@ -206,7 +195,7 @@ static void stream_keys(const limn_attention_block *b, int64_t k0, int64_t k1, s
                 .rows = group * b->q_count};
     t.in[0] = source_of(&a->k, b->batch, t.kv_head0, a->dim);
     t.in[1] = source_of(&a->v, b->batch, t.kv_head0, limn_attention_dim_v(a));
-    int64_t step = STEP_KEYS * t.kv_heads * t.in[0].bytes;
+    int64_t step = STEP_KEYS * t.kv_heads * t.in[0].at.bytes;
     t.ahead = min_i64((AHEAD_BYTES - 1) / step + 1, KEY_BLOCK / STEP_KEYS) * STEP_KEYS;
     for (int64_t r = 0; r < rows; r++) to.m[r] = -INFINITY, to.l[r] = 0;
     memset(to.acc, 0, (size_t)(rows * limn_attention_dim_v(a)) * 4);
@@ -391,23 +380,23 @@ static void mix_c(float *o, const float *p, int64_t p_stride, int64_t rows,
     }
 }
 
-static size_t tile_bytes(const limn_attention_args *a, int64_t queries) {
+static size_t tile_bytes(const limn_attention_args *a, int64_t rows) {
     uintptr_t at = 0;
-    take_state(a, queries, &at);
-    lay_out(a, queries, &at);
+    take_state(a, rows, &at);
+    lay_out(a, rows, &at);
     return at;
 }
 
 static void tile_c(const limn_attention_block *b, void *room) {
     uintptr_t at = (uintptr_t)room;
-    state s = take_state(b->a, b->q_count, &at);
-    int64_t dv = limn_attention_dim_v(b->a);
-    stream_keys(b, 0, b->a->len_k, s, lay_out(b->a, b->q_count, &at));
-    for (int64_t i = 0; i < b->q_count; i++) {
-        float *row = s.acc + i * dv;
-        float inv = s.l[i] != 0 ? 1.0f / s.l[i] : 0;
+    int64_t rows = b->heads * b->q_count, dv = limn_attention_dim_v(b->a);
+    state s = take_state(b->a, rows, &at);
+    stream_keys(b, 0, b->a->len_k, s, lay_out(b->a, rows, &at));
+    for (int64_t r = 0; r < rows; r++) {
+        float *row = s.acc + r * dv;
+        float inv = s.l[r] != 0 ? 1.0f / s.l[r] : 0;
         b->kernels->elementwise.affine(row, row, inv, 0, dv);
-        limn_attention_store(b, b->head0, b->q0 + i, row);
+        limn_attention_store(b, b->head0 + r / b->q_count, b->q0 + r % b->q_count, row);
     }
 }
 

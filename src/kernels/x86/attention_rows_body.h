@@ -5,21 +5,10 @@
  * share them), since their traffic is what decoding costs.
  */
 #include "kernels/attention.h"
+#include "kernels/x86/attention_load.h"
 #include "kernels/x86/intrin.h"
 
 #define ROWS_INLINE static inline __attribute__((always_inline))
-
-/* n (at most VF) elements from `at` of a row. */
-ROWS_INLINE vf load_typed(const void *row, int64_t at, const limn_dtype type, int64_t n) {
-    if (type == LIMN_F32) {
-        const float *p = (const float *)row + at;
-        return n == VF ? vf_load(p) : vf_load_n(p, n);
-    }
-    uint16_t part[VF] = {0};
-    const uint16_t *p = (const uint16_t *)row + at;
-    if (n < VF) p = memcpy(part, p, (size_t)n * 2);
-    return type == LIMN_F16 ? vf_load_f16(p) : vf_load_bf16(p);
-}
 
 /* R rows times K keys from key j: R * K sums under way. */
 ROWS_INLINE void dots_block(const int R, const int K, const limn_dtype type, float *s,

@@ -84,6 +84,9 @@ static inline vf vf_xor(vf a, vf b) {
 static inline vmask vf_lt(vf a, vf b) {
     return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
 }
+static inline int vf_any(vmask m) {
+    return _mm256_movemask_ps(m) != 0;
+}
 static inline vf vf_select(vmask m, vf yes, vf no) {
     return _mm256_blendv_ps(no, yes, m);
 }

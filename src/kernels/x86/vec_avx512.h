@@ -83,6 +83,9 @@ static inline vf vf_xor(vf a, vf b) {
 static inline vmask vf_lt(vf a, vf b) {
     return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
 }
+static inline int vf_any(vmask m) {
+    return m != 0;
+}
 static inline vf vf_select(vmask m, vf yes, vf no) {
     return _mm512_mask_blend_ps(m, no, yes);
 }

@@ -22,8 +22,8 @@ static inline vf vm_exp(vf x) {
     return vf_ldexp(p, k);
 }
 
-/* 2^x for x <= 0, flushing results below 2^-126 to 0 (-infinity gives 0); NaN stays NaN. Exactly 1
- * at 0. Relative error below 2e-7. */
+/* 2^x for x <= 126, flushing results below 2^-126 to 0 (-infinity gives 0); NaN stays NaN. Exactly
+ * 1 at 0. Relative error below 2e-7. */
 static inline vf vm_exp2_neg(vf x) {
     vf magic = vf_set1(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
     vf c = vf_max(vf_set1(-126.0f), x);
