@@ -595,6 +595,10 @@ typedef struct limn_sight {
     double seconds;
 } limn_sight;
 
+/* What limn_task_run would refuse of `see` before it looks at a file, without a model: a task,
+ * form, words or policy that do not go together, fewer than the files that it needs. */
+limn_status limn_task_check(const limn_params *see, size_t n_files, limn_err *err);
+
 /* Does the task that `see` names with the files (parts of kind IMAGE, VIDEO or FILE). Each picture
  * and page is a question of its own where the task says so, so documents of any length fit.
  * watch->said gets the result as far as it is certain. E_USAGE: an unknown task, a format that it

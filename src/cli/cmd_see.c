@@ -363,7 +363,7 @@ static limn_status check(cli *c, int pictures, limn_err *err) {
     if (st == LIMN_OK) st = cli_read_at_file(c->see, "schema", err);
     if (st == LIMN_OK) st = cli_read_at_file(c->see, "grammar", err);
     if (st == LIMN_OK) st = cli_read_at_file(c->see, "policy", err);
-    return st;
+    return st == LIMN_OK ? limn_task_check(c->see, (size_t)pictures, err) : st;
 }
 
 limn_status cmd_see(cli *c, limn_err *err) {

@@ -229,11 +229,20 @@ static limn_status check_see(const limn_params *p, limn_err *err) {
     return LIMN_OK;
 }
 
-static limn_status check_task(const limn_seeing *see, limn_err *err) {
-    limn_task_info info;
-    for (int i = 0; limn_task_get_info(&info, i); i++)
-        if (strcmp(info.name, see->task) == 0) return LIMN_OK;
-    return limn_fail(err, LIMN_E_VALUE, "/task: there is no task \"%.60s\"", see->task);
+/* How many files come is known when the job runs; the question of "ask" may be a message. */
+static limn_status check_task(const limn_params *p, limn_err *err) {
+    enum { ANY_FILES = 1 << 20 };
+    const limn_seeing *see = limn_seeing_of(p);
+    if (strcmp(see->task, "ask") == 0)
+        return see->categories.count + see->keys.count == 0 && !see->policy[0]
+                   ? LIMN_OK
+                   : limn_fail(err, LIMN_E_VALUE, "/task: ask takes no categories, keys or policy");
+    limn_status st = limn_task_check(p, ANY_FILES, err);
+    if (st == LIMN_OK) return st;
+    limn_err_prefix(err, "/task");
+    if (st == LIMN_E_USAGE) st = LIMN_E_VALUE; /* whoever asks has no command line */
+    if (err) err->status = st;
+    return st;
 }
 
 static limn_status prepare_see(engine_runner *r, limn_job *job, const limn_submit *submit,
@@ -242,7 +251,7 @@ static limn_status prepare_see(engine_runner *r, limn_job *job, const limn_submi
     limn_submit s = *submit;
     limn_status st = LIMN_OK;
     LIMN_TRY(check_see(submit->params, err));
-    LIMN_TRY(check_task(limn_seeing_of(submit->params), err));
+    LIMN_TRY(check_task(submit->params, err));
     LIMN_TRY(limn_params_copy(&p, submit->params, err));
     LIMN_TRY(settle_name(r, p, "model", LIMN_SHELF_SEE, err));
     s.params = p;

@@ -338,6 +338,15 @@ static limn_status finish(limn_task_job *r, limn_err *err) {
     return LIMN_OK;
 }
 
+limn_status limn_task_check(const limn_params *see, size_t n_files, limn_err *err) {
+    limn_task_job r = {.see = see, .o = limn_seeing_of(see)};
+    limn_arena_init(&r.arena);
+    limn_status st = limn_task_settle(&r, n_files, err);
+    limn_params_free(&r.with);
+    limn_arena_deinit(&r.arena);
+    return st;
+}
+
 limn_status limn_task_run(limn_sight **out, limn_seer *seer, const limn_message_part *files,
                           size_t n_files, const limn_params *see, const limn_look_watch *watch,
                           limn_err *err) {

@@ -78,6 +78,11 @@ bool limn_task_get_info(limn_task_info *out, int index) {
     return true;
 }
 
+limn_status limn_task_check(const limn_params *see, size_t n_files, limn_err *err) {
+    (void)see, (void)n_files, (void)err;
+    return LIMN_OK;
+}
+
 limn_status limn_task_run(limn_sight **out, limn_seer *seer, const limn_message_part *files,
                           size_t n_files, const limn_params *see, const limn_look_watch *watch,
                           limn_err *err) {

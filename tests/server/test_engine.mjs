@@ -93,6 +93,10 @@ async function seeing(s, first) {
   equal('the next turn', [next.state, next.error], ['succeeded', null]);
   check('it is longer', next.result.usage.prompt_tokens > mixed.result.usage.prompt_tokens, next.result.usage);
   const late = (await s.post('/v1/see?wait=60', { ...ask, pages: '7', prompt: 'What is it?' })).json.job;
+  for (const [body, words] of [[{ categories: ['fox'] }, /\/task: ask takes no categories/], [{ task: 'boxes', policy: '{}' }, /\/task: task boxes takes no policy/], [{ task: 'caption', format: 'csv' }, /has no format csv/]]) {
+    const r = await s.post('/v1/see', { ...ask, ...(body.task ? {} : { prompt: 'What is it?' }), ...body });
+    equal(`refused at once: ${JSON.stringify(body)}`, [r.status, words.test(r.text)], [400, true], r.text);
+  }
   equal('a page that is not there', [late.state, late.error.code], ['failed', 'value_out_of_range']);
   check('without a path', !late.error.message.includes('/'), late.error.message);
   const words = await s.post('/sdapi/v1/interrogate', { image: Buffer.from(await (await s.fetch(first.url)).arrayBuffer()).toString('base64'), model: 'clip' });
