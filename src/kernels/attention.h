@@ -7,8 +7,8 @@
  * Dao et al. 2022). Few queries (decoding: at most LIMN_ATTENTION_FEW_QUERIES, or len_q times the
  * heads that share a kv head is at most LIMN_ATTENTION_FEW_ROWS) are instead cut along the keys,
  * all heads together where that gives tasks enough, and the parts are joined in order. Which way is
- * taken, and every sum, depends on the shape only: the same bits for any number of threads, and no
- * key beyond a causal limit can touch a result.
+ * taken, and every sum, depends on the shape only: the same bits for any number of threads. Keys
+ * beyond a causal limit have the weight 0; only rows of v that are not finite could touch a result.
  *
  * Nothing is allocated while it runs; limn_attention_scratch_bytes() says what ex->scratch must
  * hold. The program checks shapes when it builds the graph; here they are asserts. ex->cancel is

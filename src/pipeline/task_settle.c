@@ -279,6 +279,10 @@ limn_status limn_task_settle(limn_task_job *r, size_t n_files, limn_err *err) {
                "task %s takes no question", r->task->name);
     LIMN_CHECK(err, !o->policy[0] || strcmp(r->task->name, "moderate") == 0, LIMN_E_USAGE,
                "task %s takes no policy", r->task->name);
+    LIMN_CHECK(err, !limn_seeing_has(o, "logprobs") || strcmp(r->task->name, "ask") == 0,
+               LIMN_E_USAGE,
+               "task %s gives no logprobs, only ask does; classify and moderate give scores",
+               r->task->name);
     LIMN_TRY(labels_read(r, err));
     if (strcmp(r->task->name, "moderate") == 0) LIMN_TRY(policy_read(r, err));
     LIMN_TRY(options_make(r, err));
