@@ -216,6 +216,21 @@ export async function drawTests(e) {
     });
 
     // Notices lie over the picture: several of them reach its middle, where the pointer is.
+    await suite.test('draw: a notice said again takes the place of the first', page, async () => {
+        await begin();
+        const notices = page.locator('.toast', { hasText: 'All settings are as the model likes them.' });
+        for (const steps of [7, 8, 9]) {
+            await setNumber('steps', steps);
+            await reset();
+            await until('the notice', async () => (await notices.count()) > 0);
+        }
+        same(await notices.count(), 1, 'notices of three times');
+        await notices.getByRole('button', { name: 'Undo' }).click();
+        await until('it to go', async () => (await notices.count()) === 0);
+        await until('the last change to be back', async () => (await row('steps').locator('input[type=text]').first().inputValue()) === '9');
+        await reset();
+    });
+
     await suite.test('draw: a turn of the wheel over a notice reaches the picture', page, async () => {
         await begin();
         await made([{ seed: 305 }]);

@@ -52,7 +52,9 @@ class Ui {
         save('theme', theme);
     }
 
+    /* What is said again takes the place of what was said before, unless that one still has something to do at its end. */
     say(text: string, more: Partial<Omit<Toast, 'id' | 'text'>> = {}, ms = 5000): number {
+        for (const old of this.toasts.filter((x) => x.text === text && !x.gone)) this.dismiss(old.id, true);
         const id = this.next++;
         this.toasts.push({ id, text, kind: 'info', ...more });
         this.timers.set(id, setTimeout(() => this.dismiss(id), ms));
