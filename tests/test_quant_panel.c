@@ -286,6 +286,7 @@ static void test_quantise(void **state) {
     assert_true(limn_quant_power(0) <= 0 && limn_quant_power(1) == 1);
     assert_true(limn_quant_power(1.0001f) == 2 && limn_quant_power(0x1p-100f) == 0x1p-100f);
     assert_true(isinf(limn_quant_power(0x1.1p100f)) && isinf(limn_quant_power(INFINITY)));
+    assert_true(isinf(limn_quant_power(NAN)));
 }
 
 /* Weights of mixed types times one x, together and one by one; x also in bf16. */

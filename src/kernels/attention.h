@@ -2,7 +2,7 @@
 /*
  * Scaled dot-product attention without a score matrix: out = softmax(scale * q k^T + bias) v.
  *
- * Long query ranges are cut into tiles of one head; a tile streams over the keys with a running
+ * Long query ranges are cut into tiles of one kv head; a tile streams over the keys with a running
  * maximum and sum per query, so that memory does not grow with len_k (Milakov and Gimelshein 2018,
  * Dao et al. 2022). Few queries (decoding: at most LIMN_ATTENTION_FEW_QUERIES, or len_q times the
  * heads that share a kv head is at most LIMN_ATTENTION_FEW_ROWS) are instead cut along the keys,

@@ -302,8 +302,8 @@ static void tile_task(void *arg, size_t task, int worker) {
 
 /* Products with the same rows: tasks of one follow those of another. */
 typedef struct quant_jobs {
-    quant_job q[LIMN_GEMM_TOGETHER];
-    size_t end[LIMN_GEMM_TOGETHER]; /* of its tasks */
+    quant_job q[LIMN_MATMUL_TOGETHER];
+    size_t end[LIMN_MATMUL_TOGETHER]; /* of its tasks */
 } quant_jobs;
 
 static void together_task(void *arg, size_t task, int worker) {

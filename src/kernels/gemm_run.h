@@ -65,11 +65,10 @@ size_t limn_gemm_ones_scratch_bytes(const limn_packed *w, int64_t count, int thr
 limn_status limn_gemm_ones(const limn_exec *ex, const limn_gemm_one *all, int64_t count,
                            void *scratch, limn_err *err);
 
-/* Products of up to LIMN_GEMM_TOGETHER weights in quantised panels (LIMN_STORE_QUANT) with one x,
+/* Products of up to LIMN_MATMUL_TOGETHER weights in quantised panels (LIMN_STORE_QUANT) with one x,
  * side by side, so that threads wait for each other once; x as for limn_gemm_few, any number of
  * rows. limn_gemm_quant_is_few is the same for all. All jobs have the first one's scratch:
  * limn_gemm_quant_scratch_bytes of all, summed up. */
-enum { LIMN_GEMM_TOGETHER = 4 };
 size_t limn_gemm_quant_scratch_bytes(const limn_kernels *k, const limn_packed *w, int64_t m,
                                      int threads);
 /* Whether so many rows are few: tasks are panels of weights then, as they come from memory. */

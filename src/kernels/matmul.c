@@ -169,7 +169,7 @@ static bool are_together(const limn_kernels *k, const limn_matmul_args *a, int n
             a[i].x != a[0].x || a[i].x_dtype != a[0].x_dtype || a[i].m != a[0].m ||
             a[i].x_stride != a[0].x_stride || a[i].w->k != a[0].w->k)
             return false;
-    return n > 1 && n <= LIMN_GEMM_TOGETHER;
+    return n > 1 && n <= LIMN_MATMUL_TOGETHER;
 }
 
 size_t limn_matmul_together_scratch_bytes(const limn_kernels *k, const limn_matmul_args *a, int n,
@@ -186,7 +186,7 @@ size_t limn_matmul_together_scratch_bytes(const limn_kernels *k, const limn_matm
 limn_status limn_matmul_together(const limn_exec *ex, const limn_matmul_args *a, int n,
                                  limn_err *err) {
     limn_status st = LIMN_OK;
-    limn_gemm_job jobs[LIMN_GEMM_TOGETHER];
+    limn_gemm_job jobs[LIMN_MATMUL_TOGETHER];
     if (!are_together(ex->k, a, n)) {
         for (int i = 0; i < n && st == LIMN_OK; i++) st = limn_matmul(ex, &a[i], err);
         return st;

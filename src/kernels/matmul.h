@@ -47,8 +47,10 @@ size_t limn_matmul_scratch_bytes(const limn_kernels *k, const limn_matmul_args *
 /* E_UNSUPPORTED (dtype), E_SHAPE (strides), E_CANCELLED. */
 limn_status limn_matmul(const limn_exec *ex, const limn_matmul_args *a, limn_err *err);
 
-/* Products of n weights that may run in any order: side by side where rows of one x meet
- * quantised panels, so that threads wait for each other once. The bits of one after the other. */
+/* Products of n <= LIMN_MATMUL_TOGETHER weights that may run in any order: side by side where rows
+ * of one x meet quantised panels, so that threads wait for each other once. The bits of one after
+ * the other. */
+enum { LIMN_MATMUL_TOGETHER = 4 };
 size_t limn_matmul_together_scratch_bytes(const limn_kernels *k, const limn_matmul_args *a, int n,
                                           int threads);
 limn_status limn_matmul_together(const limn_exec *ex, const limn_matmul_args *a, int n,

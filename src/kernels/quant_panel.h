@@ -41,14 +41,15 @@ static inline bool limn_quant_powers(limn_dtype t) {
     return t == LIMN_Q4_0 || t == LIMN_Q4_K || t == LIMN_Q5_K || t == LIMN_Q6_K;
 }
 
-/* The least power of two >= d >= 0, so that a code is at most 127 after all. Below 2^-100 it is 0
- * and above 2^100 infinite: sums times scales stay numbers, exactly scaled. */
+/* The least power of two >= d >= 0, so that a code is at most 127 after all. Below 2^-100 it is 0:
+ * sums times scales stay numbers, exactly scaled. Above 2^100, or no number, it is infinite. */
 static inline float limn_quant_power(float d) {
     uint32_t bits;
+    if (!(d <= 0x1p100f)) return INFINITY;
     memcpy(&bits, &d, sizeof bits);
     bits = (bits + 0x7fffff) & 0x7f800000; /* a fraction adds one to the exponent */
     memcpy(&d, &bits, sizeof d);
-    return d < 0x1p-100f ? 0 : d > 0x1p100f ? INFINITY : d;
+    return d < 0x1p-100f ? 0 : d;
 }
 
 /* Bytes of one group of 32 elements on average times `groups`; whole blocks. */

@@ -83,8 +83,6 @@ static limn_status linear_run(const cpu_step *s, const limn_exec *ex, limn_err *
     return limn_matmul(ex, &a, err);
 }
 
-enum { TOGETHER_MAX = 4 };
-
 /* A product that reads its source and nothing else: its result lies where nothing that the others
  * read has been. */
 static bool is_lone_product(const cpu_step *s) {
@@ -93,23 +91,24 @@ static bool is_lone_product(const cpu_step *s) {
 
 int limn_cpu_together(const cpu_step *s, int left) {
     int n = 0;
-    while (n < left && n < TOGETHER_MAX && is_lone_product(s + n) && s[n].n->src[0] == s->n->src[0])
+    while (n < left && n < LIMN_MATMUL_TOGETHER && is_lone_product(s + n) &&
+           s[n].n->src[0] == s->n->src[0])
         n++;
     return n;
 }
 
-static void together_args(limn_matmul_args args[TOGETHER_MAX], const cpu_step *s) {
+static void together_args(limn_matmul_args args[LIMN_MATMUL_TOGETHER], const cpu_step *s) {
     for (int i = 0; i < s->together; i++) args[i] = matmul_args(s + i);
 }
 
 size_t limn_cpu_together_scratch(const cpu_step *s, const limn_kernels *k, int threads) {
-    limn_matmul_args a[TOGETHER_MAX];
+    limn_matmul_args a[LIMN_MATMUL_TOGETHER];
     together_args(a, s);
     return limn_matmul_together_scratch_bytes(k, a, s->together, threads);
 }
 
 limn_status limn_cpu_together_run(const cpu_step *s, const limn_exec *ex, limn_err *err) {
-    limn_matmul_args a[TOGETHER_MAX];
+    limn_matmul_args a[LIMN_MATMUL_TOGETHER];
     together_args(a, s);
     return limn_matmul_together(ex, a, s->together, err);
 }

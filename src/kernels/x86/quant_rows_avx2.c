@@ -36,10 +36,11 @@ LIMN_INLINE __m256 tops_8(const __m256 p[TOGETHER]) {
 /* limn_quant_power of each. */
 LIMN_INLINE __m256 powers_8(__m256 d) {
     const __m256 least = _mm256_set1_ps(0x1p-100f), most = _mm256_set1_ps(0x1p100f);
+    const __m256 beyond = _mm256_cmp_ps(d, most, _CMP_NLE_UQ);
     __m256i bits = _mm256_add_epi32(_mm256_castps_si256(d), _mm256_set1_epi32(0x7fffff));
     d = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(0x7f800000)));
     d = _mm256_andnot_ps(_mm256_cmp_ps(d, least, _CMP_LT_OQ), d);
-    return _mm256_blendv_ps(d, _mm256_set1_ps(INFINITY), _mm256_cmp_ps(d, most, _CMP_GT_OQ));
+    return _mm256_blendv_ps(d, _mm256_set1_ps(INFINITY), beyond);
 }
 
 /* Codes of a group in order, as 16 bits in `half` too. */
