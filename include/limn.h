@@ -596,7 +596,8 @@ typedef struct limn_sight {
 } limn_sight;
 
 /* What limn_task_run would refuse of `see` before it looks at a file, without a model: a task,
- * form, words or policy that do not go together, fewer than the files that it needs. */
+ * form, words or policy that do not go together, fewer than the files that it needs. E_USAGE,
+ * E_VALUE (policy, schema), E_LIMIT, E_NOMEM. */
 limn_status limn_task_check(const limn_params *see, size_t n_files, limn_err *err);
 
 /* Does the task that `see` names with the files (parts of kind IMAGE, VIDEO or FILE). Each picture
